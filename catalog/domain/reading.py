@@ -1,0 +1,184 @@
+"""What the readers of a playbook's parts share: the document, the problems found so far, the template texts seen.
+
+Knows how a problem gets its place. Knows no key of the language.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final, Literal, TypeVar
+
+from catalog.domain.action_schemas import ActionSchemas
+from catalog.domain.parser import Document, join_pointer, texts_in
+from catalog.domain.template_syntax import check, is_template, names_read
+from catalog.errors import Problem
+
+Phase = Literal["workload", "start", "next"]
+
+Word = TypeVar("Word", bound=str)
+
+MAX_SHOWN: Final = 60
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A value of the document and its JSON pointer; they travel together through every overlay."""
+
+    value: Any
+    pointer: str
+
+
+Fields = dict[str, Field]
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A name that a template reads: where it stands, and when it is rendered."""
+
+    name: str
+    pointer: str
+    phase: Phase
+
+
+class Reading:
+    """One reading of one document."""
+
+    def __init__(self, document: Document, schemas: ActionSchemas) -> None:
+        self.document = document
+        self.schemas = schemas
+        self.problems: list[Problem] = list(document.problems)
+
+    def error(self, code: str, message: str, pointer: str, *, key: bool = False) -> None:
+        """Refuse the playbook, for what stands at the pointer (or for its key)."""
+        line, column = self.document.place(pointer, key=key)
+        self.problems.append(Problem(code, message, pointer, line, column))
+
+    def warn(self, code: str, message: str, pointer: str, *, key: bool = False) -> None:
+        """Tell of something that is read, but likely not as it is meant."""
+        line, column = self.document.place(pointer, key=key)
+        self.problems.append(Problem(code, message, pointer, line, column, "warning"))
+
+    # -- values -----------------------------------------------------------------------------------------
+
+    def fields(self, value: Any, pointer: str, what: str) -> Fields:
+        """The entries of a map; anything else is an error and gives none."""
+        if isinstance(value, dict):
+            return {key: Field(item, join_pointer(pointer, key)) for key, item in value.items()}
+        if value is not None:
+            self.error("wrong_type", f"make {what} a map", pointer)
+        return {}
+
+    def text(self, found: Field | None, what: str) -> str:
+        """A text that is no template; anything else is an error and gives ''."""
+        if found is None or found.value is None:
+            return ""
+        if isinstance(found.value, str):
+            return found.value
+        self.error("wrong_type", f"make {what} a text; put quotes around a number", found.pointer)
+        return ""
+
+    def choice(self, found: Field | None, what: str, words: Mapping[str, Word], default: Word) -> Word:
+        """One of a few words, in any case."""
+        if found is None or found.value is None:
+            return default
+        word = found.value.strip().lower() if isinstance(found.value, str) else None
+        if word in words:
+            return words[word]
+        self.error("wrong_value", f"make {what} one of: {', '.join(words)}", found.pointer)
+        return default
+
+    def count(self, found: Field | None, what: str) -> int | None:
+        """A whole number from 1."""
+        if found is None or found.value is None:
+            return None
+        if isinstance(found.value, int) and not isinstance(found.value, bool) and 1 <= found.value < 2**31:
+            return found.value
+        self.error("wrong_value", f"make {what} a whole number from 1", found.pointer)
+        return None
+
+    def duration(self, found: Field | None, what: str) -> float | None:
+        """Seconds, given as a number or as `90s`, `5m`, `2h`."""
+        if found is None or found.value is None:
+            return None
+        matched = None if isinstance(found.value, bool) else _DURATION.fullmatch(str(found.value).strip().lower())
+        seconds = float(matched[1]) * _SECONDS[matched[2]] if matched else 0.0
+        if 0 < seconds < float("inf"):
+            return seconds
+        self.error("wrong_value", f"make {what} a number of seconds, or a text as 90s, 5m or 2h", found.pointer)
+        return None
+
+    def condition(self, found: Field, what: str, uses: list[Use], phase: Phase = "start") -> Any:
+        """A condition: a template, or a literal. A list, a map or nothing is an error and gives None."""
+        value = found.value
+        if isinstance(value, bool | int | float):
+            return value
+        if not isinstance(value, str):
+            self.error("wrong_type", f"make {what} a template, true or false", found.pointer)
+            return None
+        if not is_template(value):
+            advice = f"put {{{{ }}}} around {what} if it is an expression: as a plain text it is not evaluated"
+            self.warn("condition_not_a_template", advice, found.pointer)
+        self.templates(found, f"in {what}", uses, phase)
+        return value
+
+    # -- templates --------------------------------------------------------------------------------------
+
+    def templates(self, found: Field, where: str, uses: list[Use], phase: Phase = "start") -> None:
+        """Check every template in a value, and note what it reads."""
+        for text, pointer in texts_in(found.value, found.pointer):
+            if not is_template(text):
+                continue
+            problem = check(text)
+            if problem is not None:
+                line, column = self.document.place_inside(pointer, problem.line)
+                message = f"correct the template {where}: {problem.message}"
+                self.problems.append(Problem("template_syntax", message, pointer, line, column))
+            uses.extend(Use(name, pointer, phase) for name in sorted(names_read(text)))
+
+    # -- keys -------------------------------------------------------------------------------------------
+
+    def one_of(self, fields: Fields, spellings: tuple[str, ...], what: str) -> Field | None:
+        """Take the field out of its spellings, the winner first; two that differ give a warning."""
+        given = [(name, fields.pop(name)) for name in spellings if name in fields]
+        if not given:
+            return None
+        winner, found = given[0]
+        for loser, other in given[1:]:
+            if other.value != found.value:
+                message = f"keep one spelling of {what}: `{winner}` counts, `{loser}` is ignored"
+                self.warn("spelling_conflict", message, other.pointer, key=True)
+        return found
+
+    def leftovers(
+        self,
+        fields: Fields,
+        where: str,
+        known: Collection[str],
+        refused: Mapping[str, str],
+        *,
+        severity: Literal["error", "warning"] = "warning",
+    ) -> None:
+        """Tell of keys that nothing has read: refused ones are errors, unknown ones as `severity` says."""
+        for name, found in fields.items():
+            if name in refused:
+                self.error("not_supported", f"`{name}` {refused[name]}", found.pointer, key=True)
+                continue
+            tell = self.error if severity == "error" else self.warn
+            advice = suggestion(name, known) or f"remove it: {where} has no such key"
+            tell("unknown_key", f"`{shown(name)}` is not known here; {advice}", found.pointer, key=True)
+
+
+def suggestion(name: str, known: Collection[str]) -> str:
+    """`did you mean ...?` for a likely slip, else ''."""
+    close = get_close_matches(name[:MAX_SHOWN], sorted(known), n=1, cutoff=0.75)
+    return f"did you mean `{close[0]}`?" if close else ""
+
+
+def shown(text: str) -> str:
+    """A text of the document, short enough for a message."""
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"

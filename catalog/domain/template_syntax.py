@@ -1,0 +1,190 @@
+"""What a template may say: the syntax, the allowed names, and which names a template reads.
+
+Knows Jinja's grammar and nothing of values: nothing is ever rendered, and nothing is computed while checking
+(constant folding would run `'a' | center(10000000000)` here). Rendering lives in `executions`, which builds its
+environment from the lists below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, NoReturn
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, nodes, pass_context
+from jinja2.meta import find_undeclared_variables
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+MAX_TEMPLATE_CHARS: Final = 64 * 1024
+
+ALLOWED_FILTERS: Final = frozenset(
+    "abs batch capitalize count d default dictsort filesizeformat first float format groupby indent int items join "
+    "last length list lower map max min reject rejectattr replace reverse round select selectattr slice sort string "
+    "striptags sum title trim truncate unique upper urlencode wordcount wordwrap "
+    "tojson to_json fromjson b64encode b64decode sql".split()
+)
+"""Jinja's pure filters, less those that make markup, reach attributes or print addresses, plus the language's own."""
+
+ALLOWED_TESTS: Final = frozenset(
+    "boolean defined divisibleby eq equalto even false float ge greaterthan gt in integer iterable le lessthan lower "
+    "lt mapping ne none number odd sameas sequence string true undefined upper == != < <= > >=".split()
+)
+
+ALLOWED_GLOBALS: Final = frozenset({"now", "tojson", "range", "dict", "namespace"})
+
+_FORBIDDEN: Final[dict[type[nodes.Node], str]] = {
+    nodes.Include: "include",
+    nodes.Import: "import",
+    nodes.FromImport: "import",
+    nodes.Extends: "extends",
+    nodes.Block: "block",
+    nodes.Macro: "macro",
+    nodes.CallBlock: "call",
+}
+_BY_FILTER_NAME: Final = frozenset({"map"})
+_BY_TEST_NAME: Final = frozenset({"select", "reject"})
+_STEP_MAPS: Final = frozenset({"steps", "results"})
+
+
+@dataclass(frozen=True, slots=True)
+class SyntaxProblem:
+    """What is wrong with a template, and in which line of its text (from 1)."""
+
+    message: str
+    line: int
+
+
+def is_template(text: str) -> bool:
+    """Whether a text is rendered; any other is taken as it is."""
+    return "{{" in text or "{%" in text
+
+
+def check(text: str) -> SyntaxProblem | None:
+    """What is wrong with a template's text, or None; a text that is no template is right."""
+    return _analyse(text).problem if is_template(text) else None
+
+
+def names_read(value: Any) -> set[str]:
+    """The root names that the templates in a JSON-like value read; `steps.X` and `results.X` also give X.
+
+    A template with an error reads nothing.
+    """
+    if isinstance(value, str):
+        return set(_analyse(value).names) if is_template(value) else set()
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return set()
+    return {name for item in value for name in names_read(item)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Analysis:
+    problem: SyntaxProblem | None
+    names: frozenset[str] = frozenset()
+
+
+@pass_context
+def _never_called(context: Any, *args: Any, **kwargs: Any) -> NoReturn:
+    """Stands for every filter and test. Asking for the context keeps Jinja from folding calls on constants."""
+    raise AssertionError("templates are not rendered here")
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """A sandbox that parses; intercepted operators are not folded."""
+
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
+    intercepted_unops = frozenset({"+", "-"})
+
+
+def _build_environment() -> ImmutableSandboxedEnvironment:
+    environment = _Environment(undefined=StrictUndefined, autoescape=False)
+    environment.filters.clear()
+    environment.filters.update(dict.fromkeys(ALLOWED_FILTERS, _never_called))
+    environment.tests.clear()
+    environment.tests.update(dict.fromkeys(ALLOWED_TESTS, _never_called))
+    environment.globals.clear()
+    return environment
+
+
+_ENVIRONMENT: Final = _build_environment()
+
+
+@lru_cache(maxsize=20_000)
+def _analyse(text: str) -> _Analysis:
+    if text.strip() == "{{}}":
+        return _Analysis(None)
+    if len(text) > MAX_TEMPLATE_CHARS:
+        return _Analysis(SyntaxProblem(f"keep a template below {MAX_TEMPLATE_CHARS} characters", 1))
+    try:
+        tree = _ENVIRONMENT.parse(text)
+        for problem in _forbidden_in(tree):
+            return _Analysis(problem)
+        return _Analysis(None, frozenset(find_undeclared_variables(tree) | set(_steps_named(tree))))
+    except TemplateSyntaxError as error:
+        return _Analysis(SyntaxProblem(_sentence(error), error.lineno))
+    except RecursionError:
+        return _Analysis(SyntaxProblem("nest the expression less deeply", 1))
+    except (ValueError, OverflowError):
+        return _Analysis(SyntaxProblem("write a smaller number", 1))
+
+
+def _sentence(error: TemplateSyntaxError) -> str:
+    text = (error.message or "it cannot be read").strip().rstrip(".")
+    return text[:300]
+
+
+def _forbidden_in(tree: nodes.Template) -> Iterator[SyntaxProblem]:
+    followed: set[int] = set()
+    for node in tree.find_all(nodes.Node):
+        if type(node) in _FORBIDDEN:
+            yield SyntaxProblem(f"`{_FORBIDDEN[type(node)]}` is not part of the language", node.lineno)
+        elif isinstance(node, nodes.Filter):
+            yield from _check_names(node, "filter", ALLOWED_FILTERS)
+        elif isinstance(node, nodes.Test):
+            yield from _check_names(node, "test", ALLOWED_TESTS)
+        elif isinstance(node, nodes.For) and node.recursive:
+            yield SyntaxProblem("a recursive `for` is not part of the language", node.lineno)
+        elif isinstance(node, nodes.Getattr | nodes.Getitem) and _reads_step_map(node.node):
+            followed.add(id(node.node))
+            yield from _check_step_access(node)
+        elif isinstance(node, nodes.Name) and node.name == "steps" and id(node) not in followed:
+            yield SyntaxProblem("name the step, as in steps.load: `steps` alone has no value", node.lineno)
+
+
+def _check_names(node: nodes.Filter | nodes.Test, what: str, allowed: frozenset[str]) -> Iterator[SyntaxProblem]:
+    if node.name not in allowed:
+        yield SyntaxProblem(f"there is no {what} `{node.name}`", node.lineno)
+    first = node.args[0] if node.args else None
+    if not (isinstance(node, nodes.Filter) and isinstance(first, nodes.Const)):
+        return
+    if node.name in _BY_FILTER_NAME and first.value not in ALLOWED_FILTERS:
+        yield SyntaxProblem(f"there is no filter `{first.value}`", node.lineno)
+    if node.name in _BY_TEST_NAME and first.value not in ALLOWED_TESTS:
+        yield SyntaxProblem(f"there is no test `{first.value}`", node.lineno)
+
+
+def _reads_step_map(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name in _STEP_MAPS and node.ctx == "load"
+
+
+def _check_step_access(node: nodes.Getattr | nodes.Getitem) -> Iterator[SyntaxProblem]:
+    """The results a template needs are loaded before it is rendered, so their names must stand in its text."""
+    if isinstance(node, nodes.Getattr):
+        return
+    assert isinstance(node.node, nodes.Name)
+    # `results` may also be an input that holds a list: a plain index cannot mean a step.
+    literal = (str, int) if node.node.name == "results" else (str,)
+    if not (isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, literal)):
+        yield SyntaxProblem(f"write the step's name as a literal in {node.node.name}[...]", node.lineno)
+
+
+def _steps_named(tree: nodes.Template) -> Iterator[str]:
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        if not _reads_step_map(node.node):
+            continue
+        if isinstance(node, nodes.Getattr):
+            yield node.attr
+        elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
+            yield node.arg.value

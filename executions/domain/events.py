@@ -1,0 +1,78 @@
+"""Events: what happened in an execution, in order. Knows their names and node ids, not how they are stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+FORMAT: Final = 1
+"""Version of the event form, written with every event; old formats must still fold."""
+
+EXECUTION_START: Final = "execution_start"
+EXECUTION_COMPLETED: Final = "execution_completed"
+EXECUTION_FAILED: Final = "execution_failed"
+EXECUTION_CANCELLED: Final = "execution_cancelled"
+STEP_STARTED: Final = "step_started"
+STEP_SKIP: Final = "step_skip"
+STEP_COMPLETED: Final = "step_completed"
+STEP_FAILED: Final = "step_failed"
+ACTION_STARTED: Final = "action_started"
+ACTION_COMPLETED: Final = "action_completed"
+ACTION_ERROR: Final = "action_error"
+LEASE_LOST: Final = "lease_lost"
+LOOP_START: Final = "loop_start"
+LOOP_ITERATION: Final = "loop_iteration"
+LOOP_COMPLETED: Final = "loop_completed"
+TRANSITION_EVALUATED: Final = "transition_evaluated"
+LATE_RESULT: Final = "late_result"
+WARNING: Final = "warning"
+
+TERMINAL: Final = frozenset({EXECUTION_COMPLETED, EXECUTION_FAILED, EXECUTION_CANCELLED})
+OUTCOMES: Final = frozenset({ACTION_COMPLETED, ACTION_ERROR})
+ANNOTATIONS: Final = frozenset({ACTION_STARTED, LEASE_LOST, LATE_RESULT, WARNING})
+"""Events that tell something and change no state."""
+
+NODE_EXECUTION: Final = "playbook"
+NODE_STEP: Final = "step"
+NODE_LOOP: Final = "loop"
+NODE_ITERATION: Final = "iteration"
+NODE_TRANSITION: Final = "transition"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event. `seq` is dense per execution, from 1.
+
+    `error` is `{code, message, ...}`. `loop_name`, `index` and `item` are set on events of one item of a loop.
+    `duration_seconds` is the time of the action, or of the step or execution that the event ends.
+    """
+
+    seq: int
+    type: str
+    node_id: str
+    node_name: str
+    node_type: str
+    status: str = ""
+    context: Any = None
+    result: Any = None
+    error: Any = None
+    meta: Any = None
+    loop_name: str | None = None
+    index: int | None = None
+    item: Any = None
+    duration_seconds: float = 0.0
+    traceback: str | None = None
+    worker_id: str | None = None
+
+
+def step_node_id(execution_id: str, step: str, visit: int = 1, index: int | None = None) -> str:
+    """`execution:step[:index][#visit]`; the visit shows from the second on. Source: docs/language.md."""
+    item = "" if index is None else f":{index}"
+    turn = "" if visit == 1 else f"#{visit}"
+    return f"{execution_id}:{step}{item}{turn}"
+
+
+def visit_of(node_id: str) -> int:
+    """The visit that a node id names, from 1."""
+    _, _, visit = node_id.partition("#")
+    return int(visit) if visit else 1

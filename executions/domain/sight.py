@@ -1,0 +1,171 @@
+"""What the templates of a step see: names to values, in the one order of docs/language.md.
+
+Knows the lookup order and asks for stored values that were not loaded; knows nothing of when a step starts.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from catalog.domain.playbook import Playbook, Step
+from executions.domain import events as ev
+from executions.domain.facts import Facts, MissingFacts, Wanted, want_result
+from executions.domain.results import MISSING, StepResult, aggregate_loop
+from executions.domain.state import Scope, State
+from executions.domain.templating import Lookup, render
+
+_NAMESPACE: Final = uuid.UUID("6f1b5a5e-5d3c-4c58-9c55-3f6a1b1f0a01")
+
+
+def job_uuid(node_id: str) -> str:
+    """The stable identity of the work at a node: a hash, so that every attempt has the same."""
+    return str(uuid.uuid5(_NAMESPACE, node_id))
+
+
+class Sight:
+    """Everything that a planning can look up, over a state that advances while it plans.
+
+    `ended_here` holds the results, by node id, of steps that ended in this planning; `items_here` those of
+    items of a loop.
+    """
+
+    def __init__(self, playbook: Playbook, state: State, facts: Facts) -> None:
+        self.playbook = playbook
+        self.state = state
+        self.facts = facts
+        self.ended_here: dict[str, StepResult] = {}
+        self.items_here: dict[str, dict[int, StepResult]] = {}
+
+    def lookup(self, scope: Scope, values: Mapping[str, Any], ended: int | None = None) -> Lookup:
+        """A function from a name to its value.
+
+        Order: `workload`, `steps` and `env` (always themselves) > `values` (loop element, inputs) > transition
+        inputs > step results > workload keys > the other names every template has. `ended` is the step whose
+        `next` is being evaluated; its `status`, `error` and `result` stand bare then.
+        """
+
+        def find(name: str) -> Any:
+            if name in ("workload", "steps", "env"):
+                return self._ambient(name)
+            if name in values:
+                return values[name]
+            if name in scope:
+                return self.transition_input(name, scope[name])
+            if (found := self.result(name)) is not MISSING:
+                return found
+            if ended is not None and name in ("status", "error", "result"):
+                return self._of_ended(ended, name)
+            if name in self.facts.workload:
+                return self.facts.workload[name]
+            return self._ambient(name)
+
+        return find
+
+    def _ambient(self, name: str) -> Any:
+        facts = self.facts
+        match name:
+            case "workload" | "work" | "context":
+                return facts.workload
+            case "steps":
+                return _Steps(self, envelopes=True)
+            case "results":
+                return _Steps(self, envelopes=False)
+            case "env":
+                return facts.env
+            case "execution_id":
+                return facts.execution_id
+            case "now":
+                return lambda: facts.recorded_at
+            case "job":
+                return {"uuid": job_uuid(facts.execution_id), "execution_id": facts.execution_id}
+        return MISSING
+
+    def _of_ended(self, index: int, name: str) -> Any:
+        found = self.result(self.playbook.steps[index].name)
+        if found is MISSING:
+            return MISSING
+        return {"status": found.status, "error": found.error, "result": found.data}[name]
+
+    def handed(self, step: Step, scope: Scope) -> dict[str, Any]:
+        """The transition inputs that the step's templates read, or that were handed to the step itself."""
+        here = self.playbook.index_by_name[step.name]
+        return {
+            name: self.transition_input(name, place)
+            for name, place in scope.items()
+            if name in step.start_reads or place[1] == here
+        }
+
+    def inputs(
+        self, step: Step, scope: Scope, handed: Mapping[str, Any], variables: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The step's own inputs, rendered, with those handed to it by a transition laid on top."""
+        own = render(step.inputs, self.lookup(scope, {**handed, **variables}))
+        here = self.playbook.index_by_name[step.name]
+        direct = {name: handed[name] for name, place in scope.items() if place[1] == here}
+        return {**own, **direct}
+
+    def result(self, name: str) -> Any:
+        """The newest result of the step called `name`, or `MISSING`. Raises: `MissingFacts`."""
+        index = self.playbook.index_by_name.get(name)
+        if index is None or not self.state.has_result(index):
+            return MISSING
+        if self.state.skipped >> index & 1:
+            return StepResult("skipped")
+        node_id = ev.step_node_id(self.facts.execution_id, name, self.state.visit(index))
+        return self.stored(self.playbook.steps[index], node_id)
+
+    def stored(self, step: Step, node_id: str) -> StepResult:
+        """The result at a node, from this planning or from the log. Raises: `MissingFacts`."""
+        if node_id in self.ended_here:
+            return self.ended_here[node_id]
+        if step.loop is not None and node_id in self.facts.loops:
+            return self._loop_result(node_id)
+        if step.loop is None and node_id in self.facts.results:
+            return self.facts.results[node_id]
+        wanted = Wanted()
+        (wanted.loops if step.loop is not None else wanted.results).add(node_id)
+        # One more round should be enough: ask for what the same templates read, too.
+        for name in (*step.start_reads, *step.next_reads):
+            want_result(self.playbook, self.state, self.facts.execution_id, name, wanted)
+        raise MissingFacts(wanted)
+
+    def _loop_result(self, node_id: str) -> StepResult:
+        """A loop's result, put together from its items' outcomes."""
+        outcomes = {**self.facts.loops[node_id], **self.items_here.get(node_id, {})}
+        own = self.facts.results.get(node_id, StepResult("success"))
+        found = StepResult(own.status, aggregate_loop(sorted(outcomes.items())), own.error)
+        self.ended_here[node_id] = found
+        return found
+
+    def transition_input(self, name: str, place: tuple[int, int]) -> Any:
+        """The value that a transition handed over. Raises: `MissingFacts`."""
+        seq, target = place
+        if seq not in self.facts.transitions:
+            raise MissingFacts(Wanted(transitions={seq}))
+        return self.facts.transitions[seq][self.playbook.steps[target].name][name]
+
+
+class _Steps(Mapping[str, Any]):
+    """`steps` (envelopes) or `results` (data) of the steps that have ended, read only when a template names one."""
+
+    def __init__(self, sight: Sight, *, envelopes: bool) -> None:
+        self._sight = sight
+        self._envelopes = envelopes
+
+    def __getitem__(self, name: str) -> Any:
+        found = self._sight.result(name)
+        if found is MISSING:
+            raise KeyError(name)
+        return found.envelope() if self._envelopes else found.data
+
+    def __contains__(self, name: object) -> bool:
+        index = self._sight.playbook.index_by_name.get(str(name))
+        return index is not None and self._sight.state.has_result(index)
+
+    def __iter__(self) -> Iterator[str]:
+        return (step.name for step in self._sight.playbook.steps if step.name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -1,0 +1,74 @@
+"""What can go wrong with an execution, each with a stable code. No HTTP and no exit codes here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ExecutionError(Exception):
+    """Root of the executions' errors."""
+
+    code = "execution_error"
+
+
+class ExecutionNotFound(ExecutionError):
+    """No execution has this id."""
+
+    code = "execution_not_found"
+
+    def __init__(self, execution_id: int | str) -> None:
+        self.execution_id = str(execution_id)
+        super().__init__(f"there is no execution {execution_id}")
+
+
+class ImpossibleEvent(ExecutionError):
+    """An event that cannot follow the ones before it; the state was left as it was."""
+
+    code = "impossible_event"
+
+    def __init__(self, event_type: str, node_id: str, reason: str) -> None:
+        self.event_type = event_type
+        self.node_id = node_id
+        super().__init__(f"{event_type} of {node_id} cannot happen: {reason}")
+
+
+class TemplateError(ExecutionError):
+    """A template could not be rendered."""
+
+    code = "template_error"
+
+    def __init__(self, template: str, message: str) -> None:
+        self.template = template
+        super().__init__(f"{message} in {shorten(template)}")
+
+
+class WorkloadInvalid(ExecutionError):
+    """The payload of a start is no map, or the playbook's workload cannot be rendered; nothing was started."""
+
+    code = "workload_invalid"
+
+
+class StartConflict(ExecutionError):
+    """An idempotency key was used before with another request; nothing was started."""
+
+    code = "start_conflict"
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"the idempotency key {key!r} was used for another start")
+
+
+class LogInconsistent(ExecutionError):
+    """The stored state and the event log disagree; the execution is left as it is for an operator."""
+
+    code = "log_inconsistent"
+
+    def __init__(self, execution_id: int | str, details: Mapping[str, Any]) -> None:
+        self.details = dict(details)
+        super().__init__(f"execution {execution_id}: stored state and event log disagree: {self.details}")
+
+
+def shorten(text: str, limit: int = 200) -> str:
+    """The text, or its beginning with an ellipsis when it is longer than `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,158 @@
+"""`manage.py executions`: what ran, what runs, and why it ended."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from rich.console import Console
+from rich.table import Table
+
+from executions.api import (
+    ExecutionView,
+    cancel_execution,
+    get_execution,
+    list_events,
+    list_executions,
+    list_steps,
+)
+from executions.models import EventLog
+
+STYLES = {
+    "completed": "green",
+    "success": "green",
+    "failed": "red",
+    "error": "red",
+    "cancelled": "yellow",
+    "skipped": "dim",
+    "running": "cyan",
+}
+
+
+class Command(BaseCommand):
+    """List executions, show one, print its events, cancel it."""
+
+    help = "List executions, show one with its steps, print its events, or cancel it. `@latest` is an id."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """`ls`, `get`, `events`, `cancel`."""
+        doing = parser.add_subparsers(dest="doing", required=True)
+        listing = doing.add_parser("ls", help="the newest executions")
+        listing.add_argument("--status", choices=["pending", "running", "completed", "failed", "cancelled"])
+        listing.add_argument("--path", help="only executions of this playbook")
+        listing.add_argument("--limit", type=int, default=20)
+        for name, text in (
+            ("get", "one execution with its steps, result or error"),
+            ("events", "the events of one execution, in order"),
+            ("cancel", "cancel one execution"),
+        ):
+            one = doing.add_parser(name, help=text)
+            one.add_argument("execution_id", metavar="ID")
+            one.add_argument("--json", action="store_true")
+            if name == "cancel":
+                one.add_argument("--reason", default="")
+        listing.add_argument("--json", action="store_true")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do what was asked."""
+        getattr(self, f"_{options['doing']}")(options)
+
+    def _ls(self, options: dict[str, Any]) -> None:
+        found = list_executions(options["status"], options["path"], options["limit"])
+        if options["json"]:
+            self._print_json([_as_json(execution) for execution in found])
+            return
+        if not found:
+            self.stdout.write("no executions yet; start one with `manage.py run FILE`")
+            return
+        table = Table("id", "playbook", "status", "started", "seconds", box=None, pad_edge=False)
+        for execution in found:
+            table.add_row(
+                execution.id, f"{execution.path}:{execution.version}", _styled(execution.status),
+                f"{execution.created_at:%Y-%m-%d %H:%M:%S}", _seconds(execution.duration_seconds),
+            )  # fmt: skip
+        self._console().print(table)
+
+    def _get(self, options: dict[str, Any]) -> None:
+        execution = get_execution(options["execution_id"])
+        steps = list_steps(execution.id)
+        if options["json"]:
+            self._print_json({**_as_json(execution), "steps": [asdict(step) for step in steps]})
+            return
+        console = self._console()
+        console.print(f"{execution.path}:{execution.version}  {execution.id}  {_styled(execution.status)}")
+        table = Table("step", "status", "items", "seconds", "error", box=None, pad_edge=False)
+        for step in steps:
+            seconds = (step.ended_at - step.started_at).total_seconds() if step.ended_at else None
+            items = "{}/{}".format(sum(step.items[:2]), step.items[2]) if step.items else ""
+            message = step.error.get("message", "") if step.error else ""
+            table.add_row(step.name, _styled(step.status), items, _seconds(seconds), message)
+        console.print(table)
+        if execution.error:
+            console.print(f"failed at {execution.error.get('step')}: {execution.error.get('message')}", markup=False)
+        if execution.result is not None:
+            console.print_json(json.dumps(execution.result))
+
+    def _events(self, options: dict[str, Any]) -> None:
+        execution = get_execution(options["execution_id"])
+        for event in list_events(execution.id):
+            if options["json"]:
+                self.stdout.write(json.dumps(_event_json(event), default=str))
+            else:
+                self.stdout.write(
+                    f"{event.seq:>5} {event.timestamp:%H:%M:%S.%f} {event.event_type:<22} "
+                    f"{event.node_id.partition(':')[2] or '-':<28} {event.status}"
+                )
+
+    def _cancel(self, options: dict[str, Any]) -> None:
+        execution = get_execution(options["execution_id"])
+        cancelled = cancel_execution(int(execution.id), options["reason"], "manage.py")
+        status = get_execution(execution.id).status
+        if options["json"]:
+            self._print_json({"execution_id": execution.id, "cancelled": cancelled, "status": status})
+        else:
+            self.stdout.write("cancelled" if cancelled else f"nothing to cancel: it is {status}")
+
+    def _console(self) -> Console:
+        return Console(file=self.stdout._out, highlight=False)  # type: ignore[attr-defined]  # Django's wrapper
+
+    def _print_json(self, data: Any) -> None:
+        self.stdout.write(json.dumps(data, default=str))
+
+
+def _as_json(execution: ExecutionView) -> dict[str, Any]:
+    data = asdict(execution)
+    return {"execution_id": data.pop("id"), **data, "duration_seconds": execution.duration_seconds}
+
+
+def _event_json(event: EventLog) -> dict[str, Any]:
+    return {
+        "event_id": str(event.event_id),
+        "execution_id": str(event.execution_id),
+        "seq": event.seq,
+        "event_type": event.event_type,
+        "node_id": event.node_id,
+        "node_name": event.node_name,
+        "node_type": event.node_type,
+        "status": event.status,
+        "timestamp": event.timestamp.isoformat(),
+        "duration": event.duration,
+        "context": event.context,
+        "result": event.result,
+        "error": event.error,
+        "metadata": event.meta,
+        "loop_name": event.loop_name,
+        "current_index": event.current_index,
+        "worker_id": event.worker_id,
+    }
+
+
+def _styled(status: str) -> str:
+    style = STYLES.get(status)
+    return f"[{style}]{status}[/]" if style else status
+
+
+def _seconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.2f}"

@@ -1,0 +1,125 @@
+"""The tables of executions and their event log."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Func, Q
+
+CLOCK = Func(function="clock_now", output_field=models.DateTimeField())
+"""The database's clock as a column default (rule R4)."""
+
+NEXT_ID = Func(function="next_id", output_field=models.BigIntegerField())
+
+
+class Execution(models.Model):
+    """One execution of one playbook version, which it keeps for ever.
+
+    The event log is its truth; `state`, `status`, `result` and `error` are folds of it, kept for speed. The row is
+    the lock under which its log grows.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending"
+        RUNNING = "running"
+        PAUSED = "paused"
+        COMPLETED = "completed"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    id = models.BigIntegerField(primary_key=True, db_default=NEXT_ID)
+    playbook_version_id = models.BigIntegerField(help_text="The row of the catalog it runs.")
+    path = models.TextField()
+    version = models.TextField()
+    status = models.TextField(choices=Status.choices, db_default=Status.PENDING)
+    workload = models.JSONField(help_text="The playbook's workload, rendered, with the payload laid over it.")
+    state = models.JSONField(null=True, help_text="The planner's state; null: rebuild it from the log.")
+    last_seq = models.BigIntegerField(db_default=0, help_text="seq of the newest event.")
+    result = models.JSONField(null=True)
+    error = models.JSONField(null=True, help_text="Root cause: code, message, step, node_id.")
+    parent_execution_id = models.BigIntegerField(null=True)
+    parent_node_id = models.TextField(null=True)  # noqa: DJ001  (null: it has no parent)
+    idempotency_key = models.TextField(null=True)  # noqa: DJ001  (null: none was given)
+    request_hash = models.TextField(db_default="", help_text="Hash of the start's request, for its key.")
+    needs_evaluation_since = models.DateTimeField(null=True)
+    evaluation_failures = models.IntegerField(db_default=0)
+    evaluation_error = models.TextField(db_default="")
+    created_by = models.TextField(db_default="")
+    meta = models.JSONField(default=dict)
+    created_at = models.DateTimeField(db_default=CLOCK)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    updated_at = models.DateTimeField(db_default=CLOCK)
+
+    class Meta:
+        db_table = "execution"
+        ordering: ClassVar = ["-id"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["idempotency_key"], name="execution_one_per_key"),
+            models.UniqueConstraint(
+                fields=["parent_execution_id", "parent_node_id"], name="execution_one_child_per_node"
+            ),
+            models.CheckConstraint(
+                name="execution_ended_has_time",
+                condition=Q(status__in=["completed", "failed", "cancelled"], ended_at__isnull=False)
+                | (~Q(status__in=["completed", "failed", "cancelled"]) & Q(ended_at__isnull=True)),
+            ),
+            models.CheckConstraint(
+                name="execution_status_known",
+                condition=Q(status__in=["pending", "running", "paused", "completed", "failed", "cancelled"]),
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["needs_evaluation_since"],
+                condition=Q(needs_evaluation_since__isnull=False),
+                name="execution_to_evaluate",
+            ),
+            models.Index(
+                fields=["id"], condition=Q(status__in=["pending", "running", "paused"]), name="execution_open"
+            ),
+            models.Index(fields=["path", "-id"], name="execution_path"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.version} #{self.id}"
+
+
+class EventLog(models.Model):
+    """One event of one execution: appended under the execution's lock, never changed, never deleted by the application.
+
+    The table is partitioned by `execution_id`; its keys are (execution_id, seq) and partial unique keys on outcomes
+    and terminal events (migration 0001). `event_id` alone is the model's key, as the admin wants one column.
+    """
+
+    event_id = models.BigIntegerField(primary_key=True, db_default=NEXT_ID)
+    execution_id = models.BigIntegerField()
+    seq = models.BigIntegerField(help_text="Dense per execution, from 1.")
+    format = models.SmallIntegerField(db_default=1)
+    parent_event_id = models.BigIntegerField(null=True)
+    parent_execution_id = models.BigIntegerField(null=True)
+    timestamp = models.DateTimeField(db_default=CLOCK)
+    event_type = models.TextField()
+    node_id = models.TextField()
+    node_name = models.TextField()
+    node_type = models.TextField()
+    status = models.TextField(db_default="")
+    duration = models.FloatField(db_default=0.0, help_text="Seconds.")
+    context = models.JSONField(null=True)
+    result = models.JSONField(null=True)
+    meta = models.JSONField(null=True)
+    error = models.JSONField(null=True)
+    stack_trace = models.TextField(null=True)  # noqa: DJ001  (null: there is none)
+    loop_name = models.TextField(null=True)  # noqa: DJ001  (null: no part of a loop)
+    current_index = models.IntegerField(null=True)
+    current_item = models.JSONField(null=True)
+    worker_id = models.TextField(null=True)  # noqa: DJ001  (null: not a worker's event)
+
+    class Meta:
+        db_table = "event_log"
+        ordering: ClassVar = ["execution_id", "seq"]
+        verbose_name = "event"
+
+    def __str__(self) -> str:
+        return f"{self.seq} {self.event_type} {self.node_name}"

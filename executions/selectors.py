@@ -1,0 +1,164 @@
+"""Reads of executions and their events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from catalog.api import load_playbook
+
+from executions import store
+from executions.domain import events as ev
+from executions.domain import state as states
+from executions.errors import ExecutionNotFound, ImpossibleEvent
+from executions.models import EventLog, Execution
+
+STEP_EVENTS = {
+    ev.STEP_STARTED: "running",
+    ev.STEP_SKIP: "skipped",
+    ev.STEP_COMPLETED: "success",
+    ev.STEP_FAILED: "error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionView:
+    """An execution as its users see it; times are aware UTC."""
+
+    id: str
+    path: str
+    version: str
+    status: str
+    workload: Any
+    result: Any
+    error: Any
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can change it any more."""
+        return self.status in ("completed", "failed", "cancelled")
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """From the start to the end, or None while it runs."""
+        return (self.ended_at - self.created_at).total_seconds() if self.ended_at else None
+
+
+@dataclass(slots=True)
+class StepView:
+    """The newest visit of one step. `items` counts a loop's items: (done, failed, total)."""
+
+    name: str
+    status: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    error: Any = None
+    items: tuple[int, int, int] | None = None
+
+
+def get_execution(reference: int | str) -> ExecutionView:
+    """One execution by id, or the newest one by `@latest`. Raises: `ExecutionNotFound`."""
+    if reference == "@latest":
+        row = Execution.objects.order_by("-id").first()
+    else:
+        row = Execution.objects.filter(id=_as_id(reference)).first()
+    if row is None:
+        raise ExecutionNotFound(reference)
+    return _view(row)
+
+
+def _as_id(reference: int | str) -> int:
+    text = str(reference)
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63):
+        raise ExecutionNotFound(reference)
+    return int(text)
+
+
+def list_executions(status: str | None = None, path: str | None = None, limit: int = 20) -> list[ExecutionView]:
+    """The newest executions first, of one status and one path when given."""
+    rows = Execution.objects.order_by("-id")
+    if status:
+        rows = rows.filter(status=status)
+    if path:
+        rows = rows.filter(path=path)
+    return [_view(row) for row in rows[:limit]]
+
+
+def _view(row: Execution) -> ExecutionView:
+    return ExecutionView(
+        id=str(row.id),
+        path=row.path,
+        version=row.version,
+        status=row.status,
+        workload=row.workload,
+        result=row.result,
+        error=row.error,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+    )
+
+
+def list_events(execution_id: int | str, after_seq: int = 0) -> Iterator[EventLog]:
+    """The events of an execution in order, after a seq."""
+    rows = EventLog.objects.filter(execution_id=_as_id(execution_id), seq__gt=after_seq).order_by("seq")
+    return rows.iterator(chunk_size=1000)
+
+
+def list_steps(execution_id: int | str) -> list[StepView]:
+    """The steps that have started or were skipped, in the order of their start; the newest visit of each."""
+    steps: dict[str, StepView] = {}
+    rows = EventLog.objects.filter(
+        execution_id=_as_id(execution_id), event_type__in=[*STEP_EVENTS, ev.LOOP_START]
+    ).order_by("seq")
+    for row in rows.only("event_type", "node_name", "timestamp", "error", "context", "node_id"):
+        _tell_step(steps, row)
+    for step in steps.values():
+        if step.items is not None:
+            done, failed = store.count_items(_as_id(execution_id), step.name)
+            step.items = (done, failed, step.items[2])
+    return list(steps.values())
+
+
+def _tell_step(steps: dict[str, StepView], row: EventLog) -> None:
+    if row.event_type == ev.LOOP_START:
+        steps[row.node_name].items = (0, 0, row.context["count"])
+        return
+    status = STEP_EVENTS[row.event_type]
+    if row.event_type in (ev.STEP_STARTED, ev.STEP_SKIP):
+        steps[row.node_name] = StepView(row.node_name, status, row.timestamp)
+    if status != "running":
+        step = steps[row.node_name]
+        step.status, step.ended_at, step.error = status, row.timestamp, row.error
+
+
+def find_executions_to_evaluate(older_than_seconds: float, count: int) -> list[int]:
+    """Executions whose evaluation was put off at least so long ago."""
+    return store.find_to_evaluate(older_than_seconds, count)
+
+
+def find_fold_difference(execution_id: int) -> str:
+    """What the stored state and the fold of the log disagree on; empty when they agree.
+
+    The stored state is compared as of its own seq: events after it are evaluations still to come.
+    """
+    row = Execution.objects.only("state", "playbook_version_id").get(id=execution_id)
+    if row.state is None or row.state.get("format") != states.FORMAT:
+        return ""
+    playbook = load_playbook(row.playbook_version_id)
+    stored = states.decode(row.state)
+    log = [event for event in store.events_since(execution_id, 0) if event.seq <= stored.seq]
+    try:
+        folded = states.replay(log, playbook.index_by_name.__getitem__)
+    except ImpossibleEvent as error:
+        return str(error)
+    if states.encode(folded) == states.encode(stored):
+        return ""
+    before, after = states.encode(stored), states.encode(folded)
+    parts = [key for key in before if before[key] != after[key]]
+    return f"the state stored at seq {stored.seq} differs from the fold of the log in {', '.join(parts)}"

@@ -1,0 +1,13 @@
+"""The broker evaluator as a Celery task, chained after each job whose report did not evaluate by itself."""
+
+from __future__ import annotations
+
+from celery import shared_task
+
+from executions import services
+
+
+@shared_task(name="executions.tasks.evaluate_execution", ignore_result=True)
+def evaluate_execution(execution_id: int) -> None:
+    """Plan what follows from the events of an execution; harmless when doubled, late or for nothing."""
+    services.evaluate_execution(execution_id)

@@ -1,0 +1,75 @@
+"""The `python` kind: runs a step's code in a child process of its own.
+
+Knows how a job's reply becomes an outcome; confinement is the sandbox's matter.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from executors import contract
+from executors.contract import ActionContext, ActionFailed, ActionRequest
+from executors.sandbox.host import JobResult, Limits, Sandbox
+
+logger = logging.getLogger(__name__)
+
+
+class PythonArguments(contract.Arguments):
+    """`code` defines `main`, which is called with the step's inputs."""
+
+    code: str = Field(min_length=1, json_schema_extra={"x-noetl-template": "verbatim"})
+
+
+class PythonAction:
+    """Runs `main(**inputs)` and returns what it returned."""
+
+    name: ClassVar[str] = "python"
+    Arguments: ClassVar[type[contract.Arguments]] = PythonArguments
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._sandbox = Sandbox("python", limits)
+
+    def run(self, request: ActionRequest, context: ActionContext) -> Any:
+        """What `main` returned. Raises: `ActionFailed` with a code of `JobFailure`."""
+        payload = {
+            "code": PythonArguments.check(request.arguments).code,
+            "inputs": dict(request.inputs),
+            "context": _step_context(request),
+        }
+        result = self._sandbox.run(
+            payload, timeout_seconds=request.timeout_seconds, cancelled=context.cancelled
+        )
+        _log_printed(request, result)
+        if result.failure is not None:
+            failure = result.failure
+            raise ActionFailed(failure.code, failure.message, data=failure.data, traceback=failure.traceback)
+        return result.value
+
+    def close(self) -> None:
+        self._sandbox.close()
+
+
+def _step_context(request: ActionRequest) -> dict[str, Any]:
+    """The map that code sees as `context`."""
+    return {
+        "execution_id": request.execution_id,
+        "node_id": request.node_id,
+        "step": request.step,
+        "attempt": request.attempt,
+        "effect_key": request.effect_key,
+        "inputs": dict(request.inputs),
+    }
+
+
+def _log_printed(request: ActionRequest, result: JobResult) -> None:
+    if result.printed:
+        logger.info(
+            "printed by step %s: %s%s",
+            request.step,
+            result.printed,
+            " [the rest was dropped]" if result.printed_truncated else "",
+            extra={"execution_id": request.execution_id, "step": request.step},
+        )

@@ -1,0 +1,94 @@
+"""Carrying nudges over Celery: quickly or not at all.
+
+A message wakes a worker and is nothing but a hint, so a broker that is away or hangs must not hold anybody up: after a
+failure nothing is sent for a while, and the reconciler does what the messages would have done.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
+
+from celery import current_app
+from kombu.exceptions import OperationalError
+
+from executions.api import Nudge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+logger = logging.getLogger(__name__)
+
+RUN_JOBS: Final = "executors.tasks.run_jobs"
+EVALUATE: Final = "executions.tasks.evaluate_execution"
+SILENT_SECONDS: Final = 2.0
+MAX_WAKE_UPS: Final = 8
+"""Messages per commit and pool at most: more would wake workers that are awake already."""
+
+_taking_next: ContextVar[str | None] = ContextVar("taking_next", default=None)
+
+
+def queue_of(pool: str) -> str:
+    """The Celery queue that wakes the workers of a pool."""
+    return f"noetl.{pool}"
+
+
+@contextmanager
+def taking_next(pool: str) -> Iterator[None]:
+    """While a turn goes on, the next job of its pool needs no message: the turn takes it itself."""
+    token = _taking_next.set(pool)
+    try:
+        yield
+    finally:
+        _taking_next.reset(token)
+
+
+class Breaker:
+    """Whether the broker is worth a try."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._closed_until = 0.0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the last try failed a short while ago."""
+        return time.monotonic() < self._closed_until
+
+    def trip(self) -> None:
+        """Send nothing for a while."""
+        with self._lock:
+            self._closed_until = time.monotonic() + SILENT_SECONDS
+
+
+breaker: Final = Breaker()
+
+
+def carry(nudge: Nudge) -> None:
+    """Send the messages of a nudge, unless the broker is away."""
+    for pool, count in nudge.new_jobs.items():
+        wake_ups = count - 1 if _taking_next.get() == pool else count
+        for _ in range(min(wake_ups, MAX_WAKE_UPS)):
+            if not send(RUN_JOBS, queue_of(pool), {"pool": pool}):
+                return
+    for execution_id in nudge.evaluate:
+        if not send(EVALUATE, queue_of("default"), {"execution_id": execution_id}):
+            return
+
+
+def send(task: str, queue: str, arguments: Mapping[str, object]) -> bool:
+    """Send one message. Returns: whether it was sent."""
+    if breaker.is_away:
+        return False
+    try:
+        current_app.send_task(task, kwargs=dict(arguments), queue=queue, retry=False, ignore_result=True)
+    except (OperationalError, OSError) as error:
+        breaker.trip()
+        logger.warning("the broker is away, the reconciler takes over: %s", error)
+        return False
+    return True

@@ -1,0 +1,120 @@
+"""What an action kind is: the one door between the worker and the things it can do.
+
+Knows nothing of queues, leases, events or any particular kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any, ClassVar, Literal, Protocol, Self
+from urllib.parse import quote, quote_plus
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+SECRET_WORDS = ("password", "secret", "token", "key", "value", "dsn", "conn")
+"""A credential's field with one of these in its name holds something that must not be shown."""
+
+
+class Arguments(BaseModel):
+    """Base of a kind's arguments; an unknown key is an error.
+
+    A field whose `json_schema_extra` is `{"x-noetl-template": "verbatim"}` is never rendered (code);
+    `"sql"` is rendered with contextual SQL escaping; anything else is an ordinary template.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def check(cls, given: Mapping[str, Any]) -> Self:
+        """The checked arguments. Raises: `ActionFailed` (`arguments_invalid`), without quoting a value."""
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            problems = error.errors(include_input=False, include_url=False, include_context=False)
+            texts = [f"{'.'.join(map(str, p['loc'])) or 'arguments'}: {p['msg']}" for p in problems]
+            raise ActionFailed("arguments_invalid", "; ".join(texts)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A resolved credential. `data` is clear text: it never leaves the worker's memory."""
+
+    name: str
+    type: str
+    data: Mapping[str, str] = field(repr=False)
+
+    def mask(self, text: str) -> str:
+        """`text` with every secret value of this credential replaced, also where it is URL-encoded."""
+        for name, value in self.data.items():
+            if value and any(word in name.lower() for word in SECRET_WORDS):
+                for form in sorted({str(value), quote(str(value), safe=""), quote_plus(str(value))}, key=len):
+                    text = text.replace(form, "***")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRequest:
+    """One leased job, as the action sees it; every value is rendered.
+
+    `effect_key` is stable over attempts (`execution:node_id`), for targets that can remove doubles.
+    `timeout_seconds` is the whole time the action may take.
+    """
+
+    kind: str
+    arguments: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    execution_id: str
+    node_id: str
+    step: str
+    attempt: int
+    effect_key: str
+    timeout_seconds: float
+
+
+class ActionContext(Protocol):
+    """What the worker lends an action while it runs."""
+
+    data_dir: Path
+    """Folder for files that belong to executions (DuckDB databases)."""
+    cancelled: Event
+    """Set when the worker lost the lease or is told to stop: end at once, keep nothing."""
+
+    def credential(self, name: str) -> Credential:
+        """Resolve a stored credential. Raises: `ActionFailed` (`credential_not_found`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an action ended. `data` is JSON-like; on an error it may hold what there was so far."""
+
+    status: Literal["success", "error"]
+    data: Any = None
+    code: str = ""
+    message: str = ""
+    traceback: str = ""
+
+
+class ActionFailed(Exception):
+    """An action's failure with its cause; the worker reports it as an error outcome."""
+
+    def __init__(self, code: str, message: str, *, data: Any = None, traceback: str = "") -> None:
+        self.code = code
+        self.data = data
+        self.traceback = traceback
+        super().__init__(message)
+
+
+class ActionKind(Protocol):
+    """One kind of action. An instance is shared by all jobs of a worker process and keeps no job's state."""
+
+    name: ClassVar[str]
+    Arguments: ClassVar[type[Arguments]]
+
+    def run(self, request: ActionRequest, context: ActionContext) -> Any:
+        """Do it and return JSON-like data. Raises: `ActionFailed`."""
+
+    def close(self) -> None:
+        """Release what the kind keeps warm (processes, pools); called once when the worker stops."""

@@ -1,0 +1,1 @@
+"""Named secrets of playbooks: encrypted at rest, clear only in a worker's memory."""

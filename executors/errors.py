@@ -1,0 +1,31 @@
+"""What can go wrong in executors, each with a stable code. No HTTP here."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ExecutorError(Exception):
+    """Root of this app's errors."""
+
+    code: ClassVar[str] = "executor_error"
+
+
+class CredentialNotFound(ExecutorError):
+    """No credential has this name."""
+
+    code = "credential_not_found"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"no credential is named {name!r}")
+
+
+class CredentialUnreadable(ExecutorError):
+    """A stored credential cannot be decrypted with the keys at hand, or belongs to another row."""
+
+    code = "credential_unreadable"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"the credential {name!r} cannot be read with the configured keys")

@@ -1,0 +1,38 @@
+"""`manage.py reconcile`: the process that makes every message dispensable."""
+
+from __future__ import annotations
+
+import signal
+from threading import Event
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+
+from executors.models import Runtime
+from executors.worker.presence import Component, Presence
+from executors.worker.reconciler import Reconciler
+
+
+class Command(BaseCommand):
+    """Run the reconciler until it is told to stop."""
+
+    help = (
+        "Take back expired leases, evaluate what was left pending, wake workers, and run jobs while the broker is "
+        "away. Several may run; one works at a time."
+    )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Work until SIGTERM or SIGINT."""
+        stop = Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        presence = Presence(
+            Component(name="reconciler", component_type=Runtime.ComponentType.BROKER),
+            settings.NOETL_WORKER_HEARTBEAT_INTERVAL,
+        )
+        presence.start()
+        try:
+            Reconciler().run(stop)
+        finally:
+            presence.stop()

@@ -1,0 +1,129 @@
+"""`manage.py run`: start an execution of a file or of a playbook in the catalog, and follow it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from catalog.api import register_playbook, split_reference
+from executions.api import ExecutionView, get_execution, list_steps, start_execution
+from executors.management.following import follow
+from executors.management.platform import platform_for_this_run
+
+EXIT_CODES = {"completed": 0, "failed": 20, "cancelled": 21}
+EXIT_TIMED_OUT = 124
+
+
+class Command(BaseCommand):
+    """Start an execution; with --wait or --watch, stay until it has ended."""
+
+    help = (
+        "Start an execution of FILE (registered first) or of PATH[:VERSION] in the catalog. With no live worker, "
+        "--wait and --watch start the platform for this run. Exit codes: 0 completed, 20 failed, 21 cancelled, "
+        "124 the wait timed out."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """What to run, with which workload, and how to follow it."""
+        parser.add_argument("playbook", metavar="FILE|PATH[:VERSION]")
+        parser.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            dest="sets",
+            help="a workload key; VALUE is JSON, or text when it is no JSON",
+        )
+        parser.add_argument("--payload", metavar="JSON|@FILE", help="a map of workload keys")
+        parser.add_argument("--merge", action="store_true", help="merge the payload's maps instead of replacing keys")
+        follow = parser.add_mutually_exclusive_group()
+        follow.add_argument("--wait", action="store_true", help="wait for the end")
+        follow.add_argument("--watch", action="store_true", help="wait and show the steps as they run")
+        parser.add_argument("--timeout", type=float, metavar="SECONDS", help="stop waiting after so long")
+        parser.add_argument("--workers", type=int, default=2, help="of a platform started for this run (default 2)")
+        parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Register, start, follow, print."""
+        payload = read_payload(options["payload"], options["sets"])
+        if not (options["wait"] or options["watch"]):
+            self._print_started(self._start(options, payload), options)
+            return
+        with platform_for_this_run(options["workers"], self.stderr):
+            execution_id = self._start(options, payload)
+            deadline = None if options["timeout"] is None else time.monotonic() + options["timeout"]
+            execution = follow(execution_id, watch=options["watch"], deadline=deadline)
+            self._print_end(execution, options)
+        code = EXIT_CODES.get(execution.status, EXIT_TIMED_OUT)
+        if code:
+            raise SystemExit(code)
+
+    def _start(self, options: dict[str, Any], payload: dict[str, Any]) -> int:
+        path, version = split_reference(options["playbook"])
+        file = Path(options["playbook"])
+        if file.is_file():
+            registered = register_playbook(file.read_text(encoding="utf-8"), str(file), "manage.py")
+            path, version = registered.path, registered.version
+        elif file.suffix in (".yaml", ".yml"):
+            raise CommandError(f"there is no file {file}")
+        return start_execution(path, version, payload, merge=options["merge"], started_by="manage.py")
+
+    def _print_started(self, execution_id: int, options: dict[str, Any]) -> None:
+        if options["json"]:
+            status = get_execution(execution_id).status
+            self.stdout.write(json.dumps({"execution_id": str(execution_id), "status": status}))
+        else:
+            self.stdout.write(f"started execution {execution_id}")
+
+    def _print_end(self, execution: ExecutionView, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(end_document(execution)))
+            return
+        self.stdout.write(f"execution {execution.id} {execution.status}")
+        if execution.error:
+            self.stdout.write(f"failed at {execution.error.get('step')}: {execution.error.get('message')}")
+        if execution.result is not None:
+            self.stdout.write(json.dumps(execution.result, indent=2, ensure_ascii=False))
+
+
+def end_document(execution: ExecutionView) -> dict[str, Any]:
+    """What `--json` prints of an execution."""
+    document: dict[str, Any] = {
+        "execution_id": execution.id,
+        "status": execution.status,
+        "result": execution.result,
+        "steps": {step.name: step.status for step in list_steps(execution.id)},
+    }
+    if execution.error:
+        document["error"] = execution.error
+    return document
+
+
+def read_payload(text: str | None, sets: list[str]) -> dict[str, Any]:
+    """The workload given on the command line. Raises: `CommandError`."""
+    payload: Any = {}
+    if text is not None:
+        try:
+            raw = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
+            payload = json.loads(raw)
+        except (OSError, ValueError) as error:
+            raise CommandError(f"--payload is no JSON: {error}", returncode=2) from None
+        if not isinstance(payload, dict):
+            raise CommandError("--payload must be a JSON object", returncode=2)
+    for item in sets:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise CommandError(f"--set wants KEY=VALUE and got {item!r}", returncode=2)
+        payload[key] = _value(value)
+    return payload
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,74 @@
+"""What a child does to itself between the fork and the first line of foreign code.
+
+Knows no program; the order of the steps is the point. This is a seat belt, not a multi-tenant wall.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import select
+import signal
+import tempfile
+from collections.abc import Iterable
+
+from executors.sandbox import linux
+from executors.sandbox.frames import ChildSpec
+
+
+def enter(spec: ChildSpec, *, printed: int, lifeline: int, keep: Iterable[int]) -> None:
+    """Confine this process for good. `lifeline` is a pipe whose other end only the zygote holds."""
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _place_standard_streams(printed)
+    close_all_but({0, 1, 2, lifeline, *keep})
+    _set_limits(spec)
+    if spec.uid is not None:
+        os.setgroups([])
+        os.setresgid(spec.gid, spec.gid, spec.gid)
+        os.setresuid(spec.uid, spec.uid, spec.uid)
+    # After the change of uid, which clears it; then look whether the zygote died in between.
+    linux.die_with_parent()
+    if select.select([lifeline], [], [], 0)[0]:
+        os._exit(0)
+    os.close(lifeline)
+    linux.set_process_option(linux.PR_SET_NO_NEW_PRIVS, 1)
+    os.umask(0o077)
+    os.chdir(spec.workdir)
+    tempfile.tempdir = spec.workdir
+
+
+def close_all_but(keep: Iterable[int]) -> None:
+    """Close every descriptor of this process except these."""
+    start = 0
+    for descriptor in sorted(set(keep)):
+        # An empty range from 0 would close everything (close_range takes -1 as the largest number).
+        if start < descriptor:
+            os.closerange(start, descriptor)
+        start = descriptor + 1
+    os.closerange(start, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+
+
+def _place_standard_streams(printed: int) -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(printed, 1)
+    os.dup2(printed, 2)
+
+
+def _set_limits(spec: ChildSpec) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bounds = [
+        (resource.RLIMIT_AS, spec.memory_bytes, spec.memory_bytes),
+        # Process 1 of a namespace does not feel the soft limit's SIGXCPU; the hard one kills.
+        (resource.RLIMIT_CPU, spec.cpu_seconds, spec.cpu_seconds + 1),
+        (resource.RLIMIT_FSIZE, spec.file_bytes, spec.file_bytes),
+        (resource.RLIMIT_NOFILE, spec.open_files, spec.open_files),
+        (resource.RLIMIT_NPROC, spec.processes, spec.processes),
+    ]
+    for limit, soft, hard in bounds:
+        if soft:
+            ceiling = resource.getrlimit(limit)[1]
+            if ceiling != resource.RLIM_INFINITY:
+                soft, hard = min(soft, ceiling), min(hard, ceiling)
+            resource.setrlimit(limit, (soft, hard))

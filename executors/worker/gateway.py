@@ -1,0 +1,69 @@
+"""How a worker turn reaches the queue and the executions: a protocol, and its form on the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from django.db import InterfaceError, OperationalError, connection
+
+from executions.api import Report, report_results
+from queueing.api import Fence, HeldLease, Judgement, LeasedJob, extend_leases, lease_jobs, release_jobs
+
+
+class GatewayUnavailable(Exception):
+    """The queue could not be reached; the same call may go through later."""
+
+
+class Gateway(Protocol):
+    """What a turn needs of the world; the database gives it here, REST gives it to a worker elsewhere.
+
+    Every call may raise `GatewayUnavailable`.
+    """
+
+    def lease(self, worker_id: str, pools: Sequence[str], count: int, lease_seconds: float) -> list[LeasedJob]:
+        """Lease up to `count` jobs."""
+
+    def extend(self, fences: Sequence[Fence], lease_seconds: float) -> list[HeldLease]:
+        """Extend leases; a lost one is missing from the answer."""
+
+    def release(self, fences: Sequence[Fence]) -> None:
+        """Give jobs back uncounted."""
+
+    def report(self, execution_id: int, reports: Sequence[Report]) -> list[Judgement]:
+        """Hand in results of one execution."""
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """A lost connection is dropped, so that the next call opens another."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        connection.close()
+        raise GatewayUnavailable(str(error).strip()) from error
+
+
+class DatabaseGateway:
+    """The gateway of workers that have the database: Celery's and the reconciler's."""
+
+    def lease(self, worker_id: str, pools: Sequence[str], count: int, lease_seconds: float) -> list[LeasedJob]:
+        """Lease up to `count` jobs."""
+        with _reachable():
+            return lease_jobs(worker_id, pools, count, lease_seconds)
+
+    def extend(self, fences: Sequence[Fence], lease_seconds: float) -> list[HeldLease]:
+        """Extend leases; a lost one is missing from the answer."""
+        with _reachable():
+            return extend_leases(fences, lease_seconds)
+
+    def release(self, fences: Sequence[Fence]) -> None:
+        """Give jobs back uncounted."""
+        with _reachable():
+            release_jobs(fences)
+
+    def report(self, execution_id: int, reports: Sequence[Report]) -> list[Judgement]:
+        """Hand in results of one execution; the broker evaluator runs in the same transaction."""
+        with _reachable():
+            return report_results(execution_id, reports)

@@ -1,0 +1,34 @@
+"""This process as a worker: built once, after the fork, from the settings."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import cache
+
+from django.conf import settings
+
+from executors.registry import RegistryConfig, build_registry
+from executors.worker.gateway import DatabaseGateway
+from executors.worker.heartbeat import LeaseKeeper
+from executors.worker.turn import Worker
+
+
+@cache
+def worker_for_process(pid: int) -> Worker:
+    """The worker of the process `pid`, which must be this one: a fork builds its own."""
+    gateway = DatabaseGateway()
+    lease_seconds = float(settings.NOETL_LEASE_SECONDS)
+    return Worker(
+        worker_id=f"{socket.gethostname()}:{pid}",
+        gateway=gateway,
+        kinds=build_registry(RegistryConfig.from_settings(settings)),
+        keeper=LeaseKeeper(gateway, lease_seconds),
+        data_dir=settings.NOETL_DATA_DIR,
+        lease_seconds=lease_seconds,
+    )
+
+
+def this_worker() -> Worker:
+    """The worker of this process."""
+    return worker_for_process(os.getpid())

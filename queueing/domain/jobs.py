@@ -1,0 +1,71 @@
+"""Jobs as values: what is put into the queue, and what a worker gets of it. Knows no database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+QUEUED: Final = "queued"
+LEASED: Final = "leased"
+DONE: Final = "done"
+FAILED: Final = "failed"
+DEAD: Final = "dead"
+CANCELLED: Final = "cancelled"
+
+DEFAULT_POOL: Final = "default"
+DEFAULT_MAX_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be queued. `action` is rendered: `{kind, arguments, inputs}`; one per (execution, node)."""
+
+    execution_id: int
+    node_id: str
+    node_name: str
+    kind: str
+    action: dict[str, Any]
+    context: dict[str, Any]
+    uuid: str
+    item_index: int | None = None
+    timeout_seconds: float | None = None
+    pool: str = DEFAULT_POOL
+    priority: int = 0
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What a holder must show to change a job: which lease it speaks of (rule R3)."""
+
+    job_id: int
+    attempt: int
+    lease_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedJob:
+    """A job in a worker's hands until `lease_until` (the database's clock)."""
+
+    id: int
+    execution_id: int
+    node_id: str
+    node_name: str
+    kind: str
+    action: dict[str, Any]
+    context: dict[str, Any]
+    uuid: str
+    item_index: int | None
+    timeout_seconds: float | None
+    pool: str
+    priority: int
+    attempt: int
+    lease_token: str
+    leased_at: datetime
+    lease_until: datetime
+
+    @property
+    def fence(self) -> Fence:
+        """The fence of this lease."""
+        return Fence(self.id, self.attempt, self.lease_token)

@@ -1,0 +1,60 @@
+"""Leases as values: how a finish was judged, and what a heartbeat tells. Knows no database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Judgement = Literal["accepted", "already_accepted", "lease_lost"]
+"""`accepted`: this fence held the job and has now finished it. `already_accepted`: the same holder's repetition.
+`lease_lost`: the job is in other hands or over; nothing was written."""
+
+Ending = Literal["done", "failed", "lost", "dead", "released", "cancelled"]
+"""How a lease ended, as `lease_history` tells it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedJob:
+    """One job of a finish: how it was judged, and what the outcome's events need to know of it."""
+
+    job_id: int
+    judgement: Judgement
+    node_id: str = ""
+    node_name: str = ""
+    item_index: int | None = None
+    attempt: int = 0
+    leased_at: datetime | None = None
+    worker_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldLease:
+    """A lease that a heartbeat has extended. `cancel_requested`: stop the action and report nothing of it."""
+
+    job_id: int
+    lease_until: datetime
+    cancel_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredLease:
+    """A lease past its time, seen without a lock: to be judged again under the execution's lock."""
+
+    job_id: int
+    execution_id: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReapedLease:
+    """What became of an expired lease: its job is queued again, dead (lost too often), or cancelled."""
+
+    job_id: int
+    status: Literal["queued", "dead", "cancelled"]
+    node_id: str
+    node_name: str
+    item_index: int | None
+    attempt: int
+    lost_leases: int
+    worker_id: str

@@ -1,0 +1,29 @@
+"""Transactions on the queue alone: leasing, heartbeats, giving back. Finishing a job belongs to its execution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from django.db import transaction
+
+from queueing import store
+from queueing.domain.jobs import Fence, LeasedJob
+from queueing.domain.leases import HeldLease
+
+
+def lease_jobs(worker_id: str, pools: Sequence[str], count: int, lease_seconds: float) -> list[LeasedJob]:
+    """Lease up to `count` jobs of these pools to a worker, in one transaction that touches only the queue."""
+    with transaction.atomic():
+        return store.lease(worker_id, pools, count, lease_seconds)
+
+
+def extend_leases(fences: Iterable[Fence], lease_seconds: float) -> list[HeldLease]:
+    """Extend leases from now; those that are lost are missing from the answer."""
+    with transaction.atomic():
+        return store.heartbeat(fences, lease_seconds)
+
+
+def release_jobs(fences: Iterable[Fence]) -> list[int]:
+    """Give jobs back when a worker stops in good order: counted neither as a lost lease nor as a try."""
+    with transaction.atomic():
+        return store.release(fences)

@@ -1,0 +1,124 @@
+"""The queue's rows as values: the only place of this app that runs SQL.
+
+Statements live in `sql/queue.sql`; all run on the caller's connection, inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import aiosql
+from django.db import connection
+
+from queueing.domain.jobs import Fence, LeasedJob, NewJob
+from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, ReapedLease
+
+_QUERIES: Final[Any] = aiosql.from_path(Path(__file__).parent / "sql" / "queue.sql", "psycopg")
+
+
+def _run(name: str, **parameters: Any) -> list[Any]:
+    """Run a named statement and give its rows."""
+    connection.ensure_connection()
+    return list(getattr(_QUERIES, name)(connection.connection, **parameters))
+
+
+def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
+    """Insert jobs by one statement. Returns: (id, pool) of those that were new."""
+    return _run(
+        "enqueue",
+        execution_ids=[job.execution_id for job in jobs],
+        node_ids=[job.node_id for job in jobs],
+        node_names=[job.node_name for job in jobs],
+        kinds=[job.kind for job in jobs],
+        actions=[json.dumps(job.action) for job in jobs],
+        contexts=[json.dumps(job.context) for job in jobs],
+        uuids=[job.uuid for job in jobs],
+        item_indexes=[job.item_index for job in jobs],
+        timeouts=[job.timeout_seconds for job in jobs],
+        pools=[job.pool for job in jobs],
+        priorities=[job.priority for job in jobs],
+        max_attempts=[job.max_attempts for job in jobs],
+    )
+
+
+def lease(worker_id: str, pools: Sequence[str], count: int, lease_seconds: float) -> list[LeasedJob]:
+    """Lease up to `count` jobs in one statement, higher priority and older first."""
+    rows = _run("lease", worker_id=worker_id, pools=list(pools), count=count, lease_seconds=lease_seconds)
+    return [_leased(row) for row in rows]
+
+
+def _leased(row: tuple[Any, ...]) -> LeasedJob:
+    (id_, execution_id, node_id, node_name, kind, action, context, uuid, item_index, timeout, pool, priority,
+     attempts, token, leased_at, lease_until) = row  # fmt: skip
+    return LeasedJob(
+        id_, execution_id, node_id, node_name, kind, json.loads(action), json.loads(context), uuid, item_index,
+        timeout, pool, priority, attempts, token, leased_at, lease_until,
+    )  # fmt: skip
+
+
+def _columns(fences: Iterable[Fence]) -> dict[str, list[Any]]:
+    held = list(fences)
+    return {
+        "job_ids": [fence.job_id for fence in held],
+        "attempts": [fence.attempt for fence in held],
+        "tokens": [fence.lease_token for fence in held],
+    }
+
+
+def heartbeat(fences: Iterable[Fence], lease_seconds: float) -> list[HeldLease]:
+    """Extend the leases that are still held and give them; a lost one is missing from the answer."""
+    return [HeldLease(*row) for row in _run("heartbeat", lease_seconds=lease_seconds, **_columns(fences))]
+
+
+def finish(execution_id: int, fences: Sequence[Fence], statuses: Sequence[str]) -> list[FinishedJob]:
+    """Finish the jobs whose fence holds, row by row, and judge the others.
+
+    The caller holds the execution's lock.
+    """
+    rows = _run("finish", execution_id=execution_id, statuses=list(statuses), **_columns(fences))
+    done = {row[0]: FinishedJob(row[0], "accepted", *row[1:]) for row in rows}
+    rest = [fence for fence in fences if fence.job_id not in done]
+    before: set[int] = set()
+    if rest:
+        columns = _columns(rest)
+        before = {row[0] for row in _run("accepted_before", job_ids=columns["job_ids"], tokens=columns["tokens"])}
+    return [
+        done.get(fence.job_id)
+        or FinishedJob(fence.job_id, "already_accepted" if fence.job_id in before else "lease_lost")
+        for fence in fences
+    ]
+
+
+def release(fences: Iterable[Fence]) -> list[int]:
+    """Give leased jobs back uncounted. Returns: the ids of those that were still held."""
+    return [row[0] for row in _run("release", **_columns(fences))]
+
+
+def find_expired(count: int) -> list[ExpiredLease]:
+    """Leases past their time, the oldest first, without a lock."""
+    return [ExpiredLease(row[0], row[1], row[2]) for row in _run("expired", count=count)]
+
+
+def reap(job_id: int, attempt: int) -> ReapedLease | None:
+    """End a lease that has run out, if it still has. The caller holds the execution's lock."""
+    rows = _run("reap", job_id=job_id, attempt=attempt)
+    return ReapedLease(*rows[0]) if rows else None
+
+
+def close_open(execution_id: int) -> int:
+    """Cancel an execution's waiting jobs and ask its running ones to stop. The caller holds its lock."""
+    return len(_run("close_open", execution_id=execution_id))
+
+
+def waiting_pools(seconds: float) -> dict[str, int]:
+    """How many jobs of each pool could have been leased for longer than `seconds`."""
+    return dict(_run("waiting_pools", seconds=seconds))
+
+
+def size(status: str, pool: str | None) -> int:
+    """How many jobs have this status."""
+    count: int = _run("queue_size", status=status, pool=pool)[0][0]
+    return count

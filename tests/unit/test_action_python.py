@@ -1,0 +1,79 @@
+"""The python kind: how a job's end becomes an outcome, and where its prints go."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from executors.actions.python import PythonAction
+from executors.contract import ActionFailed, ActionRequest
+
+
+@pytest.fixture(scope="module")
+def action() -> Iterator[PythonAction]:
+    action = PythonAction()
+    yield action
+    action.close()
+
+
+def run(action: PythonAction, code: str, tmp_path: Path, *, timeout: float = 10, **inputs: Any) -> Any:
+    request = ActionRequest("python", {"code": code}, inputs, "e1", "e1:s", "s", 2, "e1:s", timeout)
+    context = SimpleNamespace(data_dir=tmp_path, cancelled=threading.Event(), credential=None)
+    return action.run(request, context)
+
+
+def test_returns_what_main_returned(action: PythonAction, tmp_path: Path) -> None:
+    assert run(action, "def main(n): return {'n': n + 1}", tmp_path, n=1) == {"n": 2}
+
+
+def test_context_tells_about_the_step(action: PythonAction, tmp_path: Path) -> None:
+    context = run(action, "def main(): return context", tmp_path, n=1)
+    assert context == {
+        "execution_id": "e1",
+        "node_id": "e1:s",
+        "step": "s",
+        "attempt": 2,
+        "effect_key": "e1:s",
+        "inputs": {"n": 1},
+    }
+
+
+def test_code_is_not_a_template(action: PythonAction, tmp_path: Path) -> None:
+    assert run(action, "def main(): return '{{ n }}'", tmp_path) == "{{ n }}"
+
+
+def test_an_error_carries_code_message_and_traceback(action: PythonAction, tmp_path: Path) -> None:
+    with pytest.raises(ActionFailed) as caught:
+        run(action, "def main():\n    return 1 / 0", tmp_path)
+    assert caught.value.code == "python_error"
+    assert str(caught.value) == "ZeroDivisionError: division by zero"
+    assert "line 2, in main" in caught.value.traceback
+
+
+def test_a_time_out_is_the_requests(action: PythonAction, tmp_path: Path) -> None:
+    with pytest.raises(ActionFailed) as caught:
+        run(action, "def main():\n    while True: pass", tmp_path, timeout=0.3)
+    assert caught.value.code == "timeout"
+
+
+def test_prints_are_logged_with_the_execution(
+    action: PythonAction, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        run(action, "def main(): print('hello')", tmp_path)
+    record = next(record for record in caplog.records if "hello" in record.getMessage())
+    assert record.execution_id == "e1" and record.step == "s"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"code": ""}, {"code": "x", "more": 1}])
+def test_arguments_are_checked(action: PythonAction, arguments: dict[str, Any]) -> None:
+    request = ActionRequest("python", arguments, {}, "e1", "e1:s", "s", 1, "e1:s", 5)
+    with pytest.raises(ActionFailed) as caught:
+        action.run(request, SimpleNamespace(cancelled=threading.Event()))
+    assert caught.value.code == "arguments_invalid"
