@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from executors.actions.duckdb import DuckdbAction
 from executors.actions.http import HttpAction
@@ -21,7 +21,7 @@ KINDS: tuple[type[ActionKind], ...] = (PythonAction, HttpAction, PostgresAction,
 
 
 @dataclass(frozen=True, slots=True)
-class ActionConfig:
+class RegistryConfig:
     """What the settings say about actions."""
 
     data_dir: Path
@@ -31,8 +31,28 @@ class ActionConfig:
     forbidden_postgres: tuple[ForbiddenTarget, ...] = ()
     python_limits: Limits = field(default_factory=Limits)
 
+    @classmethod
+    def from_settings(cls, settings: Any) -> Self:
+        """From an object with Django's settings; the databases named there are forbidden to steps."""
+        own = [
+            ForbiddenTarget(
+                host=str(database.get("HOST") or ""),
+                port=str(database.get("PORT") or ""),
+                dbname=str(database.get("NAME") or ""),
+                user=str(database.get("USER") or ""),
+            )
+            for database in settings.DATABASES.values()
+        ]
+        directories = getattr(settings, "NOETL_DUCKDB_ALLOWED_DIRECTORIES", ())
+        return cls(
+            data_dir=Path(settings.NOETL_DATA_DIR),
+            http_allowed_networks=tuple(getattr(settings, "NOETL_HTTP_ALLOWED_NETWORKS", ())),
+            duckdb_allowed_directories=tuple(Path(directory) for directory in directories),
+            forbidden_postgres=tuple(own),
+        )
 
-def build_registry(config: ActionConfig) -> dict[str, ActionKind]:
+
+def build_registry(config: RegistryConfig) -> dict[str, ActionKind]:
     """One instance of every kind by its name; cheap, as processes start with the first job."""
     kinds: list[ActionKind] = [
         PythonAction(config.python_limits),

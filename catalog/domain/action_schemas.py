@@ -1,7 +1,7 @@
 """The arguments of the action kinds, as JSON Schemas that are handed in: the catalog knows no kind by itself.
 
-A property may carry `x-noetl-template`: `verbatim` (never a template, as code) or `sql` (a template with contextual
-escaping). A kind with `sql` arguments needs at least one of them.
+A property may carry `x-noetl-template`: `verbatim` (never a template, as code) or `sql` (a template with
+contextual escaping). A kind with `sql` arguments needs exactly one of them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from catalog.domain.template_syntax import is_template
 
 TEMPLATE_KEYWORD: Final = "x-noetl-template"
 MAX_FOUND: Final = 20
+MAX_MESSAGE: Final = 300
+ADDRESSES: Final = ("endpoint", "url")
+"""Two spellings of one argument. Which exclude one another is code in the kinds, and not in their schemas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,12 @@ class KindSchema:
         self.required = tuple(schema.get("required", ()))
         self.verbatim = _marked(properties, "verbatim")
         self.sql = _marked(properties, "sql")
+        addresses = tuple(name for name in ADDRESSES if name in properties)
+        self._one_of = tuple(names for names in (self.sql, addresses) if names)
         # What is missing is told by `missing`, in the words of the language.
-        checked = {key: value for key, value in schema.items() if key not in ("required", "additionalProperties")}
+        checked = {
+            key: value for key, value in schema.items() if key not in ("required", "additionalProperties")
+        }
         self._validator = Draft202012Validator(checked)
 
     def missing(self, given: Mapping[str, Any]) -> str | None:
@@ -47,12 +54,16 @@ class KindSchema:
         for name in self.required:
             if given.get(name) in (None, ""):
                 return f"`{name}`"
-        if self.sql and all(given.get(name) in (None, "", []) for name in self.sql):
-            return " or ".join(f"`{name}`" for name in self.sql)
+        for names in self._one_of:
+            if all(given.get(name) in (None, "", []) for name in names):
+                return " or ".join(f"`{name}`" for name in names)
         return None
 
     def check(self, arguments: Mapping[str, Any]) -> Iterator[ArgumentProblem]:
         """What is wrong with the values; a template may stand anywhere, as its value is not known yet."""
+        for names in self._one_of:
+            for name in [name for name in names if name in arguments][1:]:
+                yield ArgumentProblem("invalid_argument", f"give only one of {', '.join(names)}", (name,))
         found = 0
         for error in self._validator.iter_errors(arguments):
             if _concerns_template(error):
@@ -108,6 +119,8 @@ def _sentence(error: ValidationError) -> str:
     while best.validator in ("anyOf", "oneOf") and best.context:
         best = min(best.context, key=lambda inner: (inner.validator == "type", len(inner.absolute_path)))
         if best.validator == "type":
-            wanted = sorted({str(inner.validator_value) for inner in error.context if inner.validator == "type"})
+            wanted = sorted(
+                {str(inner.validator_value) for inner in error.context if inner.validator == "type"}
+            )
             return f"give one of these types: {', '.join(wanted)}"
-    return best.message if len(best.message) <= 300 else f"{best.message[:299]}…"
+    return best.message if len(best.message) <= MAX_MESSAGE else f"{best.message[: MAX_MESSAGE - 1]}…"

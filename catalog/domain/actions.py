@@ -33,9 +33,9 @@ class Work:
 
 
 def read_kind(reading: Reading, fields: Fields) -> tuple[str | None, str]:
-    """The kind that is named, and the pointer of its name. `workbook` and the routing kinds are returned as they are.
+    """The kind that is named (an action's, `workbook` or a routing kind), and the pointer of its name.
 
-    None: no kind is named, or a wrong one, which is then an error.
+    The kind is None when none is named, and '' when it is a wrong one, which is then an error.
     """
     found = reading.one_of(fields, KIND, "the action's type")
     if found is None:
@@ -70,7 +70,7 @@ def merge_call(reading: Reading, fields: Fields) -> bool:
 
 
 def read_arguments(reading: Reading, kind: str, fields: Fields, where: str, pointer: str) -> Work:
-    """Take the arguments and inputs of a kind out of the fields. `pointer` is the place of the step or task."""
+    """Take a kind's arguments and inputs out of the fields. `pointer` is the place of the step or task."""
     schema = reading.schemas[kind]
     work = Work()
     spellings = tuple(name for name in INPUTS if name not in schema.arguments)
@@ -113,7 +113,9 @@ def _refuse_slips(reading: Reading, fields: Fields, schema: KindSchema) -> None:
             reading.error("unknown_argument", message, found.pointer, key=True)
 
 
-def read_task_use(reading: Reading, fields: Fields, tasks: Mapping[str, Work], step: str, pointer: str) -> Work:
+def read_task_use(
+    reading: Reading, fields: Fields, tasks: Mapping[str, Work], step: str, pointer: str
+) -> Work:
     """A step of `type: workbook`: the task's action, with the step's inputs laid over the task's."""
     where = f"of the step {shown(step)}"
     named = reading.one_of(fields, TASK_REFERENCE, "the workbook task")

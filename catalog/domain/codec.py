@@ -33,12 +33,6 @@ def next_version(newest: str | None) -> str:
     return ".".join(str(number) for number in (*head, patch + 1))
 
 
-def is_version(text: str) -> bool:
-    """Whether a text is a version's number, as `0.1.0`."""
-    parts = text.split(".")
-    return len(parts) == 3 and all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts)
-
-
 def split_reference(reference: str) -> tuple[str, str | None]:
     """`PATH` or `PATH:VERSION` as path and version; the version `latest` is None."""
     path, colon, version = reference.rpartition(":")

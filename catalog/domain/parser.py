@@ -1,8 +1,8 @@
 """YAML text to plain values and their places, in one pass over libyaml's events.
 
-Knows YAML: its bounds, its scalars (YAML 1.2, so `NO`, `22:22` and dates stay text) and where every key and value
-stands. Knows nothing of playbooks. No loader and no composer ever sees the text: both recurse in C and crash on
-deep nesting, while events are flat and can be stopped at any bound.
+Knows YAML: its bounds, its scalars (YAML 1.2, so `NO`, `22:22` and dates stay text) and where every key and
+value stands. Knows nothing of playbooks. No loader and no composer ever sees the text: both recurse in C and
+crash on deep nesting, while events are flat and can be stopped at any bound.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ MAX_WEIGHT: Final = 4 * 1024 * 1024
 MAX_DIRECTIVES: Final = 16
 MAX_NUMBER_CHARS: Final = 300
 MAX_PROBLEMS: Final = 200
+MAX_SHOWN: Final = 60
 
 _INTEGER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
@@ -70,7 +71,7 @@ class Document:
             pointer = pointer.rpartition("/")[0]
 
     def place_inside(self, pointer: str, text_line: int) -> tuple[int, int]:
-        """Line and column of the given line (from 1) of a text; exact in literal blocks, else its beginning."""
+        """Line and column of a text's line (from 1): exact in literal blocks, else where the text begins."""
         mark = self.values.get(pointer)
         if mark is None or mark.style != "|":
             return self.place(pointer)
@@ -111,7 +112,9 @@ def _refuse_before_parsing(text: str) -> Problem | None:
         line, column = _line_and_column(text, error.start)
         return Problem("yaml_character", "remove the character that is no valid Unicode", "", line, column)
     if size > MAX_TEXT_BYTES:
-        return Problem("yaml_too_large", f"keep the text below {MAX_TEXT_BYTES} bytes; it has {size}", "", 1, 1)
+        return Problem(
+            "yaml_too_large", f"keep the text below {MAX_TEXT_BYTES} bytes; it has {size}", "", 1, 1
+        )
     # libyaml compares every %TAG directive with all before it.
     directives = text.startswith("%") + len(re.findall(r"[\r\n\x85\u2028\u2029]%", text))
     if directives > MAX_DIRECTIVES:
@@ -212,9 +215,11 @@ class _Builder:
     def _scalar_value(self, event: Any, pointer: str) -> Any:
         text: str = event.value
         if any(char == "\x00" or "\ud800" <= char <= "\udfff" for char in text):
-            self._problem("yaml_character", "remove the escape: NUL and surrogates cannot be stored", event, pointer)
+            self._problem(
+                "yaml_character", "remove the escape: NUL and surrogates cannot be stored", event, pointer
+            )
             return ""
-        plain = not event.style and event.tag in (None, "!") and event.implicit[0]
+        plain = not event.style and event.tag is None
         if not plain:
             return text
         if text in _CONSTANTS:
@@ -222,7 +227,7 @@ class _Builder:
         return self._number(text, event, pointer)
 
     def _number(self, text: str, event: Any, pointer: str) -> Any:
-        """A number in YAML 1.2's spelling; with leading zeros or as octal it stays text, as it is an identifier."""
+        """A number as YAML 1.2 spells it. With leading zeros, or as octal, it is an identifier: a text."""
         integer = _INTEGER.fullmatch(text)
         if not (integer or _FLOAT.fullmatch(text) or _NOT_FINITE.fullmatch(text)):
             return text
@@ -238,7 +243,9 @@ class _Builder:
             self._stop("yaml_complex_key", "write the key itself instead of an alias", event)
         anchored = self._anchors.get(event.anchor)
         if anchored is None:
-            self._stop("yaml_alias", f"define the anchor &{event.anchor} before this alias, and not around it", event)
+            self._stop(
+                "yaml_alias", f"define the anchor &{event.anchor} before this alias, and not around it", event
+            )
             return
         if len(self._stack) + anchored.height > MAX_DEPTH:
             self._stop("yaml_too_deep", f"nest at most {MAX_DEPTH} levels, aliases included", event)
@@ -248,7 +255,9 @@ class _Builder:
 
     def _open(self, event: Any, value: Any) -> None:
         if self._wants_key():
-            self._stop("yaml_complex_key", "put quotes around {{ ... }}: unquoted it is a map, not a text", event)
+            self._stop(
+                "yaml_complex_key", "put quotes around {{ ... }}: unquoted it is a map, not a text", event
+            )
         if len(self._stack) >= MAX_DEPTH:
             self._stop("yaml_too_deep", f"nest at most {MAX_DEPTH} levels", event)
         self._check_tag(event)
@@ -280,9 +289,13 @@ class _Builder:
         frame.skip = True
         pointer = join_pointer(frame.pointer, key)
         if any(char == "\x00" or "\ud800" <= char <= "\udfff" for char in key):
-            self._problem("yaml_character", "remove the escape: NUL and surrogates cannot be stored", event, pointer)
+            self._problem(
+                "yaml_character", "remove the escape: NUL and surrogates cannot be stored", event, pointer
+            )
         elif key == "<<" and not event.style:
-            self._problem("yaml_merge_key", "write the keys out: merge keys (<<) are not read", event, pointer)
+            self._problem(
+                "yaml_merge_key", "write the keys out: merge keys (<<) are not read", event, pointer
+            )
         elif key in frame.value:
             first = self.keys[pointer]
             message = f"remove one of the two `{_short(key)}`: the first is in line {first.line}"
@@ -324,11 +337,15 @@ class _Builder:
 
     def _check_tag(self, event: Any) -> None:
         if event.tag not in _TEXT_TAGS:
-            self._problem("yaml_tag", f"remove the tag {_short(event.tag)}: only !!str is read", event, self._pointer())
+            self._problem(
+                "yaml_tag", f"remove the tag {_short(event.tag)}: only !!str is read", event, self._pointer()
+            )
 
     def _problem(self, code: str, message: str, event: Any, pointer: str) -> None:
         mark = _mark(event)
-        self.problems.append(Problem(code, message, pointer.removesuffix("/\x00dropped"), mark.line, mark.column))
+        self.problems.append(
+            Problem(code, message, pointer.removesuffix("/\x00dropped"), mark.line, mark.column)
+        )
         if len(self.problems) >= MAX_PROBLEMS:
             raise _Stopped
 
@@ -343,7 +360,7 @@ def _mark(event: Any) -> Mark:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:59] + "…"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
 
 
 def texts_in(value: Any, pointer: str) -> Iterator[tuple[str, str]]:

@@ -106,9 +106,20 @@ class Playbook(Part):
         return {step.name: index for index, step in enumerate(self.steps)}
 
     @cached_property
+    def successors(self) -> tuple[tuple[int, ...], ...]:
+        """For each step the places of the steps that its `next` can lead to, sorted."""
+        return tuple(tuple(sorted(self._targets(step))) for step in self.steps)
+
+    @cached_property
     def ancestors(self) -> tuple[int, ...]:
-        """For each step a bitmap: bit i is set when step i can reach it by at least one transition."""
-        return ancestor_bitmaps([sorted(self._targets(step)) for step in self.steps])
+        """For each step a bitmap: bit i is set when step i can reach it by at least one transition.
+
+        Every branch leads to `end` at last, whether it says so or not.
+        """
+        bitmaps = list(ancestor_bitmaps(self.successors))
+        if (end := self.index_by_name.get("end")) is not None:
+            bitmaps[end] |= ((1 << len(self.steps)) - 1) & ~(1 << end)
+        return tuple(bitmaps)
 
     def _targets(self, step: Step) -> set[int]:
         targets = (target.step for item in step.next for target in (*item.then, *item.otherwise))

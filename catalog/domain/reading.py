@@ -1,4 +1,4 @@
-"""What the readers of a playbook's parts share: the document, the problems found so far, the template texts seen.
+"""What the readers of a playbook's parts share: the document, the problems found so far, the names read.
 
 Knows how a problem gets its place. Knows no key of the language.
 """
@@ -86,7 +86,7 @@ class Reading:
         """One of a few words, in any case."""
         if found is None or found.value is None:
             return default
-        word = found.value.strip().lower() if isinstance(found.value, str) else None
+        word = found.value.strip().lower() if isinstance(found.value, str) else ""
         if word in words:
             return words[word]
         self.error("wrong_value", f"make {what} one of: {', '.join(words)}", found.pointer)
@@ -105,11 +105,15 @@ class Reading:
         """Seconds, given as a number or as `90s`, `5m`, `2h`."""
         if found is None or found.value is None:
             return None
-        matched = None if isinstance(found.value, bool) else _DURATION.fullmatch(str(found.value).strip().lower())
+        matched = (
+            None if isinstance(found.value, bool) else _DURATION.fullmatch(str(found.value).strip().lower())
+        )
         seconds = float(matched[1]) * _SECONDS[matched[2]] if matched else 0.0
         if 0 < seconds < float("inf"):
             return seconds
-        self.error("wrong_value", f"make {what} a number of seconds, or a text as 90s, 5m or 2h", found.pointer)
+        self.error(
+            "wrong_value", f"make {what} a number of seconds, or a text as 90s, 5m or 2h", found.pointer
+        )
         return None
 
     def condition(self, found: Field, what: str, uses: list[Use], phase: Phase = "start") -> Any:
@@ -121,7 +125,9 @@ class Reading:
             self.error("wrong_type", f"make {what} a template, true or false", found.pointer)
             return None
         if not is_template(value):
-            advice = f"put {{{{ }}}} around {what} if it is an expression: as a plain text it is not evaluated"
+            advice = (
+                f"put {{{{ }}}} around {what} if it is an expression: as a plain text it is not evaluated"
+            )
             self.warn("condition_not_a_template", advice, found.pointer)
         self.templates(found, f"in {what}", uses, phase)
         return value

@@ -1,4 +1,4 @@
-"""The words of the language: which keys mean what, and which known ones are not read yet, with the advice to give.
+"""The words of the language: which keys mean what, and which are not read yet, with the advice to give.
 
 A feature moves out of the tables below when a function reads it; nothing of the language is silently ignored.
 """
@@ -13,7 +13,7 @@ DESCRIPTION: Final = ("description", "desc")
 KIND: Final = ("tool", "type", "action")
 """Names the action kind, the winner first: `type` beats `action`, and the newest spelling beats both."""
 INPUTS: Final = ("args", "data", "input", "payload", "params", "with")
-"""Spellings of inputs, the newest first. One that the kind takes as an argument is no spelling of inputs there."""
+"""Spellings of inputs, the newest first; not of a kind that takes the word as an argument."""
 TASK_REFERENCE: Final = ("task", "name")
 
 STEP_CONTROL: Final = frozenset(
@@ -127,8 +127,10 @@ KIND_NOT_SUPPORTED: Final[dict[str, str]] = {
 }
 
 GLOBAL_NAMES: Final = frozenset(
-    "workload work context env job steps results result status error execution_id _loop now range dict namespace "
-    "tojson".split()
+    {
+        *("workload", "work", "context", "env", "job", "steps", "results", "execution_id", "_loop"),
+        *("result", "status", "error", "now", "range", "dict", "namespace", "tojson"),
+    }
 )
 """Names that every template may read, whatever the playbook says."""
 

@@ -16,7 +16,7 @@ from catalog.domain.actions import (
     read_task_use,
     untyped_action,
 )
-from catalog.domain.playbook import Loop, Step, Transition
+from catalog.domain.playbook import Action, Loop, Step, Transition
 from catalog.domain.reading import Field, Fields, Reading, Use, shown
 from catalog.domain.spelling import (
     DESCRIPTION,
@@ -137,17 +137,18 @@ class StepReader:
         result = self._result(fields, part, uses)
         work = self._work(part, looped=loop is not None)
         inputs = {name: item.value for name, item in work.inputs.items()}
+        seconds = timeout or work.timeout_seconds
         step = Step(
             name=part.name,
             description=description,
-            action=work.action,
+            action=self._with_timeout(work.action, seconds),
             inputs=inputs,
             skip_if=skip_if,
             run_if=run_if,
             loop=loop if work.action else None,
             next=leads_to,
             next_mode=reading.choice(modes, "`next_mode`", _NEXT_MODES, "inclusive"),
-            timeout_seconds=timeout or work.timeout_seconds,
+            timeout_seconds=seconds,
             result=result,
         )
         step = step.model_copy(update={"start_reads": _start_reads(step), "next_reads": next_reads(leads_to)})
@@ -169,6 +170,12 @@ class StepReader:
             return None
         self._reading.templates(found, "in `result` of the step end", uses)
         return found.value
+
+    def _with_timeout(self, action: Action | None, seconds: float | None) -> Action | None:
+        """A kind with a time limit of its own is told the step's, lest its default ends the action before."""
+        if action is None or seconds is None or "timeout" not in self._reading.schemas[action.kind].arguments:
+            return action
+        return action.model_copy(update={"arguments": {**action.arguments, "timeout": seconds}})
 
     # -- the action -------------------------------------------------------------------------------------
 
@@ -197,7 +204,12 @@ class StepReader:
         acting = untyped_action(reading, fields)
         if acting is not None:
             name, found = acting
-            reading.error("missing_type", f"give the step {shown(part.name)} a `type`: it has `{name}`", found.pointer, key=True)
+            reading.error(
+                "missing_type",
+                f"give the step {shown(part.name)} a `type`: it has `{name}`",
+                found.pointer,
+                key=True,
+            )
             return Work()
         if looped:
             advice = "give the step an action: a loop over several steps is not supported yet"
@@ -222,16 +234,21 @@ class StepReader:
         items = self._items(fields.pop("in", None), found, where, uses)
         element = self._element(fields.pop("iterator", None), found, where)
         kept = reading.one_of(fields, ("where", "filter"), "the loop's filter")
-        loop = {
-            "mode": reading.choice(fields.pop("mode", None), f"`mode` {where}", _LOOP_MODES, "parallel"),
-            "concurrency": reading.count(fields.pop("concurrency", None), f"`concurrency` {where}"),
-            "on_error": reading.choice(fields.pop("on_error", None), f"`on_error` {where}", _ON_ERROR, "fail"),
-            "filter": self._filter(kept, where, uses),
-        }
+        kept_if = self._filter(kept, where, uses)
+        mode = reading.choice(fields.pop("mode", None), f"`mode` {where}", _LOOP_MODES, "parallel")
+        concurrency = reading.count(fields.pop("concurrency", None), f"`concurrency` {where}")
+        on_error = reading.choice(fields.pop("on_error", None), f"`on_error` {where}", _ON_ERROR, "fail")
         reading.leftovers(fields, "`loop`", LOOP_KEYS, LOOP_NOT_SUPPORTED, severity="error")
         if items is None or element is None:
             return None
-        return Loop(items=items, element=element, **loop)
+        return Loop(
+            items=items,
+            element=element,
+            filter=kept_if,
+            mode=mode,
+            concurrency=concurrency,
+            on_error=on_error,
+        )
 
     def _items(self, found: Field | None, loop: Field, where: str, uses: list[Use]) -> Any:
         if found is None or found.value is None:
@@ -239,19 +256,23 @@ class StepReader:
             return None
         text = isinstance(found.value, str)
         if not (isinstance(found.value, list) or (text and (is_template(found.value) or "[" in found.value))):
-            self._reading.error("wrong_type", f"make `in` {where} a list, or a template that gives one", found.pointer)
+            self._reading.error(
+                "wrong_type", f"make `in` {where} a list, or a template that gives one", found.pointer
+            )
             return None
         self._reading.templates(found, f"in `in` {where}", uses)
         return found.value
 
     def _element(self, found: Field | None, loop: Field, where: str) -> str | None:
         if found is None:
-            self._reading.error("missing_argument", f"give `iterator` {where}: the name of the item", loop.pointer)
+            self._reading.error(
+                "missing_argument", f"give `iterator` {where}: the name of the item", loop.pointer
+            )
             return None
         name = found.value
-        if isinstance(name, str) and len(name) <= MAX_NAME_CHARS and _ELEMENT.fullmatch(name):
-            if name not in ELEMENT_RESERVED:
-                return name
+        plain = isinstance(name, str) and len(name) <= MAX_NAME_CHARS and _ELEMENT.fullmatch(name)
+        if plain and name not in ELEMENT_RESERVED:
+            return str(name)
         advice = f"make `iterator` {where} a plain name, and none of: {', '.join(sorted(ELEMENT_RESERVED))}"
         self._reading.error("invalid_name", advice, found.pointer)
         return None

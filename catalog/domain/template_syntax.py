@@ -1,8 +1,8 @@
 """What a template may say: the syntax, the allowed names, and which names a template reads.
 
 Knows Jinja's grammar and nothing of values: nothing is ever rendered, and nothing is computed while checking
-(constant folding would run `'a' | center(10000000000)` here). Rendering lives in `executions`, which builds its
-environment from the lists below.
+(constant folding would run `'a' | indent(10000000000)` here). Rendering lives in `executions`, which builds
+its environment from the lists below.
 """
 
 from __future__ import annotations
@@ -19,16 +19,82 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 MAX_TEMPLATE_CHARS: Final = 64 * 1024
 
 ALLOWED_FILTERS: Final = frozenset(
-    "abs batch capitalize count d default dictsort filesizeformat first float format groupby indent int items join "
-    "last length list lower map max min reject rejectattr replace reverse round select selectattr slice sort string "
-    "striptags sum title trim truncate unique upper urlencode wordcount wordwrap "
-    "tojson to_json fromjson b64encode b64decode sql".split()
+    {
+        *(
+            "abs",
+            "batch",
+            "capitalize",
+            "count",
+            "d",
+            "default",
+            "dictsort",
+            "filesizeformat",
+            "first",
+            "float",
+        ),
+        *(
+            "format",
+            "groupby",
+            "indent",
+            "int",
+            "items",
+            "join",
+            "last",
+            "length",
+            "list",
+            "lower",
+            "map",
+            "max",
+        ),
+        *(
+            "min",
+            "reject",
+            "rejectattr",
+            "replace",
+            "reverse",
+            "round",
+            "select",
+            "selectattr",
+            "slice",
+            "sort",
+        ),
+        *("string", "striptags", "sum", "title", "trim", "truncate", "unique", "upper", "urlencode"),
+        *("wordcount", "wordwrap", "tojson", "to_json", "fromjson", "b64encode", "b64decode", "sql"),
+    }
 )
-"""Jinja's pure filters, less those that make markup, reach attributes or print addresses, plus the language's own."""
+"""Jinja's pure filters and the language's own; none that makes markup or reads attributes or addresses."""
 
 ALLOWED_TESTS: Final = frozenset(
-    "boolean defined divisibleby eq equalto even false float ge greaterthan gt in integer iterable le lessthan lower "
-    "lt mapping ne none number odd sameas sequence string true undefined upper == != < <= > >=".split()
+    {
+        *(
+            "boolean",
+            "defined",
+            "divisibleby",
+            "eq",
+            "equalto",
+            "even",
+            "false",
+            "float",
+            "ge",
+            "greaterthan",
+        ),
+        *(
+            "gt",
+            "in",
+            "integer",
+            "iterable",
+            "le",
+            "lessthan",
+            "lower",
+            "lt",
+            "mapping",
+            "ne",
+            "none",
+            "number",
+        ),
+        *("odd", "sameas", "sequence", "string", "true", "undefined", "upper"),
+        *("==", "!=", "<", "<=", ">", ">="),
+    }
 )
 
 ALLOWED_GLOBALS: Final = frozenset({"now", "tojson", "range", "dict", "namespace"})
@@ -87,7 +153,7 @@ class _Analysis:
 
 @pass_context
 def _never_called(context: Any, *args: Any, **kwargs: Any) -> NoReturn:
-    """Stands for every filter and test. Asking for the context keeps Jinja from folding calls on constants."""
+    """Stands for every filter and test. As it asks for the context, Jinja folds no call of it."""
     raise AssertionError("templates are not rendered here")
 
 
@@ -153,7 +219,9 @@ def _forbidden_in(tree: nodes.Template) -> Iterator[SyntaxProblem]:
             yield SyntaxProblem("name the step, as in steps.load: `steps` alone has no value", node.lineno)
 
 
-def _check_names(node: nodes.Filter | nodes.Test, what: str, allowed: frozenset[str]) -> Iterator[SyntaxProblem]:
+def _check_names(
+    node: nodes.Filter | nodes.Test, what: str, allowed: frozenset[str]
+) -> Iterator[SyntaxProblem]:
     if node.name not in allowed:
         yield SyntaxProblem(f"there is no {what} `{node.name}`", node.lineno)
     first = node.args[0] if node.args else None
@@ -170,7 +238,7 @@ def _reads_step_map(node: nodes.Node) -> bool:
 
 
 def _check_step_access(node: nodes.Getattr | nodes.Getitem) -> Iterator[SyntaxProblem]:
-    """The results a template needs are loaded before it is rendered, so their names must stand in its text."""
+    """Results are loaded before a template is rendered, so the steps' names must stand in its text."""
     if isinstance(node, nodes.Getattr):
         return
     assert isinstance(node.node, nodes.Name)
@@ -181,10 +249,13 @@ def _check_step_access(node: nodes.Getattr | nodes.Getitem) -> Iterator[SyntaxPr
 
 
 def _steps_named(tree: nodes.Template) -> Iterator[str]:
-    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
-        if not _reads_step_map(node.node):
-            continue
-        if isinstance(node, nodes.Getattr):
-            yield node.attr
-        elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
-            yield node.arg.value
+    for dotted in tree.find_all(nodes.Getattr):
+        if _reads_step_map(dotted.node):
+            yield dotted.attr
+    for item in tree.find_all(nodes.Getitem):
+        if (
+            _reads_step_map(item.node)
+            and isinstance(item.arg, nodes.Const)
+            and isinstance(item.arg.value, str)
+        ):
+            yield item.arg.value

@@ -12,7 +12,7 @@ from catalog.domain.spelling import IDENTITY, INPUTS, TARGET_KEYS, TRANSITION_KE
 
 
 class TransitionReader:
-    """Reads the `next` of one step. `steps` are the names of all steps; what templates read goes to `uses`."""
+    """Reads the `next` of one step. `steps` are all steps' names; what templates read goes to `uses`."""
 
     def __init__(self, reading: Reading, steps: Mapping[str, int], step: str, uses: list[Use]) -> None:
         self._reading = reading
@@ -32,7 +32,9 @@ class TransitionReader:
         transitions: list[Transition] = []
         after_condition = False
         for index, value in enumerate(found.value):
-            item = self._item(Field(value, join_pointer(found.pointer, index)), after_condition=after_condition)
+            item = self._item(
+                Field(value, join_pointer(found.pointer, index)), after_condition=after_condition
+            )
             after_condition = after_condition or (isinstance(value, dict) and "when" in value)
             if item is not None:
                 transitions.append(item)
@@ -53,7 +55,7 @@ class TransitionReader:
             return None
         if not after_condition:
             return Transition(kind="always", then=(target,))
-        advice = f"write `else: {shown(target.step)}`: after a condition this is the branch taken when none is true"
+        advice = f"write `else: {shown(target.step)}`: after a condition this runs when none was true"
         self._reading.warn("bare_after_condition", advice, found.pointer)
         return Transition(kind="default", then=(target,))
 
@@ -65,7 +67,9 @@ class TransitionReader:
             flat = {name: fields.pop(name) for name in tuple(fields) if name in TARGET_KEYS}
             target = self._target_of(flat, found)
             if then:
-                self._reading.error("invalid_transition", "keep either `then` or `step`, not both", found.pointer)
+                self._reading.error(
+                    "invalid_transition", "keep either `then` or `step`, not both", found.pointer
+                )
             then = () if target is None else (target,)
         self._refuse(fields)
         if not (then or otherwise):
@@ -88,7 +92,9 @@ class TransitionReader:
 
     def _missing_target(self, found: Field) -> None:
         if not any(problem.pointer.startswith(found.pointer) for problem in self._reading.problems):
-            self._reading.error("missing_target", "say which step follows, as in `then: [NAME]`", found.pointer)
+            self._reading.error(
+                "missing_target", "say which step follows, as in `then: [NAME]`", found.pointer
+            )
 
     def _refuse(self, fields: Fields) -> None:
         """A slip in a transition would change the route, so it is an error here."""
@@ -105,7 +111,9 @@ class TransitionReader:
             return ()
         items = [found]
         if isinstance(found.value, list):
-            items = [Field(value, join_pointer(found.pointer, index)) for index, value in enumerate(found.value)]
+            items = [
+                Field(value, join_pointer(found.pointer, index)) for index, value in enumerate(found.value)
+            ]
         targets = (self._target(item) for item in items)
         return tuple(target for target in targets if target is not None)
 
@@ -147,7 +155,7 @@ def read_inputs(
     *,
     phase_next: bool = False,
 ) -> Fields:
-    """Take the inputs out of all their spellings; a name given twice counts in the newest spelling, with a warning."""
+    """Take the inputs out of all their spellings; of a name given twice the newest spelling counts."""
     inputs: Fields = {}
     for spelling in spellings:
         found = fields.pop(spelling, None)

@@ -50,7 +50,7 @@ def render_job(
     identity = job_uuid(node_id)
     inputs = sight.inputs(step, scope, handed, variables)
     job = {"uuid": identity, "execution_id": sight.facts.execution_id, "node_id": node_id}
-    lookup = sight.lookup(scope, {"job": job, **handed, **inputs, **variables})
+    lookup = sight.lookup(step, scope, {"job": job, **handed, **inputs, **variables})
     arguments = {}
     for key, value in action.arguments.items():
         if key in action.verbatim:

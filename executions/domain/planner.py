@@ -141,7 +141,7 @@ class _Planning:
 
     def _skip_verdict(self, step: Step, scope: Scope) -> tuple[str, Verdict] | None:
         """Why the step is skipped, or None; a condition that fails to evaluate is told in a warning."""
-        lookup = self.sight.lookup(scope, self.sight.handed(step, scope))
+        lookup = self.sight.lookup(step, scope, self.sight.handed(step, scope))
         for key, condition, skips_when in (("pass", step.skip_if, True), ("when", step.run_if, False)):
             if condition is None:
                 continue
@@ -183,7 +183,7 @@ class _Planning:
         """Render what the step needs to start. Raises: `TemplateError`; nothing has been emitted then."""
         own = self.sight.handed(step, scope)
         if step.loop is not None:
-            items, failed = collect_items(step.loop, self.sight.lookup(scope, own))
+            items, failed = collect_items(step.loop, self.sight.lookup(step, scope, own))
             return _Prepared(items=items, filter_warnings=failed)
         if step.action is None:
             return _Prepared(inputs=self.sight.inputs(step, scope, own, {}))
@@ -317,7 +317,7 @@ class _Planning:
             handed = self.sight.handed(step, scope)
             try:
                 own = self._own_result(index, step, node_id)
-                result = render(step.result, self.sight.lookup(scope, {**handed, **own}))
+                result = render(step.result, self.sight.lookup(step, scope, {**handed, **own}))
             except TemplateError as error:
                 self._fail_step(step, node_id, _problem(error))
                 return
@@ -377,7 +377,7 @@ class _Planning:
 
     def _choose(self, step: Step, index: int, node_id: str, scope: Scope) -> _Choice:
         """Which targets fire: every true condition, then the defaults when none was true."""
-        lookup = self.sight.lookup(scope, {}, ended=index)
+        lookup = self.sight.lookup(step, scope, {}, ended=True)
         choice = _Choice(lookup)
         matched = False
         for item in step.next:

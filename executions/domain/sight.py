@@ -38,40 +38,44 @@ class Sight:
         self.ended_here: dict[str, StepResult] = {}
         self.items_here: dict[str, dict[int, StepResult]] = {}
 
-    def lookup(self, scope: Scope, values: Mapping[str, Any], ended: int | None = None) -> Lookup:
-        """A function from a name to its value.
+    def lookup(self, step: Step, scope: Scope, values: Mapping[str, Any], *, ended: bool = False) -> Lookup:
+        """A function from a name to its value, as the templates of `step` see it.
 
         Order: `workload`, `steps` and `env` (always themselves) > `values` (loop element, inputs) > transition
-        inputs > step results > workload keys > the other names every template has. `ended` is the step whose
-        `next` is being evaluated; its `status`, `error` and `result` stand bare then.
+        inputs > step results > workload keys > the other names every template has. `ended`: the step's
+        `next` is being evaluated, and its own result is seen, too. Results are seen of steps that lead to this one
+        and of no other: what runs beside it may or may not be over, and nothing may depend on that.
         """
+
+        here = self.playbook.index_by_name[step.name]
+        seen = self.playbook.ancestors[here] | (1 << here if ended else 0)
 
         def find(name: str) -> Any:
             if name in ("workload", "steps", "env"):
-                return self._ambient(name)
+                return self._ambient(name, seen)
             if name in values:
                 return values[name]
             if name in scope:
                 return self.transition_input(name, scope[name])
-            if (found := self.result(name)) is not MISSING:
+            if (found := self.result(name, seen)) is not MISSING:
                 return found
-            if ended is not None and name in ("status", "error", "result"):
-                return self._of_ended(ended, name)
+            if ended and name in ("status", "error", "result"):
+                return self._of_ended(step, seen, name)
             if name in self.facts.workload:
                 return self.facts.workload[name]
-            return self._ambient(name)
+            return self._ambient(name, seen)
 
         return find
 
-    def _ambient(self, name: str) -> Any:
+    def _ambient(self, name: str, seen: int) -> Any:
         facts = self.facts
         match name:
             case "workload" | "work" | "context":
                 return facts.workload
             case "steps":
-                return _Steps(self, envelopes=True)
+                return _Steps(self, seen, envelopes=True)
             case "results":
-                return _Steps(self, envelopes=False)
+                return _Steps(self, seen, envelopes=False)
             case "env":
                 return facts.env
             case "execution_id":
@@ -82,8 +86,8 @@ class Sight:
                 return {"uuid": job_uuid(facts.execution_id), "execution_id": facts.execution_id}
         return MISSING
 
-    def _of_ended(self, index: int, name: str) -> Any:
-        found = self.result(self.playbook.steps[index].name)
+    def _of_ended(self, step: Step, seen: int, name: str) -> Any:
+        found = self.result(step.name, seen)
         if found is MISSING:
             return MISSING
         return {"status": found.status, "error": found.error, "result": found.data}[name]
@@ -101,16 +105,21 @@ class Sight:
         self, step: Step, scope: Scope, handed: Mapping[str, Any], variables: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The step's own inputs, rendered, with those handed to it by a transition laid on top."""
-        own = render(step.inputs, self.lookup(scope, {**handed, **variables}))
+        own = render(step.inputs, self.lookup(step, scope, {**handed, **variables}))
         here = self.playbook.index_by_name[step.name]
         direct = {name: handed[name] for name, place in scope.items() if place[1] == here}
         return {**own, **direct}
 
-    def result(self, name: str) -> Any:
-        """The newest result of the step called `name`, or `MISSING`. Raises: `MissingFacts`."""
+    def has_result(self, name: str, seen: int) -> bool:
+        """Whether the step called `name` is one of those `seen` (a bitmap) and has ended."""
         index = self.playbook.index_by_name.get(name)
-        if index is None or not self.state.has_result(index):
+        return index is not None and bool(seen >> index & 1) and self.state.has_result(index)
+
+    def result(self, name: str, seen: int) -> Any:
+        """The newest result of the step called `name`, or `MISSING`. Raises: `MissingFacts`."""
+        if not self.has_result(name, seen):
             return MISSING
+        index = self.playbook.index_by_name[name]
         if self.state.skipped >> index & 1:
             return StepResult("skipped")
         node_id = ev.step_node_id(self.facts.execution_id, name, self.state.visit(index))
@@ -150,19 +159,19 @@ class Sight:
 class _Steps(Mapping[str, Any]):
     """`steps` (envelopes) or `results` (data) of the steps that have ended, read only when a template names one."""
 
-    def __init__(self, sight: Sight, *, envelopes: bool) -> None:
+    def __init__(self, sight: Sight, seen: int, *, envelopes: bool) -> None:
         self._sight = sight
+        self._seen = seen
         self._envelopes = envelopes
 
     def __getitem__(self, name: str) -> Any:
-        found = self._sight.result(name)
+        found = self._sight.result(name, self._seen)
         if found is MISSING:
             raise KeyError(name)
         return found.envelope() if self._envelopes else found.data
 
     def __contains__(self, name: object) -> bool:
-        index = self._sight.playbook.index_by_name.get(str(name))
-        return index is not None and self._sight.state.has_result(index)
+        return self._sight.has_result(str(name), self._seen)
 
     def __iter__(self) -> Iterator[str]:
         return (step.name for step in self._sight.playbook.steps if step.name in self)

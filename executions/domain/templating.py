@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,7 +33,6 @@ MAX_INTEGER_BITS: Final = 4096
 
 _PROXY: Final = "proxied__"
 _VALUE: Final = "__value"
-_PLAIN_PATH: Final = re.compile(r"\{\{\s*([A-Za-z_]\w*)((?:\.[A-Za-z_]\w*)*)\s*\}\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,14 +222,14 @@ def compile_template(source: str) -> Compiled:
         operands = operand_paths(tree)
         steps = steps_named(operands)
         expression = _whole_expression(tree, source)
+        path = None
         if expression is not None:
+            path = _path_of(expression)
             tree.body = [nodes.Assign(nodes.Name(_VALUE, "store"), expression, lineno=1)]
         names = rewrite(tree)
         template = Template.from_code(_ENVIRONMENT, _compile(tree), dict(_ENVIRONMENT.globals))
     except JinjaError as error:
         raise TemplateError(source, str(error.message or error)) from None
-    plain = _PLAIN_PATH.fullmatch(source.strip())
-    path = (plain[1], *plain[2].split(".")[1:]) if plain and expression is not None else None
     return Compiled(source, names, steps, operands, template, expression is not None, path)
 
 

@@ -121,7 +121,8 @@ class DuckdbAction:
                 directories += [f"{spelling.rstrip('/')}/" for spelling in sorted(spellings)]
             else:
                 paths += sorted(spellings)
-        return {"allowed_directories": directories, "allowed_paths": paths}
+        # A relative name in the SQL is found below the same roots as one in `read`.
+        return {"allowed_directories": directories, "allowed_paths": paths, "search": [str(root) for root in roots]}
 
 
 def _inside(name: str, roots: list[Path]) -> Path:

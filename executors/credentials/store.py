@@ -13,6 +13,7 @@ from typing import Any
 from executors.contract import Credential
 from executors.credentials.cipher import CredentialCipher
 from executors.errors import CredentialNotFound
+from executors.models import CLOCK
 from executors.models import Credential as CredentialRow
 
 
@@ -47,7 +48,11 @@ def put_credential(
         "tags": list(tags),
         "description": description,
     }
-    row, _ = CredentialRow.objects.update_or_create(name=name, defaults=values)
+    # A column default counts at insert only.
+    row, _ = CredentialRow.objects.update_or_create(
+        name=name, defaults={**values, "updated_at": CLOCK}, create_defaults=values
+    )
+    row.refresh_from_db()
     return _summary(row)
 
 

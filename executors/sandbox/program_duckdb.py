@@ -1,7 +1,7 @@
 """Runs SQL on one DuckDB file, in the child: opens it, confines it, runs, closes it.
 
 Knows DuckDB's settings and result shapes; which paths a step may use was decided by the caller.
-Payload: `database`, `statements` (list of SQL texts), `params`, `allowed_directories`, `allowed_paths`,
+Payload: `database`, `statements` (list of SQL texts), `params`, `allowed_directories`, `allowed_paths`, `search`,
 `extensions` (name -> file of a wheel), `extension_directory`, `temp_directory`, `memory_limit`, `threads`,
 `lock_wait_seconds`.
 """
@@ -129,6 +129,8 @@ def _confine(connection: Any, payload: dict[str, Any]) -> None:
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute(f"SET allowed_directories = {_literals(payload['allowed_directories'])}")
     connection.execute(f"SET allowed_paths = {_literals(payload['allowed_paths'])}")
+    search = ",".join(root for root in payload["search"] if "," not in root)
+    connection.execute("SET file_search_path = '" + search.replace("'", "''") + "'")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 

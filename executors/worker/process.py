@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 from functools import cache
+from pathlib import Path
 
 from django.conf import settings
 
 from executors.registry import RegistryConfig, build_registry
+from executors.services import resolve_credential
 from executors.worker.gateway import DatabaseGateway
 from executors.worker.heartbeat import LeaseKeeper
 from executors.worker.turn import Worker
@@ -24,7 +26,8 @@ def worker_for_process(pid: int) -> Worker:
         gateway=gateway,
         kinds=build_registry(RegistryConfig.from_settings(settings)),
         keeper=LeaseKeeper(gateway, lease_seconds),
-        data_dir=settings.NOETL_DATA_DIR,
+        resolve=resolve_credential,
+        data_dir=Path(settings.NOETL_DATA_DIR),
         lease_seconds=lease_seconds,
     )
 

@@ -66,7 +66,7 @@ class Command(BaseCommand):
         path, version = split_reference(options["playbook"])
         file = Path(options["playbook"])
         if file.is_file():
-            registered = register_playbook(file.read_text(encoding="utf-8"), str(file), "manage.py")
+            registered = register_playbook(file.read_text(encoding="utf-8"), str(file), "manage.py").playbook
             path, version = registered.path, registered.version
         elif file.suffix in (".yaml", ".yml"):
             raise CommandError(f"there is no file {file}")

@@ -1,0 +1,51 @@
+"""Reading the catalog."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from catalog import store
+from catalog.domain.codec import LATEST, split_reference
+from catalog.domain.playbook import Playbook
+from catalog.domain.registered import RegisteredPlaybook
+from catalog.errors import PlaybookNotFound
+
+
+def find_playbook_version(path: str, version: str | None = None) -> RegisteredPlaybook:
+    """A version of a playbook; the newest for None and `latest`. `PATH:VERSION` may stand in `path`.
+
+    Raises: `PlaybookNotFound`.
+    """
+    if version in (None, "", LATEST):
+        path, version = split_reference(path)
+    found = None if "\x00" in path or "\x00" in (version or "") else store.find_version(path, version)
+    if found is None:
+        raise PlaybookNotFound(path, version)
+    return found
+
+
+def get_playbook_version(catalog_id: int) -> RegisteredPlaybook:
+    """The version with this id. Raises: `PlaybookNotFound`."""
+    found = store.find_by_id(catalog_id)
+    if found is None:
+        raise PlaybookNotFound(f"#{catalog_id}")
+    return found
+
+
+@lru_cache(maxsize=256)
+def load_playbook(catalog_id: int) -> Playbook:
+    """The typed playbook of a version; versions are immutable, so it is kept. Raises: `PlaybookNotFound`."""
+    payload = store.find_payload(catalog_id)
+    if payload is None:
+        raise PlaybookNotFound(f"#{catalog_id}")
+    return Playbook.model_validate(payload)
+
+
+def list_playbooks(prefix: str = "") -> list[RegisteredPlaybook]:
+    """The newest version of every playbook whose path begins with the prefix, by path."""
+    return store.list_newest(prefix)
+
+
+def list_playbook_versions(path: str) -> list[RegisteredPlaybook]:
+    """All versions of a playbook, the newest first; none for an unknown path."""
+    return store.list_versions(path)

@@ -1,0 +1,25 @@
+"""The worker side's door: what the site may call."""
+
+from __future__ import annotations
+
+from executors.credentials.store import CredentialSummary, delete_credential, list_credentials
+from executors.errors import CredentialNotFound, CredentialUnreadable, ExecutorError
+from executors.models import Runtime
+from executors.registry import argument_schemas
+from executors.services import save_credential
+from executors.worker.presence import Component, Presence, find_live
+
+__all__ = [
+    "Component",
+    "CredentialNotFound",
+    "CredentialSummary",
+    "CredentialUnreadable",
+    "ExecutorError",
+    "Presence",
+    "Runtime",
+    "argument_schemas",
+    "delete_credential",
+    "find_live",
+    "list_credentials",
+    "save_credential",
+]

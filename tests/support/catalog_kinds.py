@@ -1,0 +1,49 @@
+"""Small stand-ins for the action kinds' schemas: what the catalog is handed at start-up."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from catalog.domain.action_schemas import ActionSchemas
+
+_SQL: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "command": {"type": "string", "x-noetl-template": "sql"},
+        "commands": {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+            "x-noetl-template": "sql",
+        },
+        "auth": {"type": "string"},
+        "params": {"type": "object"},
+        "database": {"type": "string"},
+    },
+    "additionalProperties": False,
+}
+
+KINDS: Final[dict[str, dict[str, Any]]] = {
+    "python": {
+        "type": "object",
+        "properties": {"code": {"type": "string", "x-noetl-template": "verbatim"}},
+        "required": ["code"],
+        "additionalProperties": False,
+    },
+    "postgres": _SQL,
+    "duckdb": _SQL,
+    "http": {
+        "type": "object",
+        "properties": {
+            "endpoint": {"type": "string"},
+            "method": {"type": "string", "enum": ["GET", "POST", "PUT", "PATCH", "DELETE"]},
+            "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+            "params": {"type": "object"},
+            "payload": {},
+            "data": {},
+            "verify": {"anyOf": [{"type": "boolean"}, {"type": "null"}]},
+        },
+        "required": ["endpoint"],
+        "additionalProperties": False,
+    },
+}
+
+SCHEMAS: Final = ActionSchemas(KINDS)

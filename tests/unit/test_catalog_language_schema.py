@@ -1,0 +1,41 @@
+"""The editor's schema: valid, accepts what is accepted, refuses plain slips."""
+
+from __future__ import annotations
+
+import jsonschema
+import pytest
+import yaml
+
+from catalog.domain.language_schema import build_language_schema
+from catalog.domain.parser import parse
+from tests.support.catalog_kinds import SCHEMAS
+from tests.unit.test_catalog_normalise import HEAD, NEXT_SHAPES, ORDER_CHECK
+
+VALIDATOR = jsonschema.Draft202012Validator(build_language_schema(SCHEMAS))
+
+
+def test_it_is_a_schema() -> None:
+    jsonschema.Draft202012Validator.check_schema(VALIDATOR.schema)
+
+
+@pytest.mark.parametrize("shape", NEXT_SHAPES.values(), ids=NEXT_SHAPES)
+def test_accepts_every_shape_of_next(shape: tuple[str, object]) -> None:
+    step = {"step": "start", **yaml.safe_load(shape[0])}
+    VALIDATOR.validate({**parse(HEAD).value, "workflow": [step]})
+
+
+def test_accepts_a_whole_playbook() -> None:
+    VALIDATOR.validate(parse(ORDER_CHECK).value)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"step": "start", "loop": {"in": 5, "iterator": "x"}},
+        {"step": "start", "next_mode": "some"},
+        {"step": "start", "type": "http", "headers": [1]},
+        {"desc": "nameless"},
+    ],
+)
+def test_refuses_slips(step: dict[str, object]) -> None:
+    assert not VALIDATOR.is_valid({**parse(HEAD).value, "workflow": [step]})

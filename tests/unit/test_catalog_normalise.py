@@ -1,0 +1,349 @@
+"""Every accepted spelling means one thing."""
+
+# ruff: noqa: E501  (playbooks in one line)
+
+from __future__ import annotations
+
+import textwrap
+import time
+from typing import Any
+
+import pytest
+
+from catalog.domain.action_schemas import ActionSchemas
+from catalog.domain.normalise import read_playbook
+from catalog.domain.playbook import Action, Playbook, Step, Target, Transition
+from catalog.errors import Problem
+from tests.support.catalog_kinds import SCHEMAS
+
+HEAD = "apiVersion: noetl.io/v1\nkind: Playbook\nname: demo\npath: tests/demo\n"
+
+ORDER_CHECK = """\
+apiVersion: noetl.io/v1
+kind: Playbook
+name: order_check
+path: demo/order_check
+workload:
+  api: "http://127.0.0.1:9900"
+  limit: 100
+  steps: {store: false}
+workbook:
+  - name: grade
+    type: python
+    with: {limit: "{{ workload.limit }}"}
+    code: |
+      def main(amount, limit):
+          return {"big": amount > limit, "amount": amount}
+workflow:
+  - step: start
+    next: load
+  - step: load
+    type: http
+    method: GET
+    endpoint: "{{ workload.api }}/orders/1"
+    next: assess
+  - step: assess
+    type: workbook
+    task: grade
+    with: {amount: "{{ load.data.amount }}"}
+    next:
+      - when: "{{ assess.big }}"
+        then:
+          - step: store
+            with: {amount: "{{ assess.amount }}"}
+      - else: [end]
+  - step: store
+    pass: "{{ workload.steps.store }}"
+    type: postgres
+    auth: shop
+    command: |
+      INSERT INTO big_orders VALUES ({{ amount }});
+    next: end
+  - step: end
+    result: {big: "{{ assess.big }}"}
+"""
+
+
+def read(body: str) -> tuple[Playbook, tuple[Problem, ...]]:
+    playbook, problems = read_playbook(HEAD + textwrap.dedent(body), SCHEMAS)
+    assert playbook is not None, problems
+    return playbook, problems
+
+
+def step_of(body: str, name: str = "load") -> tuple[Step, set[str]]:
+    """The step called load, in a playbook whose other steps are start, a and b; and the codes of warnings."""
+    indented = textwrap.indent(textwrap.dedent(body).strip(), "    ")
+    text = f"workflow:\n  - step: start\n    next: [load, a, b]\n  - step: load\n{indented}\n  - step: a\n  - step: b\n"
+    playbook, problems = read(text)
+    return playbook.steps[playbook.index_by_name[name]], {problem.code for problem in problems}
+
+
+def test_a_whole_playbook() -> None:
+    playbook, problems = read_playbook(ORDER_CHECK, SCHEMAS)
+    assert playbook is not None
+    assert problems == ()
+    start, load, assess, store, end = playbook.steps
+    assert (start.action, start.next) == (None, (Transition(kind="always", then=(Target(step="load"),)),))
+    assert load.action is not None
+    assert load.action.arguments == {"method": "GET", "endpoint": "{{ workload.api }}/orders/1"}
+    assert assess.action is not None
+    assert (assess.action.kind, assess.action.task, assess.action.verbatim) == ("python", "grade", ("code",))
+    assert assess.inputs == {"limit": "{{ workload.limit }}", "amount": "{{ load.data.amount }}"}
+    assert (assess.start_reads, assess.next_reads) == (("load", "workload"), ("assess",))
+    assert store.action is not None
+    assert (store.action.sql, store.skip_if) == (("command",), "{{ workload.steps.store }}")
+    assert store.start_reads == ("amount", "workload")
+    assert (end.result, end.start_reads) == ({"big": "{{ assess.big }}"}, ("assess",))
+
+
+def target(name: str, **inputs: Any) -> tuple[Target, ...]:
+    return (Target(step=name, inputs=inputs),)
+
+
+A, B = target("a"), target("b")
+CONDITION = "{{ load.n == 1 }}"
+
+NEXT_SHAPES: dict[str, tuple[str, list[Transition]]] = {
+    "plain name": ("next: a", [Transition(kind="always", then=A)]),
+    "names": ("next: [a, b]", [Transition(kind="always", then=A), Transition(kind="always", then=B)]),
+    "targets with inputs": (
+        "next:\n  - step: a\n    with: {mode: fast}\n  - step: b",
+        [Transition(kind="always", then=target("a", mode="fast")), Transition(kind="always", then=B)],
+    ),
+    "separate else": (
+        f'next:\n  - when: "{CONDITION}"\n    then:\n      - step: a\n        with: {{n: 1}}\n  - else:\n      - step: b',
+        [
+            Transition(kind="condition", when=CONDITION, then=target("a", n=1)),
+            Transition(kind="default", then=B),
+        ],
+    ),
+    "else in the item": (
+        f'next:\n  - when: "{CONDITION}"\n    then: {{step: a}}\n    else: b',
+        [Transition(kind="condition", when=CONDITION, then=A, otherwise=B)],
+    ),
+    "then without when": (
+        f'next:\n  - when: "{CONDITION}"\n    then: [a]\n  - then: [b]',
+        [Transition(kind="condition", when=CONDITION, then=A), Transition(kind="default", then=B)],
+    ),
+    "flat": (
+        f'next:\n  - when: "{CONDITION}"\n    step: a\n    data: {{n: 1}}\n  - step: b',
+        [
+            Transition(kind="condition", when=CONDITION, then=target("a", n=1)),
+            Transition(kind="default", then=B),
+        ],
+    ),
+    "mixed": (
+        f'next:\n  - step: a\n  - when: "{CONDITION}"\n    then: [b]',
+        [Transition(kind="always", then=A), Transition(kind="condition", when=CONDITION, then=B)],
+    ),
+    "one map": (f'next: {{when: "{CONDITION}", then: a}}', [Transition(kind="condition", when=CONDITION, then=A)]),
+    "none": ("next: []", []),
+    "literal": ("next: [{when: true, then: a}, {when: 0, then: b}]", [
+        Transition(kind="condition", when="true", then=A), Transition(kind="condition", when="false", then=B)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "expected"), NEXT_SHAPES.values(), ids=NEXT_SHAPES)
+def test_shapes_of_next(body: str, expected: list[Transition]) -> None:
+    step, warned = step_of(body)
+    assert list(step.next) == expected
+    assert warned == ({"bare_after_condition"} if "data:" in body else set())
+
+
+PYTHON = 'code: "def main(**k): return 1"\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "inputs", "warned"),
+    [
+        ("type: python\nwith: {n: 1}", {"n": 1}, set()),
+        ("type: python\ninput: {n: 1}", {"n": 1}, set()),
+        ("type: python\npayload: {n: 1}", {"n": 1}, set()),
+        ("type: python\nparams: {n: 1}", {"n": 1}, set()),
+        ("tool: python\nargs: {n: 1}", {"n": 1}, set()),
+        ("action: Python\ndata: {n: 1}\nwith: {m: 2}", {"n": 1, "m": 2}, set()),
+        ("type: python\nwith: {n: 1}\ndata: {n: 2}", {"n": 2}, {"spelling_conflict"}),
+        ("type: python\ninput: {n: 1}\npayload: {n: 2}", {"n": 1}, {"spelling_conflict"}),
+    ],
+)
+def test_spellings_of_inputs(body: str, inputs: dict[str, Any], warned: set[str]) -> None:
+    step, codes = step_of(PYTHON + body)
+    assert step.action is not None
+    assert (step.action.kind, step.inputs, codes) == ("python", inputs, warned)
+
+
+def test_http_keeps_its_own_meaning_of_payload_params_and_data() -> None:
+    step, _ = step_of("type: http\nendpoint: x\npayload: {a: 1}\nparams: {b: 2}\ndata: {c: 3}\nwith: {d: 4}")
+    assert step.action is not None
+    assert step.action.arguments == {
+        "endpoint": "x",
+        "payload": {"a": 1},
+        "params": {"b": 2},
+        "data": {"c": 3},
+    }
+    assert step.inputs == {"d": 4}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "call: {type: python, code: x, with: {n: 1}}",
+        "call: {code: x}\ntype: python\nwith: {n: 1}",
+        "call: {type: python, code: x}\ntype: http\nwith: {n: 1}",
+    ],
+)
+def test_call_wins_and_the_step_fills_in(body: str) -> None:
+    step, _ = step_of(body)
+    assert step.action is not None
+    assert (step.action.kind, step.action.arguments, step.inputs) == ("python", {"code": "x"}, {"n": 1})
+
+
+@pytest.mark.parametrize(
+    ("step", "list_key"),
+    [
+        ("- step: load\n    type: workbook\n    task: grade", "workbook"),
+        ("- step: load\n    type: workbook\n    name: grade", "workbook"),
+        ("- name: load\n    type: workbook\n    task: grade", "tasks"),
+        ("- step: load\n    call: {task: grade}", "workbook"),
+        ("- step: load\n    call: {name: grade, type: workbook}", "workbook"),
+        ("- step: grade\n    type: workbook", "workbook"),
+        ("- task: grade\n    type: workbook", "workbook"),
+    ],
+)
+def test_workbook_references(step: str, list_key: str) -> None:
+    tasks = "  - name: grade\n    type: python\n    code: x\n    timeout: 5m\n    with: {a: 1, b: 2}\n    returns: {n: int}\n"
+    text = f"{list_key}:\n{tasks}workflow:\n  - step: start\n    next: {'grade' if 'load' not in step else 'load'}\n  {step}\n    with: {{b: 3}}\n"
+    playbook, problems = read(text)
+    assert problems == ()
+    found = playbook.steps[1]
+    assert found.action is not None
+    assert (found.action.task, found.action.arguments) == ("grade", {"code": "x"})
+    assert (found.inputs, found.timeout_seconds) == ({"a": 1, "b": 3}, 300.0)
+
+
+@pytest.mark.parametrize("key", ["workflow", "steps", "tasks"])
+@pytest.mark.parametrize("identity", ["step", "name", "task"])
+def test_spellings_of_the_workflow(key: str, identity: str) -> None:
+    playbook, problems = read(
+        f"{key}:\n  - {identity}: start\n    desc: first\n    next: end\n  - {identity}: end\n"
+    )
+    assert [step.name for step in playbook.steps] == ["start", "end"]
+    assert playbook.steps[0].description == "first"
+    assert problems == ()
+
+
+def test_metadata_holds_the_head() -> None:
+    text = "apiVersion: noetl.io/v2\nkind: playbook\nname: old\nmetadata: {name: new, path: a/b, version: 1, description: d}\n"
+    playbook, problems = read_playbook(text + "workflow: [{step: start}]", SCHEMAS)
+    assert playbook is not None
+    assert (playbook.name, playbook.path, playbook.description) == ("new", "a/b", "d")
+    assert [problem.code for problem in problems] == ["spelling_conflict"]
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [("90", 90.0), ("1.5", 1.5), ("90s", 90.0), ("5m", 300.0), ("2h", 7200.0), ("'250ms'", 0.25)],
+)
+def test_timeouts(given: str, seconds: float) -> None:
+    assert step_of(f"timeout: {given}")[0].timeout_seconds == seconds
+
+
+def test_an_inline_loop() -> None:
+    step, warned = step_of(
+        PYTHON + 'type: python\nwith: {n: "{{ item.n }}"}\n'
+        'loop: {in: "{{ workload.list }}", iterator: item, where: "{{ item.ok }}", mode: async, concurrency: 4}'
+    )
+    assert warned == set()
+    assert step.loop is not None
+    assert step.loop.model_dump() == {
+        "items": "{{ workload.list }}",
+        "element": "item",
+        "filter": "{{ item.ok }}",
+        "mode": "parallel",
+        "concurrency": 4,
+        "on_error": "fail",
+    }
+    assert step.start_reads == ("item", "workload")
+
+
+@pytest.mark.parametrize("kept", ["''", "'{{}}'", "null"])
+def test_an_empty_filter_keeps_all(kept: str) -> None:
+    step, _ = step_of(f"{PYTHON}type: python\nloop: {{in: [1], iterator: item, filter: {kept}}}")
+    assert step.loop is not None
+    assert step.loop.filter is None
+
+
+def test_templates_may_stand_for_any_argument() -> None:
+    step, warned = step_of(
+        'type: http\nendpoint: "{{ workload.u }}"\nmethod: "{{ workload.m }}"\nheaders: "{{ workload.h }}"\n'
+        'verify: "{{ workload.v }}"'
+    )
+    assert step.action is not None
+    assert warned == set()
+
+
+def test_start_and_end_may_act_and_cycles_are_allowed() -> None:
+    playbook, problems = read(
+        f"""
+        workflow:
+          - step: start
+            type: python
+            {PYTHON.strip()}
+            next: end
+          - step: end
+            type: python
+            {PYTHON.strip()}
+            next: [{{when: "{{{{ end.again }}}}", then: start}}]
+        """
+    )
+    assert problems == ()
+    assert all(step.action is not None for step in playbook.steps)
+    assert playbook.ancestors == (0b11, 0b11)
+
+
+def test_a_step_may_read_only_what_can_have_run() -> None:
+    _, problems = read(
+        """
+        workflow:
+          - step: start
+            next: [{when: "{{ start.x and late.x }}", then: early}, {else: late}]
+          - {step: early, next: late}
+          - {step: late, when: "{{ early.n }}", next: end}
+          - {step: end, result: "{{ late.n }}{{ early.n }}"}
+        """
+    )
+    assert [(problem.code, problem.line) for problem in problems] == [("step_cannot_have_run", 8)]
+
+
+def test_four_thousand_steps_are_read_in_seconds() -> None:
+    steps = "".join(
+        f'  - step: s{i}\n    type: python\n    with: {{n: "{{{{ s{i - 1}.n }}}}"}}\n    code: x\n    next: s{i + 1}\n'
+        for i in range(1, 4000)
+    )
+    began = time.perf_counter()
+    playbook, problems = read(
+        f"workflow:\n  - {{step: start, next: s0}}\n  - {{step: s0, next: s1}}\n{steps}  - step: s4000\n"
+    )
+    assert playbook.ancestors[-1].bit_count() == 4001
+    assert problems == ()
+    assert time.perf_counter() - began < 5.0
+
+
+def test_a_timeout_is_told_to_a_kind_that_has_one() -> None:
+    kinds = {"http": {"properties": {"url": {}, "endpoint": {}, "timeout": {"type": "number"}}}}
+    text = f"{HEAD}workflow:\n  - {{step: start, type: http, url: x, timeout: 2m}}\n"
+    playbook, _ = read_playbook(text, ActionSchemas(kinds))
+    assert playbook is not None
+    assert playbook.steps[0].timeout_seconds == 120.0
+    assert playbook.steps[0].action == Action(kind="http", arguments={"url": "x", "timeout": 120.0})
+
+
+@pytest.mark.parametrize("given", ["endpoint: x, url: y", "method: GET"])
+def test_one_address_is_needed(given: str) -> None:
+    kinds: dict[str, dict[str, Any]] = {"http": {"properties": {"url": {}, "endpoint": {}, "method": {}}}}
+    text = f"{HEAD}workflow:\n  - {{step: start, type: http, {given}}}\n"
+    playbook, problems = read_playbook(text, ActionSchemas(kinds))
+    assert playbook is None
+    assert [problem.code for problem in problems] == [
+        "invalid_argument" if "url" in given else "missing_argument"
+    ]

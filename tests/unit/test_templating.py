@@ -1,0 +1,147 @@
+"""What a template gives, and what it may not do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from executions.domain.conditions import evaluate, is_true, mentions_failure
+from executions.domain.results import MISSING, StepResult
+from executions.domain.templating import render
+from executions.errors import TemplateError
+
+
+def rendered(value: Any, **names: Any) -> Any:
+    return render(value, lambda name: names.get(name, MISSING))
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{ n }}", 3),
+        ("{{ n + 1 }}", 4),
+        ("{{ 1 + 1 }}", 2),
+        ("{{ true }}", True),
+        ("{{ none }}", None),
+        ("{{ [1, n] }}", [1, 3]),
+        ("{{ {'a': n} }}", {"a": 3}),
+        ("{{ text }}", "007"),
+        ("{{ n }} of {{ n }}", "3 of 3"),
+        (" {{ n }} ", 3),
+        ("no template", "no template"),
+        ("{{}}", ""),
+        ("{% if n > 2 %}big{% else %}small{% endif %}", "big"),
+        ("{{ deep.items }}", "the key"),
+        ("{{ deep.list[1] }}", 2),
+        ("{{ deep.missing | default('d') }}", "d"),
+        ("{{ nothing.at.all | default('d') }}", "d"),
+        ("{{ deep.list | map('string') | list }}", ["1", "2"]),
+        ("{{ data | tojson }}", '{"a": [1, null]}'),
+        ("{{ '[1]' | fromjson }}", [1]),
+        ("{{ 'x' | b64encode }}", "eA=="),
+        ("{{ text | int }}", 7),
+        ({"a": ["{{ n }}", {"b": "{{ n }}"}], "c": 1}, {"a": [3, {"b": 3}], "c": 1}),
+    ],
+)
+def test_a_template_gives_its_native_value(template: Any, expected: Any) -> None:
+    names = {"n": 3, "text": "007", "deep": {"items": "the key", "list": [1, 2]}, "data": {"a": [1, None]}}
+    assert rendered(template, **names) == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{ s }}", {"n": 3}),
+        ("{{ s.n }}", 3),
+        ("{{ s['n'] }}", 3),
+        ("{{ s.data.n }}", 3),
+        ("{{ s.result.n }}", 3),
+        ("{{ s.status }}", "success"),
+        ("{{ s.error }}", None),
+        ("{{ s.n > 2 and s.status == 'success' }}", True),
+        ("{{ s.items() | list }}", [["n", 3]]),
+        ("{{ own.status }}", "mine"),
+        ("{{ scalar.result + scalar.value + scalar }}", 15),
+        ("{{ rows | length }}", 2),
+        ("{{ rows[0].a }}", 1),
+        ("{% for row in rows %}{{ row.a }}{% endfor %}", "12"),
+        ("{{ failed.error.code }}", "boom"),
+    ],
+)
+def test_a_step_answers_for_its_result_and_its_envelope(template: str, expected: Any) -> None:
+    names = {
+        "s": StepResult("success", {"n": 3}),
+        "own": StepResult("success", {"status": "mine"}),
+        "scalar": StepResult("success", 5),
+        "rows": StepResult("success", [{"a": 1}, {"a": 2}]),
+        "failed": StepResult("error", None, {"code": "boom"}),
+    }
+    assert rendered(template, **names) == expected
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ n.__class__ }}",
+        "{{ namespace.__init__.__globals__ }}",
+        "{{ s.__init__ }}",
+        "{{ 'a' * 10000000000 }}",
+        "{{ 9 ** (9 ** 9) }}",
+        "{{ range(10 ** 9) | list }}",
+        "{{ '%s' % n }}",
+        "{{ list.append(1) }}",
+        "{% for a in range(99999) %}{% for b in range(99999) %}xxxxxxxxxxxxxxxxxxxx{% endfor %}{% endfor %}",
+        "{{ lipsum }}",
+        "{{ cycler }}",
+        "{{ self }}",
+        "{{ n | attr('real') }}",
+        "{{ unknown }}",
+        "{{ unknown.attribute }} text",
+        "{{ s.missing }}",
+        "{{ 1 / 0 }}",
+        "{{ n | sql }}",
+    ],
+)
+def test_what_is_unsafe_or_undefined_is_an_error(template: str) -> None:
+    with pytest.raises(TemplateError):
+        rendered(template, n=3, s=StepResult("success", {}), list=[1])
+
+
+def test_an_error_speaks_the_playbooks_names() -> None:
+    with pytest.raises(TemplateError, match=r"^'load' is undefined in \{\{ load.rows\[0\] \}\}$"):
+        rendered("{{ load.rows[0] }}")
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "NO", "n", "Off", " none ", "null", None, False, 0, [], {}])
+def test_what_is_false(value: Any) -> None:
+    assert not is_true(value)
+
+
+@pytest.mark.parametrize("value", ["yes", "1", "true", "anything", True, 1, -1, [0], {"a": None}])
+def test_what_is_true(value: Any) -> None:
+    assert is_true(value)
+
+
+def test_a_condition_that_fails_is_false_with_its_reason() -> None:
+    verdict = evaluate("{{ a.b > 1 }}", lambda name: MISSING)
+    assert (verdict.truth, verdict.value) == (False, None)
+    assert "'a' is undefined" in verdict.warning
+
+
+@pytest.mark.parametrize(
+    ("condition", "mentions"),
+    [
+        ("{{ load.status == 'error' }}", True),
+        ("{{ load.error }}", True),
+        ("{{ steps.load.error.code == 'x' }}", True),
+        ("{{ status == 'error' }}", True),
+        ("{{ error.code }}", True),
+        ("{{ load.rows }}", False),
+        ("{{ other.status == 'error' }}", False),
+        ("{{ load.data.status }}", False),
+    ],
+)
+def test_which_conditions_make_an_error_branch(condition: str, mentions: bool) -> None:
+    assert mentions_failure(condition, "load") is mentions
