@@ -26,19 +26,18 @@ from executions.errors import ExecutionNotFound
 _QUERIES: Final[Any] = aiosql.from_path(Path(__file__).parent / "sql" / "executions.sql", "psycopg")
 
 
-def _connection() -> Any:
-    connection.ensure_connection()
-    return connection.connection
-
-
 def _rows(name: str, **parameters: Any) -> list[Any]:
-    """Run a named statement and give its rows."""
-    return list(getattr(_QUERIES, name)(_connection(), **parameters))
+    """Run a named statement and give its rows; errors are Django's, as from the ORM."""
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        return list(getattr(_QUERIES, name)(connection.connection, **parameters))
 
 
 def _execute(name: str, **parameters: Any) -> None:
     """Run a named statement that gives no rows."""
-    getattr(_QUERIES, name)(_connection(), **parameters)
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        getattr(_QUERIES, name)(connection.connection, **parameters)
 
 
 def _json(value: Any) -> str | None:

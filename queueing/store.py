@@ -20,9 +20,10 @@ _QUERIES: Final[Any] = aiosql.from_path(Path(__file__).parent / "sql" / "queue.s
 
 
 def _run(name: str, **parameters: Any) -> list[Any]:
-    """Run a named statement and give its rows."""
+    """Run a named statement and give its rows; errors are Django's, as from the ORM."""
     connection.ensure_connection()
-    return list(getattr(_QUERIES, name)(connection.connection, **parameters))
+    with connection.wrap_database_errors:
+        return list(getattr(_QUERIES, name)(connection.connection, **parameters))
 
 
 def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:

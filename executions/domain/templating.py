@@ -23,13 +23,17 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from catalog.domain.template_syntax import ALLOWED_FILTERS, ALLOWED_TESTS, is_template
+from executions.domain.limits import (
+    BUDGET,
+    FILTERS,
+    MAX_TEMPLATE_CHARS,
+    MAX_TEXT_CHARS,
+    Budget,
+    Limiter,
+    check_operands,
+)
 from executions.domain.results import MISSING, StepResult
 from executions.errors import TemplateError, shorten
-
-MAX_TEMPLATE_CHARS: Final = 64 * 1024
-MAX_OUTPUT_CHARS: Final = 1024 * 1024
-MAX_SEQUENCE: Final = 100_000
-MAX_INTEGER_BITS: Final = 4096
 
 _PROXY: Final = "proxied__"
 _VALUE: Final = "__value"
@@ -62,7 +66,7 @@ class _Unknown(StrictUndefined):
 class _Environment(ImmutableSandboxedEnvironment):
     """The sandbox: keys before methods, step results through their proxy, no unbounded arithmetic."""
 
-    intercepted_binops = frozenset({"*", "**", "%"})
+    intercepted_binops = frozenset({"*", "**", "%", "+"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, StepResult):
@@ -80,28 +84,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         return super().getitem(obj, argument)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        if operator == "%" and isinstance(left, str):
-            raise SecurityError("use the filters of the language to format text")
-        if operator == "**":
-            _bound_power(left, right)
-        if operator == "*":
-            _bound_product(left, right)
+        check_operands(operator, left, right)
         return super().call_binop(context, operator, left, right)
-
-
-def _bound_power(left: Any, right: Any) -> None:
-    bits = left.bit_length() if isinstance(left, int) else 64
-    if isinstance(right, int) and bits * abs(right) > MAX_INTEGER_BITS:
-        raise SecurityError("the power is too large")
-
-
-def _bound_product(left: Any, right: Any) -> None:
-    for sequence, times in ((left, right), (right, left)):
-        if isinstance(times, int) and hasattr(sequence, "__len__") and len(sequence) * times > MAX_SEQUENCE:
-            raise SecurityError("the repetition is too long")
-    if isinstance(left, int) and isinstance(right, int):
-        if left.bit_length() + right.bit_length() > MAX_INTEGER_BITS:
-            raise SecurityError("the number is too large")
 
 
 def _json_text(value: Any, indent: int | None = None) -> str:
@@ -133,10 +117,10 @@ _OWN_FILTERS: Final[dict[str, Callable[..., Any]]] = {
 
 def build_environment(finalize: Callable[..., Any] | None = None) -> ImmutableSandboxedEnvironment:
     """A sandbox with the language's own filters, tests and globals, and nothing else."""
-    environment = _Environment(
-        undefined=_Unknown, autoescape=False, finalize=finalize, keep_trailing_newline=True
-    )
-    environment.filters.update(_OWN_FILTERS)
+    environment = _Environment(undefined=_Unknown, autoescape=False, finalize=finalize, keep_trailing_newline=True)
+    # Constants are not folded: an expression must cost nothing before it is rendered.
+    environment.optimized = False
+    environment.filters.update({**FILTERS, **_OWN_FILTERS})
     for known, allowed in ((environment.filters, ALLOWED_FILTERS), (environment.tests, ALLOWED_TESTS)):
         for name in set(known) - set(allowed):
             del known[name]
@@ -169,14 +153,15 @@ class Compiled:
 def rewrite(tree: nodes.Template) -> frozenset[str]:
     """Send `name.attribute` of every name that comes from outside through the name's proxy.
 
-    A bare name stays the plain value, so that filters, comparisons and loops see native data.
-    Returns: the outside names, without the proxies.
+    A bare name stays the plain value, so that filters, comparisons and loops see native data. Loops and joined texts
+    are sent through the rendering's budget. Returns: the outside names, without the proxies.
     """
     outside = find_undeclared_variables(tree)
     stored = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
     for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
         if isinstance(node.node, nodes.Name) and node.node.name in outside and node.node.name not in stored:
             node.node = nodes.Name(_PROXY + node.node.name, "load", lineno=node.lineno)
+    Limiter().visit(tree)
     return frozenset(outside)
 
 
@@ -263,7 +248,7 @@ def bind(names: frozenset[str], steps: frozenset[str], lookup: Lookup) -> dict[s
 
     Of `steps` and `results` only the entries in `steps` are there: they were looked up before rendering began.
     """
-    variables: dict[str, Any] = {}
+    variables: dict[str, Any] = {BUDGET: Budget()}
     for name in names:
         value = lookup(name)
         if name in ("steps", "results") and isinstance(value, Mapping):
@@ -329,8 +314,8 @@ def render_bounded(template: Template, variables: dict[str, Any]) -> str:
     size = 0
     for piece in template.root_render_func(template.new_context(variables)):
         size += len(piece)
-        if size > MAX_OUTPUT_CHARS:
-            raise SecurityError(f"the text grows past {MAX_OUTPUT_CHARS} characters")
+        if size > MAX_TEXT_CHARS:
+            raise SecurityError(f"the text grows past {MAX_TEXT_CHARS} characters")
         pieces.append(piece)
     return "".join(pieces)
 

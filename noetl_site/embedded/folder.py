@@ -77,7 +77,9 @@ def _is_short() -> bool:
 def open_folder(path: Path) -> Folder:
     """The data folder at `path`, made when it is missing. Raises: `EmbeddedError`."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Under root the servers run as another user, who must pass through.
+        path.mkdir(mode=0o700 if os.geteuid() else 0o711, exist_ok=True)
         root = path.resolve()
         if os.geteuid() not in (0, root.stat().st_uid):
             raise EmbeddedError(f"the data folder {root} belongs to another user; name your own in NOETL_DATA_DIR")

@@ -34,9 +34,7 @@ class Step:
     def __init__(self, action: DuckdbAction, data_dir: Path) -> None:
         self.action, self.data_dir, self.cancelled = action, data_dir, threading.Event()
 
-    def run(
-        self, sql: str | list[str], *, timeout: float = 30, execution: str = "e1", **arguments: Any
-    ) -> Any:
+    def run(self, sql: str | list[str], *, timeout: float = 30, execution: str = "e1", **arguments: Any) -> Any:
         given = {"query": sql, **arguments}
         request = ActionRequest("duckdb", given, {}, execution, "e1:s", "s", 1, "e1:s", timeout)
         context = SimpleNamespace(data_dir=self.data_dir, cancelled=self.cancelled, credential=None)
@@ -54,9 +52,7 @@ def step(action: DuckdbAction, tmp_path: Path) -> Step:
 
 
 def test_rows_counts_and_messages(step: Step) -> None:
-    result = step.run(
-        ["create table t (a int); insert into t values (1), (2)", "from t order by a; delete from t"]
-    )
+    result = step.run(["create table t (a int); insert into t values (1), (2)", "from t order by a; delete from t"])
     assert result["command_0"] == {"status": "success", "row_count": 0, "message": "CREATE"}
     assert result["command_1"]["row_count"] == 2 and "rows" not in result["command_1"]
     assert result["command_2"] == {
@@ -86,9 +82,7 @@ def test_every_kind_of_statement_gives_its_rows(step: Step, sql: str) -> None:
 
 
 def test_values_become_json(step: Step) -> None:
-    sql = (
-        "select 1.50::decimal(5,2) d, '2020-01-01 00:00:00+02'::timestamptz t, 'a'::blob b, {'x': [1]} s, 1 d"
-    )
+    sql = "select 1.50::decimal(5,2) d, '2020-01-01 00:00:00+02'::timestamptz t, 'a'::blob b, {'x': [1]} s, 1 d"
     assert step.run(sql)["command_0"]["rows"] == [
         {"d": 1.5, "t": "2019-12-31T22:00:00+00:00", "b": "YQ==", "s": {"x": [1]}, "d_2": 1}
     ]
@@ -167,9 +161,7 @@ def test_named_files_can_be_read(step: Step, readable: Path) -> None:
         assert step.run(f"from '{path}'", read=[named])["command_0"]["rows"][0]["name"] == "Bern"
 
 
-@pytest.mark.parametrize(
-    "named", ["/etc", "/etc/passwd", "../..", "way-out", "way-out/passwd", "missing.csv"]
-)
+@pytest.mark.parametrize("named", ["/etc", "/etc/passwd", "../..", "way-out", "way-out/passwd", "missing.csv"])
 def test_other_files_cannot_be_named(step: Step, named: str) -> None:
     assert step.fails("select 1", read=[named]).code == "path_not_allowed"
 
@@ -194,9 +186,7 @@ def test_not_a_number_is_an_error_and_not_an_exception(step: Step) -> None:
 def test_a_long_statement_is_killed_and_the_file_stays_usable(step: Step) -> None:
     step.run("create table t as select 1 a")
     started = time.monotonic()
-    assert (
-        step.fails("select count(*) from range(10000000000) a, range(1000) b", timeout=0.5).code == "timeout"
-    )
+    assert step.fails("select count(*) from range(10000000000) a, range(1000) b", timeout=0.5).code == "timeout"
     assert time.monotonic() - started < 5
     assert step.run("from t")["command_0"]["rows"] == [{"a": 1}]
 

@@ -109,9 +109,7 @@ CREDENTIALS = {
 }
 
 
-def run(
-    action: HttpAction, *, timeout: float = 10, cancelled: threading.Event | None = None, **arguments: Any
-) -> Any:
+def run(action: HttpAction, *, timeout: float = 10, cancelled: threading.Event | None = None, **arguments: Any) -> Any:
     request = ActionRequest("http", arguments, {}, "e1", "e1:s", "s", 1, "e1:s", timeout)
     context = SimpleNamespace(cancelled=cancelled or threading.Event(), credential=CREDENTIALS.__getitem__)
     return action.run(request, context)
@@ -216,10 +214,7 @@ def test_a_redirect_to_a_refused_address_is_refused(action: HttpAction, server: 
     for target in ("http://169.254.169.254/", "http://10.0.0.1/", "http://[::1]:1/"):
         error = failure(action, url=f"{server}/redirect", params={"to": target})
         assert "not a public address" in str(error)
-    assert (
-        failure(action, url=f"{server}/redirect", params={"to": "file:///etc/passwd"}).code
-        == "http_connection"
-    )
+    assert failure(action, url=f"{server}/redirect", params={"to": "file:///etc/passwd"}).code == "http_connection"
 
 
 def test_redirects_are_bounded(action: HttpAction, server: str) -> None:
@@ -271,9 +266,7 @@ def test_named_networks_are_allowed() -> None:
     assert not policy.allows("10.2.0.1")
 
 
-@pytest.mark.parametrize(
-    "url", ["ftp://example.org/", "file:///etc/passwd", "example.org", "http://", "gopher://x"]
-)
+@pytest.mark.parametrize("url", ["ftp://example.org/", "file:///etc/passwd", "example.org", "http://", "gopher://x"])
 def test_other_schemes_are_refused(action: HttpAction, url: str) -> None:
     assert failure(action, url=url).code == "arguments_invalid"
 

@@ -61,9 +61,7 @@ def step(socket_folder: str) -> Step:
 
 
 def test_rows_and_messages(step: Step) -> None:
-    result = step.run(
-        "insert into t values (1), (2); select * from t; select 1 where false; update t set a = 3"
-    )
+    result = step.run("insert into t values (1), (2); select * from t; select 1 where false; update t set a = 3")
     assert result["command_0"] == {"status": "success", "row_count": 2, "message": "INSERT 0 2"}
     assert result["command_1"] == {
         "status": "success",
@@ -182,9 +180,7 @@ def test_the_password_is_in_no_error(step: Step) -> None:
     assert PASSWORD not in repr(Credential("a", "postgres", step.fields))
 
 
-@pytest.mark.parametrize(
-    "own", [{"user": "postgres", "dbname": "noetl"}, {"user": "noetl", "dbname": "postgres"}]
-)
+@pytest.mark.parametrize("own", [{"user": "postgres", "dbname": "noetl"}, {"user": "noetl", "dbname": "postgres"}])
 def test_the_orchestrators_own_database_is_refused(step: Step, own: dict[str, str]) -> None:
     step.action = PostgresAction([ForbiddenTarget(host="localhost", port="5432", **own)])
     assert step.fails("select 1").code == "target_forbidden"

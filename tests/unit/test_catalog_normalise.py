@@ -224,9 +224,7 @@ def test_workbook_references(step: str, list_key: str) -> None:
 @pytest.mark.parametrize("key", ["workflow", "steps", "tasks"])
 @pytest.mark.parametrize("identity", ["step", "name", "task"])
 def test_spellings_of_the_workflow(key: str, identity: str) -> None:
-    playbook, problems = read(
-        f"{key}:\n  - {identity}: start\n    desc: first\n    next: end\n  - {identity}: end\n"
-    )
+    playbook, problems = read(f"{key}:\n  - {identity}: start\n    desc: first\n    next: end\n  - {identity}: end\n")
     assert [step.name for step in playbook.steps] == ["start", "end"]
     assert playbook.steps[0].description == "first"
     assert problems == ()
@@ -344,6 +342,4 @@ def test_one_address_is_needed(given: str) -> None:
     text = f"{HEAD}workflow:\n  - {{step: start, type: http, {given}}}\n"
     playbook, problems = read_playbook(text, ActionSchemas(kinds))
     assert playbook is None
-    assert [problem.code for problem in problems] == [
-        "invalid_argument" if "url" in given else "missing_argument"
-    ]
+    assert [problem.code for problem in problems] == ["invalid_argument" if "url" in given else "missing_argument"]

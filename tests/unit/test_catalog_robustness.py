@@ -52,9 +52,7 @@ def test_any_tree(tree: object) -> None:
     judge(Document(tree))
 
 
-@given(
-    st.lists(st.dictionaries(WORDS, TREES, max_size=5), max_size=4), st.dictionaries(WORDS, TREES, max_size=4)
-)
+@given(st.lists(st.dictionaries(WORDS, TREES, max_size=5), max_size=4), st.dictionaries(WORDS, TREES, max_size=4))
 def test_any_workflow(steps: list[dict[str, object]], more: dict[str, object]) -> None:
     head = {"apiVersion": "noetl.io/v1", "kind": "Playbook", "name": "a", "path": "a"}
     judge(Document({**more, **head, "workflow": [{"step": "start"}, *steps]}))

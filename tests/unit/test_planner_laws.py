@@ -32,8 +32,11 @@ def playbooks(draw: st.DrawFn) -> Playbook:
     steps = [start(*_transitions(draw, names))]
     for number, name in enumerate(names):
         steps.append(_step(draw, name, names[:number], [*names[number + 1 :], "end"]))
-    return playbook(*steps, end({name: f"{{{{ steps.{name}.status | default(none) }}}}" for name in names}),
-                    workload={"items": [1, 2, 3, 4, 5]})
+    return playbook(
+        *steps,
+        end({name: f"{{{{ steps.{name}.status | default(none) }}}}" for name in names}),
+        workload={"items": [1, 2, 3, 4, 5]},
+    )
 
 
 def _step(draw: st.DrawFn, name: str, before: list[str], after: list[str]) -> Step:

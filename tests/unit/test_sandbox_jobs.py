@@ -75,9 +75,7 @@ def alive_with(marker: str) -> list[int]:
         ("import tomllib, encodings.idna\ndef main(): return 'x'.encode('idna').decode()", {}, "x"),
     ],
 )
-def test_main_gets_what_it_asks_for(
-    sandbox: Sandbox, code: str, inputs: dict[str, Any], expected: Any
-) -> None:
+def test_main_gets_what_it_asks_for(sandbox: Sandbox, code: str, inputs: dict[str, Any], expected: Any) -> None:
     result = run(sandbox, code, **inputs)
     assert result.failure is None and result.value == expected
 
@@ -363,9 +361,7 @@ def test_nothing_outlives_a_killed_worker() -> None:
 
 def test_close_ends_running_jobs() -> None:
     own = Sandbox("python")
-    assert (
-        own.run({"code": "def main(): return 1", "inputs": {}, "context": {}}, timeout_seconds=5).value == 1
-    )
+    assert own.run({"code": "def main(): return 1", "inputs": {}, "context": {}}, timeout_seconds=5).value == 1
     assert own._zygote is not None
     pid = own._zygote.pid
     own.close()

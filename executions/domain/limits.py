@@ -1,0 +1,171 @@
+"""Bounds on what one template may cost: loops, texts and numbers, counted while it renders.
+
+A sandbox stops escapes, not bombs: `range(10**9)`, `'a' * 10**10`, a text that doubles forty times.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from jinja2 import nodes
+from jinja2.defaults import DEFAULT_FILTERS
+from jinja2.exceptions import SecurityError
+from jinja2.visitor import NodeTransformer
+
+MAX_TEMPLATE_CHARS: Final = 64 * 1024
+MAX_TEXT_CHARS: Final = 1024 * 1024
+MAX_SEQUENCE: Final = 100_000
+MAX_ROUNDS: Final = 100_000
+MAX_INTEGER_BITS: Final = 4096
+MAX_WIDTH: Final = 1000
+
+BUDGET: Final = "budget__"
+"""The name under which a template's loops and joined texts reach their budget."""
+
+
+class Budget:
+    """What is left to one rendering."""
+
+    def __init__(self) -> None:
+        self._rounds = MAX_ROUNDS
+
+    def loop(self, items: Iterable[Any]) -> Iterator[Any]:
+        """The items, as long as rounds are left."""
+        for item in items:
+            self._rounds -= 1
+            if self._rounds < 0:
+                raise SecurityError(f"its loops make more than {MAX_ROUNDS} rounds")
+            yield item
+
+    def join(self, *parts: Any) -> str:
+        """The parts as one text of bounded length (`a ~ b`)."""
+        return bounded("".join(_within(parts)))
+
+
+def _within(parts: Iterable[Any]) -> Iterator[str]:
+    size = 0
+    for part in parts:
+        text = str(part)
+        size += len(text)
+        if size > MAX_TEXT_CHARS:
+            raise SecurityError(f"a text grows past {MAX_TEXT_CHARS} characters")
+        yield text
+
+
+def bounded(text: str) -> str:
+    """The text. Raises: `SecurityError` when it is too long."""
+    if len(text) > MAX_TEXT_CHARS:
+        raise SecurityError(f"a text grows past {MAX_TEXT_CHARS} characters")
+    return text
+
+
+class Limiter(NodeTransformer):
+    """Sends every loop and every `~` of a template through its budget."""
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        """Count the rounds."""
+        self.generic_visit(node)
+        node.iter = _call("loop", [node.iter], node.lineno)
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        """Count the characters."""
+        self.generic_visit(node)
+        return _call("join", node.nodes, node.lineno)
+
+
+def _call(method: str, arguments: list[nodes.Expr], line: int) -> nodes.Call:
+    budget = nodes.Name(BUDGET, "load", lineno=line)
+    function = nodes.Getattr(budget, method, "load", lineno=line)
+    return nodes.Call(function, arguments, [], None, None, lineno=line)
+
+
+def check_operands(operator: str, left: Any, right: Any) -> None:
+    """Refuse an operation whose result would be too large. Raises: `SecurityError`."""
+    if operator == "%" and isinstance(left, str):
+        raise SecurityError("use the filter `format` to format text")
+    if operator == "**":
+        _check_power(left, right)
+    elif operator == "*":
+        _check_product(left, right)
+    elif operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
+        if len(left) + len(right) > MAX_TEXT_CHARS:
+            raise SecurityError("the sum is too long")
+
+
+def _check_power(left: Any, right: Any) -> None:
+    bits = left.bit_length() if isinstance(left, int) else 64
+    if isinstance(right, int) and bits * abs(right) > MAX_INTEGER_BITS:
+        raise SecurityError("the power is too large")
+
+
+def _check_product(left: Any, right: Any) -> None:
+    for sequence, times in ((left, right), (right, left)):
+        if isinstance(times, int) and hasattr(sequence, "__len__") and len(sequence) * times > MAX_SEQUENCE:
+            raise SecurityError("the repetition is too long")
+    if isinstance(left, int) and isinstance(right, int):
+        if left.bit_length() + right.bit_length() > MAX_INTEGER_BITS:
+            raise SecurityError("the number is too large")
+
+
+def _format(template: str, *args: Any, **kwargs: Any) -> str:
+    """Jinja's `format`, with no width past a line's."""
+    template = str(template)
+    if "*" in template or any(int(number[:9]) > MAX_WIDTH for number in re.findall(r"\d+", template)):
+        raise SecurityError(f"a width past {MAX_WIDTH} is too large")
+    return bounded(template % (kwargs or args))
+
+
+def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    length = len(width) if isinstance(width, str) else width
+    if length > MAX_WIDTH or length * (str(text).count("\n") + 1) > MAX_TEXT_CHARS:
+        raise SecurityError("the indentation is too large")
+    return str(DEFAULT_FILTERS["indent"](str(text), width, first, blank))
+
+
+def _replace(text: Any, old: str, new: str, count: int = -1) -> str:
+    text, old, new = str(text), str(old), str(new)
+    times = text.count(old) if count < 0 else min(count, text.count(old))
+    if len(text) + times * len(new) > MAX_TEXT_CHARS:
+        raise SecurityError(f"a text grows past {MAX_TEXT_CHARS} characters")
+    return text.replace(old, new, count)
+
+
+def _batch(value: Iterable[Any], count: int, fill_with: Any = None) -> list[list[Any]]:
+    """Jinja's `batch`; the fill-up is bounded as well."""
+    if count > MAX_SEQUENCE:
+        raise SecurityError(f"a count past {MAX_SEQUENCE} is too large")
+    return list(DEFAULT_FILTERS["batch"](value, count, fill_with))
+
+
+def _slice(value: Any, count: int, fill_with: Any = None) -> list[list[Any]]:
+    """The value in `count` parts of about the same length."""
+    if count > MAX_SEQUENCE:
+        raise SecurityError(f"a count past {MAX_SEQUENCE} is too large")
+    items = list(value)
+    size, longer = divmod(len(items), count)
+    parts = [items[n * size + min(n, longer) : (n + 1) * size + min(n + 1, longer)] for n in range(count)]
+    if fill_with is not None and longer:
+        parts = [part if len(part) > size else [*part, fill_with] for part in parts]
+    return parts
+
+
+def _join(values: Iterable[Any], separator: Any = "", attribute: str | int | None = None) -> str:
+    """Jinja's `join`, bounded; `attribute` names a key of maps."""
+    texts = [str(value if attribute is None else value[attribute]) for value in values]
+    if sum(map(len, texts)) + len(str(separator)) * len(texts) > MAX_TEXT_CHARS:
+        raise SecurityError(f"a text grows past {MAX_TEXT_CHARS} characters")
+    return str(separator).join(texts)
+
+
+FILTERS: Final[dict[str, Callable[..., Any]]] = {
+    "format": _format,
+    "indent": _indent,
+    "replace": _replace,
+    "batch": _batch,
+    "slice": _slice,
+    "join": _join,
+}
+"""Filters of Jinja that could build something without bound, with one."""

@@ -1,0 +1,19 @@
+#!/usr/bin/env python3
+"""Every command of the platform: `python manage.py <command>`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> int:
+    """Run the command named on the command line. Returns: its exit code."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noetl_site.settings")
+    from noetl_site.exits import run_command_line
+
+    return run_command_line(sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""System checks of the platform: what a deployment should know before it starts.
+
+`manage.py check --deploy` judges the settings; `manage.py check --database default` asks the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from django.apps import AppConfig
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connections
+
+DURABLE: Final = ("fsync", "full_page_writes", "synchronous_commit")
+"""Rule R14: what must not be off where accepted results are kept."""
+
+
+def register_checks() -> None:
+    """Make the checks known to Django."""
+    register(check_roles, Tags.security, deploy=True)
+    register(check_durability, Tags.database)
+
+
+def check_roles(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Whether the application works under a role of its own."""
+    if settings.DATABASES["default"]["USER"] != settings.DATABASES["admin"]["USER"]:
+        return []
+    return [
+        Warning(
+            "The application uses the role that owns its tables, so grants do not protect the event log.",
+            hint="Give the owner's role in DATABASE_ADMIN_URL and another, without ownership, in DATABASE_URL.",
+            id="noetl_site.W001",
+        )
+    ]
+
+
+def check_durability(
+    app_configs: Sequence[AppConfig] | None, databases: Sequence[str] | None = None, **_: Any
+) -> list[CheckMessage]:
+    """Whether the server keeps what it has committed."""
+    return [message for alias in databases or () for message in _durability_of(alias)]
+
+
+def _durability_of(alias: str) -> list[CheckMessage]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT name, setting FROM pg_settings WHERE name = ANY(%s) AND setting = 'off'", [list(DURABLE)])
+        return [
+            Error(
+                f"The database {alias!r} runs with {name} = {setting}: a crash loses accepted results.",
+                hint=f"Set {name} = on.",
+                id="noetl_site.E001",
+            )
+            for name, setting in cursor.fetchall()
+        ]

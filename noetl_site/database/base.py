@@ -1,0 +1,35 @@
+"""The database backend: Django's own for Postgres, with the embedded server behind it when there is one.
+
+A settings entry with `EMBEDDED` (a data folder) starts that folder's server before its first connection, so commands
+that need no database start none. Without it this is Django's backend and nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.db.backends.postgresql import base
+from psycopg import Connection, OperationalError
+
+from noetl_site import embedded
+
+
+class DatabaseWrapper(base.DatabaseWrapper):
+    """One connection, opened when it is needed."""
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Connection[Any]:
+        """Open the connection; an embedded server that has died since is started again, once."""
+        data_dir = self.settings_dict.get("EMBEDDED")
+        if data_dir is None:
+            return self._connect(conn_params)
+        embedded.ensure_running(Path(data_dir))
+        try:
+            return self._connect(conn_params)
+        except OperationalError:
+            embedded.revive(Path(data_dir))
+            return self._connect(conn_params)
+
+    def _connect(self, conn_params: dict[str, Any]) -> Connection[Any]:
+        connection: Connection[Any] = super().get_new_connection(conn_params)
+        return connection

@@ -1,0 +1,96 @@
+"""Reading the environment: typed values, secrets from files, and the databases named by URLs.
+
+Knows `os.environ` and the shape of Django's `DATABASES`; which names there are is the settings' matter.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from noetl_site.embedded import Embedded
+
+env: Final = environ.Env()
+
+ENGINE: Final = "noetl_site.database"
+SESSION_TIMEOUTS: Final = {
+    "statement_timeout": "30s",
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+"""Rule R14: no session of a server holds anything up for ever."""
+ADMIN_TIMEOUTS: Final = {"lock_timeout": "10s"}
+"""Migrations and retention may take their time, but do not queue for a lock in front of everybody."""
+
+
+def secret(name: str) -> str:
+    """The variable, or the content of the file that `<name>_FILE` names; empty when neither is set."""
+    if path := os.environ.get(f"{name}_FILE"):
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ImproperlyConfigured(f"{name}_FILE: {path} cannot be read: {error.strerror}") from error
+    return os.environ.get(name, "").strip()
+
+
+def boolean(name: str, *, default: bool) -> bool:
+    """true 1 yes y on, or false 0 no n off; anything else is a mistake."""
+    text = os.environ.get(name, "").strip().lower()
+    if text in {"true", "1", "yes", "y", "on"}:
+        return True
+    if text in {"false", "0", "no", "n", "off"}:
+        return False
+    if text:
+        raise ImproperlyConfigured(f"{name} is neither true nor false: {text!r}")
+    return default
+
+
+def words(name: str, default: str = "") -> list[str]:
+    """A list, separated by commas."""
+    return [word for part in os.environ.get(name, default).split(",") if (word := part.strip())]
+
+
+def database_from_url(url: str, timeouts: dict[str, str]) -> dict[str, Any]:
+    """A database on a server of the user's. Raises: `ImproperlyConfigured` for anything but Postgres."""
+    if url.split(":", 1)[0] not in {"postgres", "postgresql", "pgsql"}:
+        raise ImproperlyConfigured("DATABASE_URL must name a Postgres database: postgresql://user:password@host/name")
+    database = dict(environ.Env.db_url_config(url))
+    given = database.pop("OPTIONS", {})
+    # A socket's folder comes as ?host=/folder, which is libpq's way to write it.
+    database["HOST"] = given.pop("host", database.get("HOST") or "")
+    return _database({**database, "ENGINE": ENGINE}, timeouts, given)
+
+
+def embedded_database(embedded: Embedded, words: dict[str, str], timeouts: dict[str, str]) -> dict[str, Any]:
+    """A database of the embedded server, which is started at the first connection."""
+    database = {
+        "ENGINE": ENGINE,
+        "EMBEDDED": str(embedded.folder.root),
+        "NAME": words["dbname"],
+        "USER": words["user"],
+        "PASSWORD": words["password"],
+        "HOST": words["host"],
+        "PORT": words["port"],
+    }
+    return _database(database, timeouts, {})
+
+
+def _database(database: dict[str, Any], timeouts: dict[str, str], given: dict[str, Any]) -> dict[str, Any]:
+    settings = {"search_path": "noetl", **timeouts}
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    return {
+        **database,
+        # Connections are kept: opening one costs more than most of what is done with it.
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": {
+            "application_name": "noetl",
+            "connect_timeout": 5,
+            **given,
+            "options": " ".join([options, given.get("options", "")]).strip(),
+        },
+    }

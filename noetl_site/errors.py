@@ -1,0 +1,74 @@
+"""Errors as HTTP replies: RFC 9457 problem documents. The only place where an error meets a status number."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
+from rest_framework.response import Response
+from rest_framework.views import exception_handler, set_rollback
+
+from catalog.errors import CatalogError, PlaybookInvalid
+from executions.errors import ExecutionError
+from executors.errors import ExecutorError
+from queueing.errors import QueueError
+
+PROBLEM: Final = "application/problem+json"
+STATUS: Final = {
+    "playbook_not_found": 404,
+    "execution_not_found": 404,
+    "job_not_found": 404,
+    "credential_not_found": 404,
+    "playbook_invalid": 422,
+    "workload_invalid": 422,
+    "start_conflict": 409,
+    "lease_lost": 409,
+}
+"""By the stable code of an app's error; every other one is 500."""
+
+
+def handle_exception(error: Exception, context: dict[str, Any]) -> Response | None:
+    """The problem document for an error in a view; None for a surprise, which Django reports."""
+    if isinstance(error, CatalogError | ExecutionError | ExecutorError | QueueError):
+        set_rollback()
+        return _problem(STATUS.get(error.code, 500), error.code, str(error), _problems_of(error))
+    response = exception_handler(error, context)
+    if response is None:
+        return None
+    code = error.default_code if isinstance(error, APIException) else "http_error"
+    errors = _invalid_fields(error.detail) if isinstance(error, ValidationError) else []
+    detail = "the request is not valid" if errors else _text(response.data)
+    problem = _problem(response.status_code, str(code), detail, errors)
+    for name, value in response.items():
+        if name.lower() not in {"content-type", "content-length"}:
+            problem[name] = value
+    return problem
+
+
+def _problem(status: int, code: str, detail: str, errors: list[dict[str, Any]]) -> Response:
+    document: dict[str, Any] = {"type": "about:blank", "status": status, "code": code, "detail": detail}
+    if errors:
+        document["errors"] = errors
+    return Response(document, status=status, content_type=PROBLEM)
+
+
+def _problems_of(error: Exception) -> list[dict[str, Any]]:
+    if not isinstance(error, PlaybookInvalid):
+        return []
+    return [
+        {"pointer": p.pointer, "code": p.code, "detail": p.message, "line": p.line, "column": p.column}
+        for p in error.problems
+    ]
+
+
+def _invalid_fields(detail: Any, pointer: str = "") -> list[dict[str, Any]]:
+    if isinstance(detail, dict):
+        return [error for key, value in detail.items() for error in _invalid_fields(value, f"{pointer}/{key}")]
+    if isinstance(detail, list):
+        return [error for value in detail for error in _invalid_fields(value, pointer)]
+    code = detail.code if isinstance(detail, ErrorDetail) else "invalid"
+    return [{"pointer": pointer, "code": code, "detail": str(detail)}]
+
+
+def _text(data: Any) -> str:
+    return str(data["detail"]) if isinstance(data, dict) and "detail" in data else str(data)

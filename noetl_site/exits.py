@@ -1,0 +1,104 @@
+"""How a command ends: each error of the apps as one clear line on stderr and an exit code.
+
+The codes are part of the command line's contract (`docs/operations.md`). Errors that nobody foresaw keep their traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from noetl_site.embedded import EmbeddedError
+
+OK: Final = 0
+ERROR: Final = 1
+USAGE: Final = 2
+NOT_AUTHENTICATED: Final = 3
+NOT_FOUND: Final = 4
+PLAYBOOK_INVALID: Final = 5
+CONFLICT: Final = 6
+UNREACHABLE: Final = 7
+EXECUTION_FAILED: Final = 20
+CANCELLED: Final = 21
+TIMED_OUT: Final = 124
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+
+EXIT_CODES: Final = {
+    "playbook_not_found": NOT_FOUND,
+    "execution_not_found": NOT_FOUND,
+    "job_not_found": NOT_FOUND,
+    "credential_not_found": NOT_FOUND,
+    "playbook_invalid": PLAYBOOK_INVALID,
+    "workload_invalid": USAGE,
+    "start_conflict": CONFLICT,
+    "lease_lost": CONFLICT,
+    "not_authenticated": NOT_AUTHENTICATED,
+    "server_unreachable": UNREACHABLE,
+}
+"""By the stable code of an app's error; every other one is `ERROR`."""
+
+NO_TABLES: Final = (
+    "the database has no tables yet: run `manage.py migrate --database admin` or `manage.py standalone`"
+)
+
+
+def run_command_line(argv: Sequence[str]) -> int:
+    """Run one management command. Returns: the exit code of the process."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        from django.core.management import execute_from_command_line
+
+        execute_from_command_line(list(argv))
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has gone; without this the interpreter complains about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ERROR
+    except Exception as error:
+        known = explain(error)
+        if known is None:
+            raise
+        message, code = known
+        print(f"error: {message}", file=sys.stderr)
+        return code
+    return OK
+
+
+def explain(error: Exception) -> tuple[str, int] | None:
+    """The line to print and the exit code for an error that is foreseen; None for a surprise."""
+    from django.db import OperationalError, ProgrammingError
+
+    from catalog.errors import CatalogError
+    from executions.errors import ExecutionError
+    from executors.errors import ExecutorError
+    from queueing.errors import QueueError
+
+    if isinstance(error, CatalogError | ExecutionError | ExecutorError | QueueError | EmbeddedError):
+        return str(error), EXIT_CODES.get(error.code, ERROR)
+    if isinstance(error, ProgrammingError) and _has_no_table(error):
+        return NO_TABLES, ERROR
+    if isinstance(error, OperationalError) and _cannot_connect(error):
+        return f"the database cannot be reached: {str(error).strip()}", UNREACHABLE
+    return None
+
+
+def _has_no_table(error: Exception) -> bool:
+    from psycopg.errors import UndefinedTable
+
+    return isinstance(error.__cause__, UndefinedTable)
+
+
+def _cannot_connect(error: Exception) -> bool:
+    # An error of a statement has a SQLSTATE; one of connecting has none.
+    return getattr(error.__cause__, "sqlstate", "") is None
+
+
+def _terminate(*_: Any) -> None:
+    """Leave by the normal way, so that embedded services are let go."""
+    sys.exit(TERMINATED)

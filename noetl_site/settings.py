@@ -1,0 +1,209 @@
+"""All settings, each from the environment. The table of them is in `docs/operations.md`, and a test holds the two together.
+
+With neither `DATABASE_URL` nor `REDIS_URL` the embedded services of the data folder are used; this file only says
+where they will be, and the first connection starts them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from cryptography.fernet import Fernet
+from django.core.exceptions import ImproperlyConfigured
+
+from noetl_site import embedded
+from noetl_site.console.theme import UNFOLD as UNFOLD
+from noetl_site.environment import (
+    ADMIN_TIMEOUTS,
+    SESSION_TIMEOUTS,
+    boolean,
+    database_from_url,
+    embedded_database,
+    env,
+    secret,
+    words,
+)
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# --- Data folder and secrets: made when they are needed and not given.
+
+NOETL_DATA_DIR = Path(env("NOETL_DATA_DIR", default=str(BASE_DIR / "data"))).absolute()
+
+
+def _secret_or_kept(name: str, key: str, **make: Any) -> str:
+    return secret(name) or embedded.keep_secret(embedded.open_folder(NOETL_DATA_DIR), key, **make)
+
+
+DEBUG = boolean("NOETL_DEBUG", default=False)
+SECRET_KEY = _secret_or_kept("SECRET_KEY", "secret_key", make=lambda: secrets.token_urlsafe(50))
+NOETL_CREDENTIAL_KEYS = [
+    key.strip()
+    for key in _secret_or_kept(
+        "NOETL_CREDENTIAL_KEYS", "credential_keys", make=lambda: Fernet.generate_key().decode()
+    ).split(",")
+]
+
+# --- Database and broker.
+
+_database_url, _redis_url = secret("DATABASE_URL"), secret("REDIS_URL")
+if bool(_database_url) != bool(_redis_url):
+    raise ImproperlyConfigured("set both DATABASE_URL and REDIS_URL, or neither to use the embedded services")
+
+DATABASES: dict[str, dict[str, Any]]
+NOETL_EMBEDDED = not _database_url
+if NOETL_EMBEDDED:
+    _embedded = embedded.describe(NOETL_DATA_DIR)
+    DATABASES = {
+        "default": embedded_database(_embedded, _embedded.database, SESSION_TIMEOUTS),
+        "admin": embedded_database(_embedded, _embedded.database_admin, ADMIN_TIMEOUTS),
+    }
+    CELERY_BROKER_URL = _embedded.redis_url
+else:
+    DATABASES = {
+        "default": database_from_url(_database_url, SESSION_TIMEOUTS),
+        "admin": database_from_url(secret("DATABASE_ADMIN_URL") or _database_url, ADMIN_TIMEOUTS),
+    }
+    CELERY_BROKER_URL = _redis_url
+
+# --- Django.
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "catalog",
+    "queueing",
+    "executions",
+    "executors",
+    "noetl_site",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+ROOT_URLCONF = "noetl_site.urls"
+WSGI_APPLICATION = "noetl_site.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = False
+
+STATIC_URL = "static/"
+STATIC_ROOT = NOETL_DATA_DIR / "static"
+# Files are served from where they are installed: no build step comes before the first start.
+WHITENOISE_USE_FINDERS = True
+
+ALLOWED_HOSTS = words("ALLOWED_HOSTS", default="localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = words("CSRF_TRUSTED_ORIGINS")
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+# Behind TLS; off on one machine, where the console is plain http on the loopback address.
+NOETL_HTTPS = boolean("NOETL_HTTPS", default=False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = NOETL_HTTPS
+SECURE_HSTS_SECONDS = 31536000 if NOETL_HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = NOETL_HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if boolean("NOETL_BEHIND_PROXY", default=False) else None
+DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("NOETL_MAX_BODY_BYTES", default=8 * 1024 * 1024)
+
+REST_FRAMEWORK = {
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "EXCEPTION_HANDLER": "noetl_site.errors.handle_exception",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": env("LOG_LEVEL", default="INFO").upper()},
+}
+
+# --- Celery: JSON only, no results, and messages that are nothing but hints (rule R11).
+
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_STORE_ERRORS_EVEN_IF_IGNORED = False
+CELERY_TASK_DEFAULT_QUEUE = "noetl.default"
+CELERY_TASK_CREATE_MISSING_QUEUES = True
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_TIMEOUT = 1
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_BROKER_POOL_LIMIT = 4
+CELERY_BROKER_HEARTBEAT = 0
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # A hint needs no acknowledgement; without the bookkeeping a message costs a third.
+    "ack_emulation": False,
+    "socket_timeout": 1.0,
+    "socket_connect_timeout": 1.0,
+    "retry_on_timeout": False,
+    "max_retries": 0,
+}
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
+CELERY_WORKER_SEND_TASK_EVENTS = False
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
+CELERY_WORKER_DETECT_QUORUM_QUEUES = False
+
+# --- The platform.
+
+NOETL_EVALUATE_INLINE = boolean("NOETL_EVALUATE_INLINE", default=True)
+NOETL_INLINE_RESULT_BYTES = env.int("NOETL_INLINE_RESULT_BYTES", default=65536)
+NOETL_LEASE_SECONDS = env.float("NOETL_LEASE_SECONDS", default=60.0)
+NOETL_TEMPLATE_ENV = words("NOETL_TEMPLATE_ENV")
+NOETL_TEMPLATE_ENV_VALUES = {name: os.environ[name] for name in NOETL_TEMPLATE_ENV if name in os.environ}
+NOETL_HTTP_ALLOWED_NETWORKS = words("NOETL_HTTP_ALLOWED_NETWORKS")
+# A playbook reads files that are named in its step and lie in one of these folders.
+NOETL_DUCKDB_ALLOWED_DIRECTORIES = [
+    Path(directory).absolute()
+    for directory in words("NOETL_DUCKDB_ALLOWED_DIRECTORIES", default=str(BASE_DIR / "examples"))
+]
+NOETL_SERVER_NAME = env("NOETL_SERVER_NAME", default="")
+NOETL_SERVER_URL = env("NOETL_SERVER_URL", default="http://localhost:8080")
+NOETL_WORKER_POOL_NAME = env("NOETL_WORKER_POOL_NAME", default="")
+NOETL_WORKER_POOL_RUNTIME = env("NOETL_WORKER_POOL_RUNTIME", default="")
+NOETL_WORKER_HEARTBEAT_INTERVAL = env.float("NOETL_WORKER_HEARTBEAT_INTERVAL", default=15.0)
+NOETL_RUNTIME_SWEEP_INTERVAL = env.float("NOETL_RUNTIME_SWEEP_INTERVAL", default=15.0)
+NOETL_RUNTIME_OFFLINE_SECONDS = env.float("NOETL_RUNTIME_OFFLINE_SECONDS", default=60.0)

@@ -1,0 +1,64 @@
+"""Fixtures of all tests: a real database per worker, rolled back or replaced after each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_django.plugin import DjangoDbBlocker
+
+from noetl_site import embedded
+from tests.settings import FOLDER
+from tests.support import database
+from tests.support.platform import platform
+
+__all__ = ["platform"]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the servers and remove the run's data folder; pytest-xdist's workers leave that to their parent."""
+    embedded.release()
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def database_name(worker_id: str) -> str:
+    """The name of this worker's database."""
+    return f"noetl_{worker_id}"
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(database_name: str, django_db_blocker: DjangoDbBlocker) -> None:
+    """In the place of pytest-django's: this worker's database, copied from the run's template."""
+    with django_db_blocker.unblock():
+        database.prepare_template()
+        database.recreate(database_name)
+        database.use_database(database_name)
+
+
+@pytest.fixture
+def fresh_db(django_db_setup: None, database_name: str, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """The database for a test that commits, from any thread or process; replaced by a new copy after the test."""
+    with django_db_blocker.unblock():
+        yield
+        database.recreate(database_name)
+
+
+@pytest.fixture
+def transactional_db() -> None:
+    """Not here: pytest-django would empty the tables, and the event log refuses to be emptied."""
+    pytest.fail("use fresh_db instead of transactional_db")
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder with a short path, for sockets."""
+    folder = Path(os.environ[FOLDER]) / f"s{os.urandom(4).hex()}"
+    folder.mkdir()
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
