@@ -21,9 +21,7 @@ class PlaybookVersion(models.Model):
     content_hash = models.TextField(help_text="SHA-256 of the content.")
     warnings = models.JSONField(default=list, help_text="What registration warned of.")
     meta = models.JSONField(default=dict)
-    created_at = models.DateTimeField(
-        db_default=Func(function="clock_now", output_field=models.DateTimeField())
-    )
+    created_at = models.DateTimeField(db_default=Func(function="clock_now", output_field=models.DateTimeField()))
     created_by = models.TextField(db_default="", help_text="Who registered it.")
 
     class Meta:

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from catalog.api import load_playbook
-
 from executions import store
 from executions.domain import events as ev
 from executions.domain import state as states
@@ -127,7 +126,7 @@ def list_steps(execution_id: int | str) -> list[StepView]:
 
 def _tell_step(steps: dict[str, StepView], row: EventLog) -> None:
     if row.event_type == ev.LOOP_START:
-        steps[row.node_name].items = (0, 0, row.context["count"])
+        steps[row.node_name].items = (0, 0, (row.context or {})["count"])
         return
     status = STEP_EVENTS[row.event_type]
     if row.event_type in (ev.STEP_STARTED, ev.STEP_SKIP):

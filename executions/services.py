@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from catalog.api import find_playbook_version, load_playbook
 from django.conf import settings
 from django.db import transaction
 
+from catalog.api import find_playbook_version, load_playbook
 from executions import store
 from executions.domain import events as ev
 from executions.domain.events import Event

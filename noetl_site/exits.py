@@ -49,6 +49,7 @@ NO_TABLES: Final = (
 def run_command_line(argv: Sequence[str]) -> int:
     """Run one management command. Returns: the exit code of the process."""
     signal.signal(signal.SIGTERM, _terminate)
+    _take_data_dir(argv)
     try:
         from django.core.management import execute_from_command_line
 
@@ -68,6 +69,16 @@ def run_command_line(argv: Sequence[str]) -> int:
         print(f"error: {message}", file=sys.stderr)
         return code
     return OK
+
+
+def _take_data_dir(argv: Sequence[str]) -> None:
+    """Let `--data-dir` of the platform's commands count for the settings, which are read before the arguments are."""
+    if len(argv) < 2 or argv[1] not in {"standalone", "demo"}:
+        return
+    for position, argument in enumerate(argv):
+        name, equals, value = argument.partition("=")
+        if name == "--data-dir" and (equals or position + 1 < len(argv)):
+            os.environ["NOETL_DATA_DIR"] = value if equals else argv[position + 1]
 
 
 def explain(error: Exception) -> tuple[str, int] | None:

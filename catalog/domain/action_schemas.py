@@ -44,9 +44,7 @@ class KindSchema:
         addresses = tuple(name for name in ADDRESSES if name in properties)
         self._one_of = tuple(names for names in (self.sql, addresses) if names)
         # What is missing is told by `missing`, in the words of the language.
-        checked = {
-            key: value for key, value in schema.items() if key not in ("required", "additionalProperties")
-        }
+        checked = {key: value for key, value in schema.items() if key not in ("required", "additionalProperties")}
         self._validator = Draft202012Validator(checked)
 
     def missing(self, given: Mapping[str, Any]) -> str | None:
@@ -119,8 +117,6 @@ def _sentence(error: ValidationError) -> str:
     while best.validator in ("anyOf", "oneOf") and best.context:
         best = min(best.context, key=lambda inner: (inner.validator == "type", len(inner.absolute_path)))
         if best.validator == "type":
-            wanted = sorted(
-                {str(inner.validator_value) for inner in error.context if inner.validator == "type"}
-            )
+            wanted = sorted({str(inner.validator_value) for inner in error.context if inner.validator == "type"})
             return f"give one of these types: {', '.join(wanted)}"
     return best.message if len(best.message) <= MAX_MESSAGE else f"{best.message[: MAX_MESSAGE - 1]}…"

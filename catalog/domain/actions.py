@@ -113,9 +113,7 @@ def _refuse_slips(reading: Reading, fields: Fields, schema: KindSchema) -> None:
             reading.error("unknown_argument", message, found.pointer, key=True)
 
 
-def read_task_use(
-    reading: Reading, fields: Fields, tasks: Mapping[str, Work], step: str, pointer: str
-) -> Work:
+def read_task_use(reading: Reading, fields: Fields, tasks: Mapping[str, Work], step: str, pointer: str) -> Work:
     """A step of `type: workbook`: the task's action, with the step's inputs laid over the task's."""
     where = f"of the step {shown(step)}"
     named = reading.one_of(fields, TASK_REFERENCE, "the workbook task")

@@ -11,9 +11,7 @@ from catalog.domain.spelling import GLOBAL_NAMES
 from catalog.domain.steps import StepRead
 
 
-def check_playbook(
-    reading: Reading, playbook: Playbook, reads: Sequence[StepRead], workload: Sequence[Use]
-) -> None:
+def check_playbook(reading: Reading, playbook: Playbook, reads: Sequence[StepRead], workload: Sequence[Use]) -> None:
     """Warn of steps that cannot run, and of names in templates that cannot have a value."""
     reached = reachable_from(playbook.successors, playbook.index_by_name["start"])
     if any(problem.severity == "error" for problem in reading.problems):
@@ -21,9 +19,7 @@ def check_playbook(
     for index, found in enumerate(reads):
         # `end` runs at quiescence even when no branch leads to it.
         if reached and index not in reached and found.step.name != "end":
-            advice = (
-                f"lead to the step {shown(found.step.name)} with a `next`, or remove it: it is never reached"
-            )
+            advice = f"lead to the step {shown(found.step.name)} with a `next`, or remove it: it is never reached"
             reading.warn("unreachable_step", advice, found.pointer)
     _Names(reading, playbook, reads).check(workload, reached)
 
@@ -55,9 +51,7 @@ class _Names:
     def _check_known(self, use: Use) -> None:
         if use.name not in self._known and self._first(use):
             advice = suggestion(use.name, self._known) or "it is no step, no workload key and no input"
-            self._reading.warn(
-                "unknown_name", f"nothing gives `{shown(use.name)}` a value; {advice}", use.pointer
-            )
+            self._reading.warn("unknown_name", f"nothing gives `{shown(use.name)}` a value; {advice}", use.pointer)
 
     def _check_has_run(self, use: Use, index: int) -> None:
         """A step's result is there for the steps after it, and for its own `next`."""
@@ -68,9 +62,7 @@ class _Names:
             return
         if self._first(use):
             name, reader = shown(use.name), shown(self._playbook.steps[index].name)
-            advice = (
-                f"`{name}` cannot have run before the step {reader}: lead from it to there, or read another"
-            )
+            advice = f"`{name}` cannot have run before the step {reader}: lead from it to there, or read another"
             self._reading.warn("step_cannot_have_run", advice, use.pointer)
 
     def _first(self, use: Use) -> bool:

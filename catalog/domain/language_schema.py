@@ -21,9 +21,7 @@ _DURATION: Final = {
     ],
     "description": "Seconds, or a text as 90s, 5m, 2h.",
 }
-_BRANCH: Final = {
-    "anyOf": [{"$ref": "#/$defs/target"}, {"type": "array", "items": {"$ref": "#/$defs/target"}}]
-}
+_BRANCH: Final = {"anyOf": [{"$ref": "#/$defs/target"}, {"type": "array", "items": {"$ref": "#/$defs/target"}}]}
 
 
 def build_language_schema(schemas: ActionSchemas) -> dict[str, Any]:
@@ -129,8 +127,7 @@ def _arguments(schemas: ActionSchemas) -> list[dict[str, Any]]:
     rules = []
     for kind in schemas.kinds:
         properties = {
-            name: _without_references(schema)
-            for name, schema in schemas[kind].schema.get("properties", {}).items()
+            name: _without_references(schema) for name, schema in schemas[kind].schema.get("properties", {}).items()
         }
         rules.append(
             {

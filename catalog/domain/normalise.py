@@ -79,9 +79,7 @@ def _check_header(reading: Reading, fields: Fields) -> None:
     if version is None:
         reading.error("api_version", "add `apiVersion: noetl.io/v1`", "")
     elif not (isinstance(version.value, str) and version.value.startswith(API_PREFIX)):
-        reading.error(
-            "api_version", "make `apiVersion` begin with noetl.io/, as noetl.io/v1", version.pointer
-        )
+        reading.error("api_version", "make `apiVersion` begin with noetl.io/, as noetl.io/v1", version.pointer)
     kind = fields.pop("kind", None)
     if kind is None:
         reading.error("kind", "add `kind: Playbook`", "")

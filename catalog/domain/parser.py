@@ -112,9 +112,7 @@ def _refuse_before_parsing(text: str) -> Problem | None:
         line, column = _line_and_column(text, error.start)
         return Problem("yaml_character", "remove the character that is no valid Unicode", "", line, column)
     if size > MAX_TEXT_BYTES:
-        return Problem(
-            "yaml_too_large", f"keep the text below {MAX_TEXT_BYTES} bytes; it has {size}", "", 1, 1
-        )
+        return Problem("yaml_too_large", f"keep the text below {MAX_TEXT_BYTES} bytes; it has {size}", "", 1, 1)
     # libyaml compares every %TAG directive with all before it.
     directives = text.startswith("%") + len(re.findall(r"[\r\n\x85\u2028\u2029]%", text))
     if directives > MAX_DIRECTIVES:
@@ -215,9 +213,7 @@ class _Builder:
     def _scalar_value(self, event: Any, pointer: str) -> Any:
         text: str = event.value
         if any(char == "\x00" or "\ud800" <= char <= "\udfff" for char in text):
-            self._problem(
-                "yaml_character", "remove the escape: NUL and surrogates cannot be stored", event, pointer
-            )
+            self._problem("yaml_character", "remove the escape: NUL and surrogates cannot be stored", event, pointer)
             return ""
         plain = not event.style and event.tag is None
         if not plain:
@@ -243,9 +239,7 @@ class _Builder:
             self._stop("yaml_complex_key", "write the key itself instead of an alias", event)
         anchored = self._anchors.get(event.anchor)
         if anchored is None:
-            self._stop(
-                "yaml_alias", f"define the anchor &{event.anchor} before this alias, and not around it", event
-            )
+            self._stop("yaml_alias", f"define the anchor &{event.anchor} before this alias, and not around it", event)
             return
         if len(self._stack) + anchored.height > MAX_DEPTH:
             self._stop("yaml_too_deep", f"nest at most {MAX_DEPTH} levels, aliases included", event)
@@ -255,9 +249,7 @@ class _Builder:
 
     def _open(self, event: Any, value: Any) -> None:
         if self._wants_key():
-            self._stop(
-                "yaml_complex_key", "put quotes around {{ ... }}: unquoted it is a map, not a text", event
-            )
+            self._stop("yaml_complex_key", "put quotes around {{ ... }}: unquoted it is a map, not a text", event)
         if len(self._stack) >= MAX_DEPTH:
             self._stop("yaml_too_deep", f"nest at most {MAX_DEPTH} levels", event)
         self._check_tag(event)
@@ -289,13 +281,9 @@ class _Builder:
         frame.skip = True
         pointer = join_pointer(frame.pointer, key)
         if any(char == "\x00" or "\ud800" <= char <= "\udfff" for char in key):
-            self._problem(
-                "yaml_character", "remove the escape: NUL and surrogates cannot be stored", event, pointer
-            )
+            self._problem("yaml_character", "remove the escape: NUL and surrogates cannot be stored", event, pointer)
         elif key == "<<" and not event.style:
-            self._problem(
-                "yaml_merge_key", "write the keys out: merge keys (<<) are not read", event, pointer
-            )
+            self._problem("yaml_merge_key", "write the keys out: merge keys (<<) are not read", event, pointer)
         elif key in frame.value:
             first = self.keys[pointer]
             message = f"remove one of the two `{_short(key)}`: the first is in line {first.line}"
@@ -337,15 +325,11 @@ class _Builder:
 
     def _check_tag(self, event: Any) -> None:
         if event.tag not in _TEXT_TAGS:
-            self._problem(
-                "yaml_tag", f"remove the tag {_short(event.tag)}: only !!str is read", event, self._pointer()
-            )
+            self._problem("yaml_tag", f"remove the tag {_short(event.tag)}: only !!str is read", event, self._pointer())
 
     def _problem(self, code: str, message: str, event: Any, pointer: str) -> None:
         mark = _mark(event)
-        self.problems.append(
-            Problem(code, message, pointer.removesuffix("/\x00dropped"), mark.line, mark.column)
-        )
+        self.problems.append(Problem(code, message, pointer.removesuffix("/\x00dropped"), mark.line, mark.column))
         if len(self.problems) >= MAX_PROBLEMS:
             raise _Stopped
 

@@ -29,12 +29,8 @@ class Action(Part):
 
     kind: Annotated[str, Field(description="Name of the action kind: python, http, postgres, duckdb.")]
     arguments: Annotated[dict[str, Any], Field(description="Arguments of the kind, templates unrendered.")] = {}
-    verbatim: Annotated[
-        tuple[str, ...], Field(description="Arguments that are never templates, such as `code`.")
-    ] = ()
-    sql: Annotated[
-        tuple[str, ...], Field(description="Arguments that are SQL templates (contextual escaping).")
-    ] = ()
+    verbatim: Annotated[tuple[str, ...], Field(description="Arguments that are never templates, such as `code`.")] = ()
+    sql: Annotated[tuple[str, ...], Field(description="Arguments that are SQL templates (contextual escaping).")] = ()
     task: Annotated[str | None, Field(description="The workbook task this action was taken from.")] = None
 
 
@@ -83,9 +79,7 @@ class Step(Part):
     next_mode: Literal["inclusive", "exclusive"] = "inclusive"
     timeout_seconds: Annotated[float | None, Field(gt=0)] = None
     result: Annotated[Any, Field(description="`end` only: the execution's result, a template.")] = None
-    start_reads: Annotated[
-        tuple[str, ...], Field(description="Names its templates read when it starts, sorted.")
-    ] = ()
+    start_reads: Annotated[tuple[str, ...], Field(description="Names its templates read when it starts, sorted.")] = ()
     next_reads: Annotated[tuple[str, ...], Field(description="Names its `next` reads, sorted.")] = ()
 
 

@@ -105,15 +105,11 @@ class Reading:
         """Seconds, given as a number or as `90s`, `5m`, `2h`."""
         if found is None or found.value is None:
             return None
-        matched = (
-            None if isinstance(found.value, bool) else _DURATION.fullmatch(str(found.value).strip().lower())
-        )
+        matched = None if isinstance(found.value, bool) else _DURATION.fullmatch(str(found.value).strip().lower())
         seconds = float(matched[1]) * _SECONDS[matched[2]] if matched else 0.0
         if 0 < seconds < float("inf"):
             return seconds
-        self.error(
-            "wrong_value", f"make {what} a number of seconds, or a text as 90s, 5m or 2h", found.pointer
-        )
+        self.error("wrong_value", f"make {what} a number of seconds, or a text as 90s, 5m or 2h", found.pointer)
         return None
 
     def condition(self, found: Field, what: str, uses: list[Use], phase: Phase = "start") -> Any:
@@ -125,9 +121,7 @@ class Reading:
             self.error("wrong_type", f"make {what} a template, true or false", found.pointer)
             return None
         if not is_template(value):
-            advice = (
-                f"put {{{{ }}}} around {what} if it is an expression: as a plain text it is not evaluated"
-            )
+            advice = f"put {{{{ }}}} around {what} if it is an expression: as a plain text it is not evaluated"
             self.warn("condition_not_a_template", advice, found.pointer)
         self.templates(found, f"in {what}", uses, phase)
         return value

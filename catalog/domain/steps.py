@@ -256,18 +256,14 @@ class StepReader:
             return None
         text = isinstance(found.value, str)
         if not (isinstance(found.value, list) or (text and (is_template(found.value) or "[" in found.value))):
-            self._reading.error(
-                "wrong_type", f"make `in` {where} a list, or a template that gives one", found.pointer
-            )
+            self._reading.error("wrong_type", f"make `in` {where} a list, or a template that gives one", found.pointer)
             return None
         self._reading.templates(found, f"in `in` {where}", uses)
         return found.value
 
     def _element(self, found: Field | None, loop: Field, where: str) -> str | None:
         if found is None:
-            self._reading.error(
-                "missing_argument", f"give `iterator` {where}: the name of the item", loop.pointer
-            )
+            self._reading.error("missing_argument", f"give `iterator` {where}: the name of the item", loop.pointer)
             return None
         name = found.value
         plain = isinstance(name, str) and len(name) <= MAX_NAME_CHARS and _ELEMENT.fullmatch(name)

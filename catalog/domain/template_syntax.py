@@ -219,9 +219,7 @@ def _forbidden_in(tree: nodes.Template) -> Iterator[SyntaxProblem]:
             yield SyntaxProblem("name the step, as in steps.load: `steps` alone has no value", node.lineno)
 
 
-def _check_names(
-    node: nodes.Filter | nodes.Test, what: str, allowed: frozenset[str]
-) -> Iterator[SyntaxProblem]:
+def _check_names(node: nodes.Filter | nodes.Test, what: str, allowed: frozenset[str]) -> Iterator[SyntaxProblem]:
     if node.name not in allowed:
         yield SyntaxProblem(f"there is no {what} `{node.name}`", node.lineno)
     first = node.args[0] if node.args else None
@@ -253,9 +251,5 @@ def _steps_named(tree: nodes.Template) -> Iterator[str]:
         if _reads_step_map(dotted.node):
             yield dotted.attr
     for item in tree.find_all(nodes.Getitem):
-        if (
-            _reads_step_map(item.node)
-            and isinstance(item.arg, nodes.Const)
-            and isinstance(item.arg.value, str)
-        ):
+        if _reads_step_map(item.node) and isinstance(item.arg, nodes.Const) and isinstance(item.arg.value, str):
             yield item.arg.value

@@ -32,9 +32,7 @@ class TransitionReader:
         transitions: list[Transition] = []
         after_condition = False
         for index, value in enumerate(found.value):
-            item = self._item(
-                Field(value, join_pointer(found.pointer, index)), after_condition=after_condition
-            )
+            item = self._item(Field(value, join_pointer(found.pointer, index)), after_condition=after_condition)
             after_condition = after_condition or (isinstance(value, dict) and "when" in value)
             if item is not None:
                 transitions.append(item)
@@ -67,9 +65,7 @@ class TransitionReader:
             flat = {name: fields.pop(name) for name in tuple(fields) if name in TARGET_KEYS}
             target = self._target_of(flat, found)
             if then:
-                self._reading.error(
-                    "invalid_transition", "keep either `then` or `step`, not both", found.pointer
-                )
+                self._reading.error("invalid_transition", "keep either `then` or `step`, not both", found.pointer)
             then = () if target is None else (target,)
         self._refuse(fields)
         if not (then or otherwise):
@@ -92,9 +88,7 @@ class TransitionReader:
 
     def _missing_target(self, found: Field) -> None:
         if not any(problem.pointer.startswith(found.pointer) for problem in self._reading.problems):
-            self._reading.error(
-                "missing_target", "say which step follows, as in `then: [NAME]`", found.pointer
-            )
+            self._reading.error("missing_target", "say which step follows, as in `then: [NAME]`", found.pointer)
 
     def _refuse(self, fields: Fields) -> None:
         """A slip in a transition would change the route, so it is an error here."""
@@ -111,9 +105,7 @@ class TransitionReader:
             return ()
         items = [found]
         if isinstance(found.value, list):
-            items = [
-                Field(value, join_pointer(found.pointer, index)) for index, value in enumerate(found.value)
-            ]
+            items = [Field(value, join_pointer(found.pointer, index)) for index, value in enumerate(found.value)]
         targets = (self._target(item) for item in items)
         return tuple(target for target in targets if target is not None)
 

@@ -25,9 +25,7 @@ def playbook_files(named: Iterable[str]) -> list[Path]:
     for name in named:
         path = Path(name)
         if path.is_dir():
-            files.extend(
-                sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
-            )
+            files.extend(sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file()))
         elif path.is_file():
             files.append(path)
         else:

@@ -87,9 +87,8 @@ def mentions_failure(condition: str, step: str) -> bool:
     except TemplateError:
         return False
     asked = ("status", "error")
-    for path in paths:
-        if path[0] == "steps":
-            path = path[1:]
+    for whole in paths:
+        path = whole[1:] if whole[0] == "steps" else whole
         if path[:1] in (("status",), ("error",)) or (len(path) > 1 and path[0] == step and path[1] in asked):
             return True
     return False

@@ -41,9 +41,9 @@ class MissingFacts(Exception):
 class Facts:
     """What the planner may know beside the playbook, the state and the event.
 
-    `recorded_at` is the database's time of the evaluation, RFC 3339. `results` are by node id of a step, those
-    of loops without data; `loops` are the outcomes of a loop's items by index; `transitions` are, by seq, `{target step: {input: value}}`; `items` are a running
-    loop's items by the node id of its step. `env` holds the allowed names only.
+    `recorded_at` is the database's time of the evaluation, RFC 3339. `results` are by node id of a step, those of
+    loops without data; `loops` are the outcomes of a loop's items by index; `transitions` are, by seq, `{target step:
+    {input: value}}`; `items` are a running loop's items by the node id of its step. `env` holds the allowed names only.
     """
 
     execution_id: str

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from jinja2 import nodes
-from jinja2.defaults import DEFAULT_FILTERS
 from jinja2.exceptions import SecurityError
+from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.visitor import NodeTransformer
 
 MAX_TEMPLATE_CHARS: Final = 64 * 1024
@@ -64,19 +64,19 @@ def bounded(text: str) -> str:
 class Limiter(NodeTransformer):
     """Sends every loop and every `~` of a template through its budget."""
 
-    def visit_For(self, node: nodes.For) -> nodes.Node:
+    def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802  (jinja2 finds it by the class's name)
         """Count the rounds."""
         self.generic_visit(node)
         node.iter = _call("loop", [node.iter], node.lineno)
         return node
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802  (the same)
         """Count the characters."""
         self.generic_visit(node)
         return _call("join", node.nodes, node.lineno)
 
 
-def _call(method: str, arguments: list[nodes.Expr], line: int) -> nodes.Call:
+def _call(method: str, arguments: list[Any], line: int) -> nodes.Call:
     budget = nodes.Name(BUDGET, "load", lineno=line)
     function = nodes.Getattr(budget, method, "load", lineno=line)
     return nodes.Call(function, arguments, [], None, None, lineno=line)
@@ -90,9 +90,12 @@ def check_operands(operator: str, left: Any, right: Any) -> None:
         _check_power(left, right)
     elif operator == "*":
         _check_product(left, right)
-    elif operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
-        if len(left) + len(right) > MAX_TEXT_CHARS:
-            raise SecurityError("the sum is too long")
+    elif operator == "+" and _length(left) + _length(right) > MAX_TEXT_CHARS:
+        raise SecurityError("the sum is too long")
+
+
+def _length(value: Any) -> int:
+    return len(value) if hasattr(value, "__len__") else 0
 
 
 def _check_power(left: Any, right: Any) -> None:
@@ -105,9 +108,9 @@ def _check_product(left: Any, right: Any) -> None:
     for sequence, times in ((left, right), (right, left)):
         if isinstance(times, int) and hasattr(sequence, "__len__") and len(sequence) * times > MAX_SEQUENCE:
             raise SecurityError("the repetition is too long")
-    if isinstance(left, int) and isinstance(right, int):
-        if left.bit_length() + right.bit_length() > MAX_INTEGER_BITS:
-            raise SecurityError("the number is too large")
+    are_integers = isinstance(left, int) and isinstance(right, int)
+    if are_integers and left.bit_length() + right.bit_length() > MAX_INTEGER_BITS:
+        raise SecurityError("the number is too large")
 
 
 def _format(template: str, *args: Any, **kwargs: Any) -> str:
@@ -115,29 +118,30 @@ def _format(template: str, *args: Any, **kwargs: Any) -> str:
     template = str(template)
     if "*" in template or any(int(number[:9]) > MAX_WIDTH for number in re.findall(r"\d+", template)):
         raise SecurityError(f"a width past {MAX_WIDTH} is too large")
-    return bounded(template % (kwargs or args))
+    text: str = template % (kwargs or args)
+    return bounded(text)
 
 
 def _indent(text: str, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
     length = len(width) if isinstance(width, str) else width
     if length > MAX_WIDTH or length * (str(text).count("\n") + 1) > MAX_TEXT_CHARS:
         raise SecurityError("the indentation is too large")
-    return str(DEFAULT_FILTERS["indent"](str(text), width, first, blank))
+    return str(JINJA_FILTERS["indent"](str(text), width, first, blank))
 
 
 def _replace(text: Any, old: str, new: str, count: int = -1) -> str:
-    text, old, new = str(text), str(old), str(new)
-    times = text.count(old) if count < 0 else min(count, text.count(old))
-    if len(text) + times * len(new) > MAX_TEXT_CHARS:
+    before = str(text)
+    times = before.count(old) if count < 0 else min(count, before.count(old))
+    if len(before) + times * len(new) > MAX_TEXT_CHARS:
         raise SecurityError(f"a text grows past {MAX_TEXT_CHARS} characters")
-    return text.replace(old, new, count)
+    return before.replace(old, new, count)
 
 
 def _batch(value: Iterable[Any], count: int, fill_with: Any = None) -> list[list[Any]]:
     """Jinja's `batch`; the fill-up is bounded as well."""
     if count > MAX_SEQUENCE:
         raise SecurityError(f"a count past {MAX_SEQUENCE} is too large")
-    return list(DEFAULT_FILTERS["batch"](value, count, fill_with))
+    return list(JINJA_FILTERS["batch"](value, count, fill_with))
 
 
 def _slice(value: Any, count: int, fill_with: Any = None) -> list[list[Any]]:

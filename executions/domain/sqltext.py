@@ -17,8 +17,8 @@ from jinja2 import Undefined, pass_context
 from jinja2.environment import Template
 
 from catalog.domain.template_syntax import is_template
+from executions.domain.limits import MAX_TEMPLATE_CHARS
 from executions.domain.templating import (
-    MAX_TEMPLATE_CHARS,
     Lookup,
     RawSql,
     bind,

@@ -37,7 +37,10 @@ def build_workload(
 
 
 def check_storable(value: Any, depth: int = 0) -> None:
-    """Refuse what no JSON column can hold: NUL, lone surrogates, infinities, depths past 100. Raises: `WorkloadInvalid`."""
+    """Refuse what no JSON column can hold: NUL, lone surrogates, infinities, depths past 100.
+
+    Raises: `WorkloadInvalid`.
+    """
     if depth > MAX_DEPTH:
         raise WorkloadInvalid(f"the workload is nested deeper than {MAX_DEPTH} levels")
     if isinstance(value, str):

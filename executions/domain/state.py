@@ -245,7 +245,7 @@ def _take_transitions(state: State, event: Event, step_index: StepIndex) -> None
         raise ImpossibleEvent(event.type, event.node_id, "the step has not ended")
     for taken in event.context["taken"]:
         target = step_index(taken["step"])
-        own: Scope = {name: (event.seq, target) for name in taken["inputs"]}
+        own: Scope = dict.fromkeys(taken["inputs"], (event.seq, target))
         state.waiting.setdefault(target, []).append(Arrival(source, {**scope, **own}))
 
 
@@ -293,7 +293,7 @@ def decode(data: dict[str, Any]) -> State:
         seq=data["seq"],
         status=data["status"],
         visited=int(data["visited"], 16),
-        revisits={step: visit for step, visit in data["revisits"]},
+        revisits=dict(data["revisits"]),
         succeeded=int(data["succeeded"], 16),
         failed=int(data["failed"], 16),
         skipped=int(data["skipped"], 16),

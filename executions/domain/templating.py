@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -158,11 +158,17 @@ def rewrite(tree: nodes.Template) -> frozenset[str]:
     """
     outside = find_undeclared_variables(tree)
     stored = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
-    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
-        if isinstance(node.node, nodes.Name) and node.node.name in outside and node.node.name not in stored:
-            node.node = nodes.Name(_PROXY + node.node.name, "load", lineno=node.lineno)
+    for node in _accesses(tree):
+        root = node.node
+        if isinstance(root, nodes.Name) and root.name in outside and root.name not in stored:
+            node.node = nodes.Name(_PROXY + root.name, "load", lineno=node.lineno)
     Limiter().visit(tree)
     return frozenset(outside)
+
+
+def _accesses(tree: nodes.Template) -> Iterator[nodes.Getattr | nodes.Getitem]:
+    yield from tree.find_all(nodes.Getattr)
+    yield from tree.find_all(nodes.Getitem)
 
 
 def operand_paths(tree: nodes.Template) -> tuple[tuple[str, ...], ...]:

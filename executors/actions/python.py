@@ -39,9 +39,7 @@ class PythonAction:
             "inputs": dict(request.inputs),
             "context": _step_context(request),
         }
-        result = self._sandbox.run(
-            payload, timeout_seconds=request.timeout_seconds, cancelled=context.cancelled
-        )
+        result = self._sandbox.run(payload, timeout_seconds=request.timeout_seconds, cancelled=context.cancelled)
         _log_printed(request, result)
         if result.failure is not None:
             failure = result.failure

@@ -36,10 +36,6 @@ class CredentialCipher:
         except (InvalidToken, ValueError):
             # Without the cause: its text may quote what was decrypted.
             raise CredentialUnreadable(name) from None
-        if (
-            not isinstance(clear, dict)
-            or clear.get("name") != name
-            or not isinstance(clear.get("data"), dict)
-        ):
+        if not isinstance(clear, dict) or clear.get("name") != name or not isinstance(clear.get("data"), dict):
             raise CredentialUnreadable(name)
         return dict(clear["data"])

@@ -69,6 +69,7 @@ def _set_limits(spec: ChildSpec) -> None:
     for limit, soft, hard in bounds:
         if soft:
             ceiling = resource.getrlimit(limit)[1]
-            if ceiling != resource.RLIM_INFINITY:
-                soft, hard = min(soft, ceiling), min(hard, ceiling)
-            resource.setrlimit(limit, (soft, hard))
+            if ceiling == resource.RLIM_INFINITY:
+                resource.setrlimit(limit, (soft, hard))
+            else:
+                resource.setrlimit(limit, (min(soft, ceiling), min(hard, ceiling)))

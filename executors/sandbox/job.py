@@ -204,9 +204,7 @@ class Job:
         """The child's answer. Foreign code ran there, so nothing about its form is taken for granted."""
         (size,) = frames.HEADER.unpack_from(self._reply.kept)
         if size > self._reply.limit - frames.HEADER.size:
-            return None, JobFailure(
-                "output_too_large", f"the output is larger than {self._output_bytes} bytes"
-            )
+            return None, JobFailure("output_too_large", f"the output is larger than {self._output_bytes} bytes")
         body = self._reply.kept[frames.HEADER.size : frames.HEADER.size + size]
         try:
             answer = json.loads(body)
@@ -215,9 +213,7 @@ class Job:
             code, message, trace = (_plain(str(answer[key])) for key in ("code", "message", "traceback"))
             return None, JobFailure(code, message, trace, answer["data"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            return None, JobFailure(
-                "output_invalid", f"the process gave an unreadable answer ({type(error).__name__})"
-            )
+            return None, JobFailure("output_invalid", f"the process gave an unreadable answer ({type(error).__name__})")
 
     def _how_it_died(self) -> JobFailure:
         if self._status is None:

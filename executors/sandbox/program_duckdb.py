@@ -26,9 +26,7 @@ FETCH_ROWS = 1000
 LOCK_RETRY_SECONDS = 0.05
 CHANGE_KINDS = {"INSERT", "UPDATE", "DELETE", "CREATE", "COPY", "MERGE_INTO"}
 RETURNING = re.compile(r"\breturning\b", re.IGNORECASE)
-EXTENSION_STATEMENT = re.compile(
-    r"^\s*(?:force\s+)?(?:install|load)\s+'?([a-z_0-9]+)'?[\s;]*$", re.IGNORECASE
-)
+EXTENSION_STATEMENT = re.compile(r"^\s*(?:force\s+)?(?:install|load)\s+'?([a-z_0-9]+)'?[\s;]*$", re.IGNORECASE)
 
 
 class _Utc(datetime.tzinfo):
@@ -62,9 +60,7 @@ def run(payload: dict[str, Any], output_bytes: int) -> dict[str, Any]:
     try:
         connection = _open(payload)
     except duckdb.Error as error:
-        return failure(
-            "database_locked" if _is_lock(error) else "sql_error", f"cannot open the database: {error}"
-        )
+        return failure("database_locked" if _is_lock(error) else "sql_error", f"cannot open the database: {error}")
     try:
         return _run_statements(connection, payload, results, output_bytes)
     finally:

@@ -117,9 +117,7 @@ def _bind(main: Callable[..., Any], inputs: dict[str, Any]) -> tuple[list[Any], 
     named: dict[str, Any] = {}
     for parameter in parameters:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            taken = {p.name for p in parameters if p.kind is not inspect.Parameter.POSITIONAL_ONLY} - {
-                parameter.name
-            }
+            taken = {p.name for p in parameters if p.kind is not inspect.Parameter.POSITIONAL_ONLY} - {parameter.name}
             named |= {name: value for name, value in inputs.items() if name not in taken}
         elif parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             continue
@@ -151,9 +149,7 @@ def _describe(error: BaseException) -> str:
 
 def _user_traceback(error: BaseException) -> str:
     """The traceback without frames of the runner, so that line numbers are those of the step's code."""
-    frames = [
-        (f, line) for f, line in traceback.walk_tb(error.__traceback__) if f.f_code.co_filename == CODE_NAME
-    ]
+    frames = [(f, line) for f, line in traceback.walk_tb(error.__traceback__) if f.f_code.co_filename == CODE_NAME]
     summary = traceback.StackSummary.extract(iter(frames), limit=-20)
     if not summary:
         return ""

@@ -23,9 +23,7 @@ class ZygoteProcess:
         self._started = Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._error: OSError | None = None
-        self._keeper = Thread(
-            target=self._keep, args=(theirs, program), name=f"sandbox-{program}", daemon=True
-        )
+        self._keeper = Thread(target=self._keep, args=(theirs, program), name=f"sandbox-{program}", daemon=True)
         self._keeper.start()
         self._started.wait()
         if self._error is not None:

@@ -80,7 +80,8 @@ def _process_is_there(runtime: dict[str, Any]) -> bool:
     if runtime.get("hostname") != socket.gethostname():
         return True
     try:
-        return abs(psutil.Process(runtime["pid"]).create_time() - runtime["started_at"]) < 1
+        started_at: float = psutil.Process(runtime["pid"]).create_time()
+        return abs(started_at - float(runtime["started_at"])) < 1
     except (psutil.Error, KeyError):
         return False
 

@@ -23,6 +23,7 @@ from executions.api import (
     start_execution,
 )
 from executions.domain import planner
+from executions.domain.events import Event
 from executions.models import EventLog, Execution
 from executors.selectors import find_violations
 from queueing.api import extend_leases, find_expired_leases, lease_jobs, release_jobs
@@ -348,7 +349,7 @@ def test_the_database_refuses_a_second_outcome(type_: str) -> None:
     node = str(execution_id) if type_.startswith("execution") else f"{execution_id}:one"
     last = Execution.objects.get(id=execution_id).last_seq
     with pytest.raises(IntegrityError, match="duplicate key"), transaction.atomic():
-        store.append_events(execution_id, [planner.Event(last + 1, type_, node, "one", "step")])
+        store.append_events(execution_id, [Event(last + 1, type_, node, "one", "step")])
 
 
 def test_report_of_an_unknown_shape_of_fence_is_a_lost_lease() -> None:

@@ -54,7 +54,7 @@ class Driver:
             type_ = ev.ACTION_ERROR
             fields = {"status": "error", "error": {"code": "boom", "message": str(error)}}
         node_type = ev.NODE_STEP if job.index is None else ev.NODE_ITERATION
-        loop = {} if job.index is None else {"loop_name": job.step, "index": job.index}
+        loop: dict[str, Any] = {} if job.index is None else {"loop_name": job.step, "index": job.index}
         self.happen(Event(self.state.seq + 1, type_, job.node_id, job.step, node_type, **fields, **loop))
 
     def happen(self, event: Event) -> Decision:

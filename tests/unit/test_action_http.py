@@ -204,7 +204,7 @@ def test_a_secret_is_not_in_the_error(action: HttpAction) -> None:
 def test_private_addresses_are_refused_by_default(server: str) -> None:
     port = urlsplit(server).port
     action = HttpAction()
-    for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433", "127.1"):  # noqa: S104
+    for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0", "2130706433", "127.1"):
         error = failure(action, url=f"http://{host}:{port}/")
         assert error.code == "http_connection" and "is not a public address" in str(error), host
     assert "not a public address" in str(failure(action, url="http://169.254.169.254/latest/meta-data"))

@@ -1,7 +1,5 @@
 """Templates: what is refused, what is read, and that checking computes nothing."""
 
-# ruff: noqa: E501  (playbooks in one line)
-
 from __future__ import annotations
 
 import time

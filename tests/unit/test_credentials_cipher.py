@@ -42,5 +42,5 @@ def test_damaged_texts_are_unreadable(token: str) -> None:
 def test_a_key_is_needed() -> None:
     with pytest.raises(ValueError, match="key"):
         CredentialCipher([])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="Fernet"):
         CredentialCipher(["short"])

@@ -41,7 +41,7 @@ def playbooks(draw: st.DrawFn) -> Playbook:
 
 def _step(draw: st.DrawFn, name: str, before: list[str], after: list[str]) -> Step:
     inputs: dict[str, Any] = {}
-    if before and draw(st.booleans()):
+    if len(before) > 0 and draw(st.booleans()):
         seen = draw(st.sampled_from(before))
         inputs["seen"] = f"{{{{ {seen}.n | default('none') }}}}"
     loop = draw(st.sampled_from(LOOPS))

@@ -44,9 +44,7 @@ class Command(BaseCommand):
         if invalid:
             raise SystemExit(EXIT_INVALID)
 
-    def _tell(
-        self, registered: list[dict[str, Any]], problems: list[tuple[str, Problem]], *, as_json: bool
-    ) -> None:
+    def _tell(self, registered: list[dict[str, Any]], problems: list[tuple[str, Problem]], *, as_json: bool) -> None:
         if as_json:
             told = [problem_json(file, problem) for file, problem in problems]
             self.stdout.write(json.dumps({"registered": registered, "problems": told}, indent=2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandParser
 from rich.console import Console
@@ -86,7 +86,7 @@ class Command(BaseCommand):
         table = Table("step", "status", "items", "seconds", "error", box=None, pad_edge=False)
         for step in steps:
             seconds = (step.ended_at - step.started_at).total_seconds() if step.ended_at else None
-            items = "{}/{}".format(sum(step.items[:2]), step.items[2]) if step.items else ""
+            items = f"{sum(step.items[:2])}/{step.items[2]}" if step.items else ""
             message = step.error.get("message", "") if step.error else ""
             table.add_row(step.name, _styled(step.status), items, _seconds(seconds), message)
         console.print(table)
@@ -116,7 +116,7 @@ class Command(BaseCommand):
             self.stdout.write("cancelled" if cancelled else f"nothing to cancel: it is {status}")
 
     def _console(self) -> Console:
-        return Console(file=self.stdout._out, highlight=False)  # type: ignore[attr-defined]  # Django's wrapper
+        return Console(file=cast(IO[str], self.stdout), highlight=False)
 
     def _print_json(self, data: Any) -> None:
         self.stdout.write(json.dumps(data, default=str))

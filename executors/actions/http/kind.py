@@ -145,9 +145,7 @@ class HttpAction:
         return session
 
     def _too_large(self) -> ActionFailed:
-        return ActionFailed(
-            "output_too_large", f"the reply is larger than {self._max_bytes} bytes; ask for less of it"
-        )
+        return ActionFailed("output_too_large", f"the reply is larger than {self._max_bytes} bytes; ask for less of it")
 
 
 def _check_scheme(endpoint: str) -> None:
@@ -188,9 +186,7 @@ def _credential_headers(credential: Credential) -> dict[str, str]:
             return {_first(data, "name"): _first(data, "value")}
     except KeyError as error:
         raise ActionFailed("credential_invalid", f"credential {credential.name!r} lacks {error}") from None
-    raise ActionFailed(
-        "credential_invalid", f"a credential of type {credential.type!r} cannot be used for http"
-    )
+    raise ActionFailed("credential_invalid", f"a credential of type {credential.type!r} cannot be used for http")
 
 
 def _first(data: Mapping[str, str], *names: str) -> str:
@@ -257,9 +253,7 @@ def _decode(response: requests.Response, content: bytes) -> Any:
         return content.decode("utf-8", errors="replace")
 
 
-def _failure(
-    exchange: Exchange, error: Exception, seconds: float, credential: Credential | None
-) -> ActionFailed:
+def _failure(exchange: Exchange, error: Exception, seconds: float, credential: Credential | None) -> ActionFailed:
     if exchange.cause == "cancelled":
         return ActionFailed("cancelled", "stopped because the job was cancelled")
     if exchange.cause == "timeout" or isinstance(error, requests.Timeout):

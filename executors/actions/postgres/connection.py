@@ -56,9 +56,7 @@ def connection_options(credential: Credential) -> dict[str, str]:
             try:
                 given = conninfo_to_dict(dsn)
             except psycopg.Error:
-                raise ActionFailed(
-                    "credential_invalid", f"{credential.name}: {field} cannot be read"
-                ) from None
+                raise ActionFailed("credential_invalid", f"{credential.name}: {field} cannot be read") from None
             options = {key: str(value) for key, value in given.items() if key in DSN_OPTIONS and value}
     for option, names in FIELDS.items():
         value = next((credential.data[name] for name in names if credential.data.get(name)), None)
@@ -175,9 +173,7 @@ def _columns(result: pq.abc.PGresult) -> list[str]:
 
 def _failure(result: pq.abc.PGresult) -> StatementFailed:
     sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
-    primary = (
-        result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message or b"unknown error"
-    )
+    primary = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message or b"unknown error"
     detail = result.error_field(pq.DiagnosticField.MESSAGE_DETAIL)
     text = b". ".join(part for part in (primary, detail) if part).decode(errors="replace").strip()
     return StatementFailed(text, sqlstate)

@@ -96,9 +96,7 @@ class PostgresAction:
             same_name = options["user"] == own.user or options["dbname"] == own.dbname
             hosts = (options.get("hostaddr") or options["host"]).split(",")
             if same_port and same_name and any(_places(host) & _places(own.host) for host in hosts):
-                raise ActionFailed(
-                    "target_forbidden", "a step may not use the orchestrator's own database or role"
-                )
+                raise ActionFailed("target_forbidden", "a step may not use the orchestrator's own database or role")
 
 
 class _Run:

@@ -87,7 +87,7 @@ class _AtomicBody:
         return self._depth > 0
 
     def see(self, word: str) -> None:
-        if word == "atomic" and self._previous == "begin" or self._depth and word == "case":
+        if (word == "atomic" and self._previous == "begin") or (self._depth and word == "case"):
             self._depth += 1
         elif self._depth and word == "end":
             self._depth -= 1

@@ -105,15 +105,16 @@ def end_document(execution: ExecutionView) -> dict[str, Any]:
 
 def read_payload(text: str | None, sets: list[str]) -> dict[str, Any]:
     """The workload given on the command line. Raises: `CommandError`."""
-    payload: Any = {}
+    payload: dict[str, Any] = {}
     if text is not None:
         try:
             raw = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
-            payload = json.loads(raw)
+            given = json.loads(raw)
         except (OSError, ValueError) as error:
             raise CommandError(f"--payload is no JSON: {error}", returncode=2) from None
-        if not isinstance(payload, dict):
+        if not isinstance(given, dict):
             raise CommandError("--payload must be a JSON object", returncode=2)
+        payload.update(given)
     for item in sets:
         key, equals, value = item.partition("=")
         if not equals or not key:

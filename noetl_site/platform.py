@@ -1,0 +1,205 @@
+"""The whole platform on one machine: which programs it is made of, what comes before them, and when it is ready.
+
+Knows settings, the embedded services and the apps' doors; how programs are kept running is the supervisor's matter.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Final
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.db import connections
+
+from executors.api import Runtime, find_live
+from noetl_site import embedded
+from noetl_site.supervisor import Program, Supervisor
+
+WEB: Final = "web"
+WORKER: Final = "worker"
+RECONCILER: Final = "reconciler"
+ADMIN: Final = "admin"
+READY_SECONDS: Final = 60.0
+REVIVE_SECONDS: Final = 2.0
+POLL_SECONDS: Final = 0.1
+WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  # addresses to look for
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the user asked for."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 2
+    with_web: bool = True
+
+
+class Platform:
+    """One platform, from the first start of its services to their stop."""
+
+    def __init__(self, wanted: Wanted, tell: Callable[[str], None]) -> None:
+        """`tell` takes lines about the progress."""
+        self._wanted = wanted
+        self._tell = tell
+        self._listener: socket.socket | None = None
+        self._revived_at = time.monotonic()
+        self._looked_at = float("-inf")
+        self._supervisor: Supervisor | None = None
+        self.stop_event = Event()
+        self.password: str | None = None
+        """Of the user `admin`, when it was created by this start."""
+
+    @property
+    def url(self) -> str | None:
+        """Where the console is."""
+        if self._listener is None:
+            return None
+        host, port = self._listener.getsockname()[:2]
+        host = WILDCARDS.get(host, host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the programs' logs."""
+        return Path(settings.NOETL_DATA_DIR) / "logs"
+
+    def prepare(self) -> None:
+        """Take the port, start the services, bring the tables up to date, see to an admin user.
+
+        Raises: `CommandError`, `EmbeddedError`.
+        """
+        if self._wanted.with_web:
+            self._listener = _listen(self._wanted.host, self._wanted.port)
+        if settings.NOETL_EMBEDDED:
+            self._tell(f"starting Postgres and Redis in {settings.NOETL_DATA_DIR}")
+            embedded.ensure_running(settings.NOETL_DATA_DIR)
+        self._tell("bringing the tables up to date")
+        call_command("migrate", database="admin", verbosity=0)
+        self.password = _ensure_admin()
+
+    def start(self) -> None:
+        """Start the programs and wait until they are ready, or until told to stop. Raises: `CommandError`."""
+        self._tell(f"starting {', '.join(program.name for program in self._programs())}; logs are in {self.logs}")
+        self._supervisor = Supervisor(self._programs(), self._env(), settings.BASE_DIR, self.logs)
+        connections.close_all()
+        self._supervisor.start()
+        deadline = time.monotonic() + READY_SECONDS
+        self._supervisor.watch(self.stop_event, lambda: self._is_ready() or time.monotonic() > deadline)
+        if not self.stop_event.is_set() and time.monotonic() > deadline:
+            raise CommandError(f"the platform was not ready after {READY_SECONDS:g} s; see {self.logs}")
+
+    def watch(self) -> None:
+        """Keep everything running until told to stop."""
+        assert self._supervisor is not None
+        connections.close_all()
+        self._supervisor.watch(self.stop_event, self._look_after_services)
+
+    def stop(self) -> None:
+        """Stop the programs, then let go of the services."""
+        if self._supervisor is not None:
+            self._supervisor.stop()
+        if self._listener is not None:
+            self._listener.close()
+        connections.close_all()
+        embedded.release()
+
+    def _programs(self) -> list[Program]:
+        python, programs = sys.executable, []
+        if self._listener is not None:
+            listener = self._listener.fileno()
+            gunicorn = [python, "-m", "gunicorn", "-c", "python:noetl_site.web", "--bind", f"fd://{listener}"]
+            programs.append(Program(WEB, [*gunicorn, "noetl_site.wsgi"], stop_seconds=8, pass_fds=(listener,)))
+        if self._wanted.workers:
+            celery = [python, "-m", "celery", "-A", "noetl_site", "worker", "-Q", settings.CELERY_TASK_DEFAULT_QUEUE]
+            quiet = ["--without-mingle", "--without-gossip", "--without-heartbeat"]
+            command = [*celery, "-c", str(self._wanted.workers), *quiet]
+            programs.append(Program(WORKER, command, stop_seconds=10))
+        manage = str(Path(settings.BASE_DIR) / "manage.py")
+        return [*programs, Program(RECONCILER, [python, manage, "reconcile"], stop_seconds=10)]
+
+    def _env(self) -> dict[str, str]:
+        ours = {"NOETL_DATA_DIR": str(settings.NOETL_DATA_DIR), "PYTHONUNBUFFERED": "1"}
+        if self.url is not None:
+            ours["NOETL_SERVER_URL"] = self.url
+            hosts = {*settings.ALLOWED_HOSTS, self._wanted.host} - set(WILDCARDS)
+            ours["ALLOWED_HOSTS"] = ",".join(sorted(hosts))
+        if not settings.NOETL_WORKER_POOL_NAME:
+            # One row per machine in the table of components, whatever the number of starts.
+            ours["NOETL_WORKER_POOL_NAME"] = f"worker-{socket.gethostname()}"
+        return {**os.environ, **ours}
+
+    def _is_ready(self) -> bool:
+        now = time.monotonic()
+        if now - self._looked_at < POLL_SECONDS:
+            return False
+        self._looked_at = now
+        return self._web_answers() and self._worker_is_known()
+
+    def _web_answers(self) -> bool:
+        if self._listener is None:
+            return True
+        host, port = self._listener.getsockname()[:2]
+        connection = http.client.HTTPConnection(WILDCARDS.get(host, host), port, timeout=2)
+        try:
+            connection.request("GET", "/api/health")
+            # Any answer will do: a strict ALLOWED_HOSTS may refuse this one.
+            return connection.getresponse().status < 500
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def _worker_is_known(self) -> bool:
+        if not self._wanted.workers:
+            return True
+        assert self._supervisor is not None
+        pid = self._supervisor.pid_of(WORKER)
+        live = find_live(Runtime.ComponentType.WORKER_POOL)
+        return any(pool.runtime.get("pid") == pid for pool in live)
+
+    def _look_after_services(self) -> bool:
+        """Start an embedded server again that has died; the programs wait for it."""
+        now = time.monotonic()
+        if settings.NOETL_EMBEDDED and now - self._revived_at >= REVIVE_SECONDS:
+            self._revived_at = now
+            try:
+                embedded.revive(settings.NOETL_DATA_DIR)
+            except embedded.EmbeddedError as error:
+                self._tell(str(error))
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """The web server's socket, taken before anything else starts. Raises: `CommandError` when it is not to be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise CommandError(
+            f"port {port} of {host} cannot be used ({error.strerror}): name another with --port, 0 takes a free one"
+        ) from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def _ensure_admin() -> str | None:
+    """Make the user `admin` unless there is somebody who may do everything. Returns: its password, never kept."""
+    users = get_user_model().objects
+    if users.filter(is_superuser=True, is_active=True).exists() or users.filter(username=ADMIN).exists():
+        return None
+    password = secrets.token_urlsafe(12)
+    users.create_superuser(username=ADMIN, password=password)  # type: ignore[attr-defined]
+    return password
