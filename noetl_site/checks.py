@@ -45,7 +45,9 @@ def check_durability(
 
 def _durability_of(alias: str) -> list[CheckMessage]:
     with connections[alias].cursor() as cursor:
-        cursor.execute("SELECT name, setting FROM pg_settings WHERE name = ANY(%s) AND setting = 'off'", [list(DURABLE)])
+        cursor.execute(
+            "SELECT name, setting FROM pg_settings WHERE name = ANY(%s) AND setting = 'off'", [list(DURABLE)]
+        )
         return [
             Error(
                 f"The database {alias!r} runs with {name} = {setting}: a crash loses accepted results.",

@@ -1,6 +1,6 @@
 """How a command ends: each error of the apps as one clear line on stderr and an exit code.
 
-The codes are part of the command line's contract (`docs/operations.md`). Errors that nobody foresaw keep their traceback.
+The codes are part of the command line's contract (`docs/operations.md`). A surprise keeps its traceback.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ EXIT_CODES: Final = {
 }
 """By the stable code of an app's error; every other one is `ERROR`."""
 
-NO_TABLES: Final = (
-    "the database has no tables yet: run `manage.py migrate --database admin` or `manage.py standalone`"
-)
+NO_TABLES: Final = "the database has no tables yet: run `manage.py migrate --database admin` or `manage.py standalone`"
 
 
 def run_command_line(argv: Sequence[str]) -> int:

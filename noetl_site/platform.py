@@ -23,7 +23,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
 
-from executors.api import Runtime, find_live
+from executors.api import Runtime, find_live, save_credential
 from noetl_site import embedded
 from noetl_site.supervisor import Program, Supervisor
 
@@ -32,6 +32,9 @@ WORKER: Final = "worker"
 RECONCILER: Final = "reconciler"
 ADMIN: Final = "admin"
 READY_SECONDS: Final = 60.0
+PLAYGROUND_CREDENTIAL: Final = "demo_postgres"
+PLAYGROUND_DATABASE: Final = "demo"
+PLAYGROUND_ROLE: Final = "noetl_demo"
 REVIVE_SECONDS: Final = 2.0
 POLL_SECONDS: Final = 0.1
 WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104  # addresses to look for
@@ -89,6 +92,8 @@ class Platform:
         self._tell("bringing the tables up to date")
         call_command("migrate", database="admin", verbosity=0)
         self.password = _ensure_admin()
+        if settings.NOETL_EMBEDDED:
+            _ensure_playground()
 
     def start(self) -> None:
         """Start the programs and wait until they are ready, or until told to stop. Raises: `CommandError`."""
@@ -195,11 +200,19 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _ensure_playground() -> None:
+    """A database with a role of its own in the embedded server, and its stored credential: for examples and trials."""
+    words = embedded.ensure_database(settings.NOETL_DATA_DIR, PLAYGROUND_DATABASE, PLAYGROUND_ROLE)
+    data = {f"db_{name}": value for name, value in words.items() if name != "dbname"}
+    data["db_name"] = words["dbname"]
+    save_credential(PLAYGROUND_CREDENTIAL, "postgres", data, description="A database to play with, embedded")
+
+
 def _ensure_admin() -> str | None:
     """Make the user `admin` unless there is somebody who may do everything. Returns: its password, never kept."""
     users = get_user_model().objects
     if users.filter(is_superuser=True, is_active=True).exists() or users.filter(username=ADMIN).exists():
         return None
     password = secrets.token_urlsafe(12)
-    users.create_superuser(username=ADMIN, password=password)  # type: ignore[attr-defined]
+    users.create_superuser(username=ADMIN, password=password)
     return password

@@ -1,4 +1,4 @@
-"""All settings, each from the environment. The table of them is in `docs/operations.md`, and a test holds the two together.
+"""All settings, each from the environment; the table of them is in `docs/operations.md`.
 
 With neither `DATABASE_URL` nor `REDIS_URL` the embedded services of the data folder are used; this file only says
 where they will be, and the first connection starts them.

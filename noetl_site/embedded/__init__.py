@@ -16,7 +16,16 @@ from pathlib import Path
 from urllib.parse import quote
 
 from noetl_site.embedded.account import open_the_way, server_account
-from noetl_site.embedded.folder import EmbeddedError, Folder, keep_secret, locked, make_private, open_folder
+from noetl_site.embedded.folder import (
+    EmbeddedError,
+    Folder,
+    keep_secret,
+    locked,
+    make_private,
+    open_folder,
+    open_lock,
+    owner_of,
+)
 from noetl_site.embedded.postgres import (
     APPLICATION,
     DATABASE,
@@ -72,7 +81,7 @@ class _Uses:
     """The folders this process uses, by the descriptor that holds its shared lock."""
 
     lock = threading.RLock()
-    descriptors: dict[Folder, int] = {}  # noqa: RUF012  # one per process is the point
+    descriptors: dict[Folder, int] = {}  # one per process is the point
 
 
 def describe(data_dir: Path) -> Embedded:
@@ -106,11 +115,14 @@ def revive(data_dir: Path) -> None:
         _start(folder)
 
 
-def release() -> None:
-    """Let go of the services; the last process that does so stops them."""
+def release(data_dir: Path | None = None) -> None:
+    """Let go of the services of this folder, or of all; the last process that does so stops them."""
     with _Uses.lock:
-        for folder, descriptor in list(_Uses.descriptors.items()):
-            del _Uses.descriptors[folder]
+        folders = list(_Uses.descriptors) if data_dir is None else [open_folder(data_dir)]
+        for folder in folders:
+            descriptor = _Uses.descriptors.pop(folder, None)
+            if descriptor is None:
+                continue
             # Closed, not unlocked: forks hold the same lock through descriptors of their own.
             os.close(descriptor)
             with locked(folder.root / "embedded.lock"):
@@ -130,7 +142,7 @@ def ensure_database(data_dir: Path, name: str, role: str) -> dict[str, str]:
 def _start(folder: Folder) -> None:
     with locked(folder.root / "embedded.lock"):
         if folder not in _Uses.descriptors:
-            descriptor = os.open(folder.root / "embedded.users", os.O_RDWR | os.O_CREAT, 0o600)
+            descriptor = open_lock(folder.root / "embedded.users")
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             _Uses.descriptors[folder] = descriptor
         try:
@@ -145,10 +157,8 @@ def _start_servers(folder: Folder) -> None:
     if has_postgres and has_redis:
         return
     account = server_account(folder)
-    if account is None:
-        make_private(folder.sockets, 0o700)
-    else:
-        make_private(folder.sockets, 0o711)
+    make_private(folder.sockets, 0o700 if account is None else 0o711, owner_of(folder.root))
+    if account is not None:
         open_the_way([folder.root, folder.sockets, postgres_programs(), redis_program().parent])
     if not has_postgres:
         start_postgres(folder, account)
@@ -158,7 +168,7 @@ def _start_servers(folder: Folder) -> None:
 
 
 def _stop_if_unused(folder: Folder) -> None:
-    descriptor = os.open(folder.root / "embedded.users", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_lock(folder.root / "embedded.users")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

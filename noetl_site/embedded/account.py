@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from noetl_site.embedded.folder import EmbeddedError, Folder
+from noetl_site.embedded.folder import EmbeddedError, Folder, owner_of
 
 SERVER_ACCOUNT: Final = "pgserver"
 TRAVERSE: Final = stat.S_IXOTH
@@ -40,8 +40,10 @@ def server_account(folder: Folder) -> Account | None:
     """Whose servers these are; None for this process's own user. Raises: `EmbeddedError`."""
     if os.geteuid() != 0:
         return None
-    if folder.postgres.is_dir() and (found := folder.postgres.stat()).st_uid != 0:
-        return Account(found.st_uid, found.st_gid)
+    if owner := owner_of(folder.root):
+        return Account(*owner)
+    if folder.postgres.is_dir() and (owner := owner_of(folder.postgres)):
+        return Account(*owner)
     try:
         entry = pwd.getpwnam(SERVER_ACCOUNT)
     except KeyError:

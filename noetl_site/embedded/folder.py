@@ -12,7 +12,6 @@ import json
 import os
 import secrets
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,7 +56,8 @@ class Folder:
         if len(os.fsencode(inside / "postgres" / ".s.PGSQL.5432")) <= MAX_SOCKET_PATH:
             return inside
         digest = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
-        return Path(tempfile.gettempdir() if _is_short() else "/tmp") / f"noetl-{digest}"
+        # Not TMPDIR: every process must find the same place.
+        return Path("/tmp") / f"noetl-{digest}"  # noqa: S108  # its owner is checked
 
     @property
     def postgres_socket(self) -> Path:
@@ -68,10 +68,6 @@ class Folder:
     def redis_socket(self) -> Path:
         """The socket of Redis itself."""
         return self.sockets / "redis" / "redis.sock"
-
-
-def _is_short() -> bool:
-    return len(os.fsencode(tempfile.gettempdir())) < MAX_SOCKET_PATH // 2
 
 
 def open_folder(path: Path) -> Folder:
@@ -104,10 +100,24 @@ def make_private(path: Path, mode: int, owner: tuple[int, int] | None = None) ->
         path.chmod(mode)
 
 
+def owner_of(folder: Path) -> tuple[int, int] | None:
+    """Whose folder this is, when root works in an ordinary user's: what is made there must stay that user's."""
+    found = folder.stat()
+    return (found.st_uid, found.st_gid) if os.geteuid() == 0 and found.st_uid != 0 else None
+
+
+def open_lock(path: Path) -> int:
+    """A descriptor of a lock file, which is made when it is missing."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    if owner := owner_of(path.parent):
+        os.fchown(descriptor, *owner)
+    return descriptor
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file exclusively; a process that dies lets go of it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -141,6 +151,8 @@ def _write_secrets(folder: Folder, content: dict[str, Any]) -> None:
     """Replace the file in one step: whoever reads sees the old one or the new one."""
     new = folder.root / "secrets.json.new"
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    if owner := owner_of(folder.root):
+        os.fchown(descriptor, *owner)
     with os.fdopen(descriptor, "w") as file:
         json.dump(content, file, indent=2)
         file.flush()

@@ -189,28 +189,31 @@ def _write_configuration(folder: Folder, account: Account | None) -> None:
 def _launch(folder: Folder, account: Account | None) -> None:
     # pg_ctl leaves the server in a session of its own, with no parent among our processes. Its failure shows in that
     # the server is not there.
-    command = ["start", "-D", folder.postgres, "-W", "-s", "-l", folder.postgres / "start.log"]
-    _run([postgres_programs() / "pg_ctl", *command], account)
+    options: list[str | Path] = ["-D", folder.postgres, "-W", "-s", "-l", folder.postgres / "start.log"]
+    _run([postgres_programs() / "pg_ctl", "start", *options], account)
     wait_until(lambda: is_running(folder), 2)
 
 
 def _run(command: list[str | Path], account: Account | None) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    result = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        # A file, not a pipe: the server would inherit the pipe and keep it open for its whole life.
-        stdout=subprocess.DEVNULL,
-        stderr=(errors := tempfile.TemporaryFile()),
-        cwd="/",
-        env=environment | {"LC_ALL": "C"},
-        umask=0o077,
-        start_new_session=True,
-        **run_as(account),
-    )
-    if result.returncode:
-        errors.seek(0)
-        raise EmbeddedError(f"{Path(command[0]).name} failed: {errors.read().decode(errors='replace').strip()}")
+    # Errors go to a file, not to a pipe: the server would inherit the pipe and keep it open for its whole life.
+    with tempfile.TemporaryFile() as errors:
+        result = subprocess.run(
+            command,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            cwd="/",
+            env=environment | {"LC_ALL": "C"},
+            umask=0o077,
+            start_new_session=True,
+            **run_as(account),
+        )
+        if result.returncode:
+            errors.seek(0)
+            reason = errors.read().decode(errors="replace").strip()
+            raise EmbeddedError(f"{Path(command[0]).name} failed: {reason}")
 
 
 def _remove_foreign_pid_file(folder: Folder) -> None:

@@ -67,6 +67,7 @@ def start_redis(folder: Folder, account: Account | None) -> None:
     configuration = CONFIGURATION.format(socket=folder.redis_socket, folder=folder.redis)
     result = subprocess.run(
         [redis_program(), "-"],
+        check=False,
         input=configuration,
         capture_output=True,
         text=True,
@@ -76,7 +77,9 @@ def start_redis(folder: Folder, account: Account | None) -> None:
         **run_as(account),
     )
     if result.returncode or not wait_until(lambda: redis_answers(folder), START_SECONDS):
-        raise EmbeddedError(f"Redis did not start, see {folder.redis}/redis.log {result.stdout}{result.stderr}".rstrip())
+        raise EmbeddedError(
+            f"Redis did not start, see {folder.redis}/redis.log {result.stdout}{result.stderr}".rstrip()
+        )
 
 
 def stop_redis(folder: Folder) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import pwd
 import signal
@@ -9,12 +11,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
+from psycopg import conninfo
 
 from noetl_site import embedded
 from noetl_site.embedded import processes
@@ -83,7 +87,7 @@ def data_dir(scratch: Path) -> Iterator[Path]:
     """A folder whose servers are gone after the test, whatever it did."""
     path = scratch / "d"
     yield path
-    embedded.release()
+    embedded.release(path)
     folder = Folder(path)
     for program, place in ((postgres_programs() / "postgres", folder.postgres), (redis_program(), folder.redis)):
         for pid in processes.servers(program, place):
@@ -109,7 +113,7 @@ def test_data_and_passwords_outlive_a_restart(data_dir: Path) -> None:
     before = embedded.ensure_running(data_dir)
     with psycopg.connect(before.database_admin_url) as connection:
         connection.execute("CREATE TABLE noetl.kept AS SELECT 42 AS answer")
-    embedded.release()
+    embedded.release(data_dir)
     started_at = time.monotonic()
     after = embedded.ensure_running(data_dir)
     assert time.monotonic() - started_at < 2
@@ -192,7 +196,7 @@ def test_an_interrupted_first_start_is_completed(data_dir: Path) -> None:
     with embedded.connect(words.folder) as connection:
         connection.execute("DROP DATABASE noetl")
         connection.execute("DROP ROLE noetl")
-    embedded.release()
+    embedded.release(data_dir)
     (words.folder.root / "postgres.new").mkdir()
     psycopg.connect(embedded.ensure_running(data_dir).database_url).close()
 
@@ -220,10 +224,9 @@ def test_no_port_is_opened_and_durability_is_on(data_dir: Path) -> None:
 def test_servers_on_the_standard_ports_are_left_alone(data_dir: Path) -> None:
     taken = []
     for port in (5432, 6379):
-        try:
+        # Refused where somebody's server is there already: just as good.
+        with contextlib.suppress(OSError):
             taken.append(socket.create_server(("127.0.0.1", port)))
-        except OSError:
-            pass  # Somebody's server is there already: just as good.
     try:
         psycopg.connect(embedded.ensure_running(data_dir).database_url).close()
     finally:
@@ -235,16 +238,15 @@ def test_roles_and_passwords(data_dir: Path) -> None:
     words = embedded.ensure_running(data_dir)
     assert (words.folder.root / "secrets.json").stat().st_mode & 0o777 == 0o600
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-        psycopg.connect(**{**words.database, "password": "guess"})
-    with psycopg.connect(words.database_url) as connection:
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute("CREATE TABLE noetl.mine ()")
+        psycopg.connect(words.database_url, password="guess")
+    with psycopg.connect(words.database_url) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute("CREATE TABLE noetl.mine ()")
     demo = embedded.ensure_database(data_dir, "demo", "noetl_demo")
     assert demo == embedded.ensure_database(data_dir, "demo", "noetl_demo")
-    with psycopg.connect(**demo) as connection:  # type: ignore[arg-type]
+    with psycopg.connect(conninfo.make_conninfo(**demo)) as connection:
         connection.execute("CREATE TABLE mine ()")
     with pytest.raises(psycopg.OperationalError, match="permission denied"):
-        psycopg.connect(**{**demo, "dbname": "noetl"})
+        psycopg.connect(conninfo.make_conninfo(**{**demo, "dbname": "noetl"}))
 
 
 def test_a_long_path_still_has_short_sockets(scratch: Path) -> None:
@@ -258,7 +260,7 @@ def test_a_long_path_works(scratch: Path) -> None:
     try:
         psycopg.connect(words.database_url).close()
     finally:
-        embedded.release()
+        embedded.release(words.folder.root)
         for path in sorted(words.folder.sockets.rglob("*"), reverse=True):
             path.rmdir()
         words.folder.sockets.rmdir()
@@ -269,25 +271,55 @@ def test_as_an_ordinary_user_and_as_root_after_it(scratch: Path) -> None:
     nobody = pwd.getpwnam("nobody")
     os.chown(scratch, nobody.pw_uid, nobody.pw_gid)
     data_dir = scratch / "d"
-    user = User(data_dir, user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[])
-    folder = Folder(data_dir)
-    assert psutil.Process(pids(folder)[0]).uids().real == nobody.pw_uid
-    user.leave()
-    assert runs(folder) == (False, False)
-    User(data_dir).leave()
-    User(data_dir, user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[]).leave()
+    embedded.ensure_running(scratch / "warm")  # Imports what only root may read.
+    embedded.release(scratch / "warm")
+    for _ in range(2):
+        assert in_a_fork_as(nobody, lambda: use_once(data_dir)) == nobody.pw_uid
+        assert use_once(data_dir) == nobody.pw_uid
+    assert runs(Folder(data_dir)) == (False, False)
+
+
+def use_once(data_dir: Path) -> int:
+    """Start, connect, stop. Returns: whose server it was."""
+    words = embedded.ensure_running(data_dir)
+    psycopg.connect(words.database_url).close()
+    uid: int = psutil.Process(pids(words.folder)[0]).uids().real
+    embedded.release(data_dir)
+    return uid
+
+
+def in_a_fork_as(user: pwd.struct_passwd, action: Callable[[], int]) -> int:
+    """Run the action in a fork of this process as another user; the interpreter itself may be out of its reach."""
+    reader, writer = os.pipe()
+    if not (child := os.fork()):
+        try:
+            embedded._Uses.descriptors.clear()
+            os.setgroups([])
+            os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+            os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+            os.write(writer, str(action()).encode())
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as file:
+        return int(file.read())
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="changes its user")
 def test_nobody_else_can_connect(data_dir: Path) -> None:
     words = embedded.ensure_running(data_dir)
     assert psutil.Process(pids(words.folder)[0]).uids().real != 0
-    nobody = pwd.getpwnam("nobody")
     for place in (words.folder.redis_socket, words.folder.postgres_socket / ".s.PGSQL.5432"):
-        code = f"import socket; socket.socket(socket.AF_UNIX).connect({str(place)!r})"
-        command = [sys.executable, "-I", "-c", code]
-        result = subprocess.run(command, user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[], stderr=subprocess.PIPE)
-        assert b"PermissionError" in result.stderr
+        assert in_a_fork_as(pwd.getpwnam("nobody"), lambda place=place: refused(place)) == errno.EACCES  # type: ignore[misc]
+
+
+def refused(place: Path) -> int:
+    """Why a socket cannot be connected to; 0 when it can."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        return connection.connect_ex(str(place))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root closes folders to others")
@@ -298,6 +330,6 @@ def test_closed_parents_are_opened_for_passing_only(scratch: Path, capsys: pytes
     try:
         psycopg.connect(words.database_url).close()
     finally:
-        embedded.release()
+        embedded.release(parent / "d")
     assert parent.stat().st_mode & 0o777 == 0o701
     assert str(parent) in capsys.readouterr().err

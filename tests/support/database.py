@@ -72,4 +72,4 @@ def _execute(statement: str, **names: str) -> None:
     folder = embedded.open_folder(data_dir())
     identifiers = {key: sql.Identifier(name) for key, name in names.items()}
     with embedded.connect(folder) as connection:
-        connection.execute(sql.SQL(statement).format(**identifiers))  # type: ignore[arg-type]
+        connection.execute(sql.SQL(statement).format(**identifiers))

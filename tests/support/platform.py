@@ -1,4 +1,4 @@
-"""The whole platform as a user starts it: `manage.py standalone` in a process of its own, on a data folder of its own."""
+"""The whole platform as a user starts it: `manage.py standalone` in a process and on a data folder of its own."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ class Platform:
     def manage(self, *arguments: str, timeout: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run another command on the same data folder. Raises: `AssertionError` when it fails and `check` is set."""
         command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-        result = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=timeout)
-        if check:
-            assert result.returncode == 0, result.stdout + result.stderr
+        result = subprocess.run(
+            command, check=False, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=timeout
+        )
+        assert not check or result.returncode == 0, result.stdout + result.stderr
         return result
 
     def children(self) -> list[psutil.Process]:

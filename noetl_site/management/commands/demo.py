@@ -12,15 +12,11 @@ from django.core.management.base import CommandError, CommandParser
 from rich.console import Console
 from rich.table import Table
 
-from executors.api import list_credentials, save_credential
-from noetl_site import embedded
+from executors.api import list_credentials
 from noetl_site.management.commands import standalone
-from noetl_site.platform import Platform
+from noetl_site.platform import PLAYGROUND_CREDENTIAL, Platform
 
 PLAYBOOK: Final = "examples/weather"
-CREDENTIAL: Final = "demo_postgres"
-DATABASE: Final = "demo"
-ROLE: Final = "noetl_demo"
 COLUMNS: Final = ("year", "days", "wet_days", "precipitation_mm", "hottest", "coldest", "verdict")
 
 
@@ -39,26 +35,24 @@ class Command(standalone.Command):
 
     def work(self, platform: Platform, options: dict[str, Any]) -> None:
         """Bring the examples in, run one, then leave the console running or stop."""
-        ensure_credential()
+        check_credential()
         call_command("register", str(settings.BASE_DIR / "examples"), stdout=io.StringIO())
         result = run_demo_playbook()
         # With --json, stdout belongs to the one line.
         print_result(result, Console(stderr=options["json"], highlight=False))
-        if options["exit"]:
-            self.stdout.write(f"{result['rows_read']} rows read")
-            return
-        super().work(platform, options)
+        (self.stderr if options["json"] else self.stdout).write(f"{result['rows_read']} rows read")
+        self.tell_ready(platform, options)
+        if not options["exit"]:
+            platform.watch()
 
 
-def ensure_credential() -> None:
-    """The credential that the examples use, for a database of their own. Raises: `CommandError`."""
-    if settings.NOETL_EMBEDDED:
-        words = embedded.ensure_database(settings.NOETL_DATA_DIR, DATABASE, ROLE)
-        data = {f"db_{name}": value for name, value in words.items() if name != "dbname"}
-        data["db_name"] = words["dbname"]
-        save_credential(CREDENTIAL, "postgres", data, description="The examples' own database, embedded")
-    elif not any(credential.name == CREDENTIAL for credential in list_credentials()):
-        raise CommandError(f"with DATABASE_URL set, the examples need a stored credential {CREDENTIAL!r} of yours")
+def check_credential() -> None:
+    """The examples need a stored credential, which an embedded platform brings along. Raises: `CommandError`."""
+    if not any(credential.name == PLAYGROUND_CREDENTIAL for credential in list_credentials()):
+        raise CommandError(
+            f"with DATABASE_URL set, the examples need a credential {PLAYGROUND_CREDENTIAL!r} for a database of yours: "
+            f"manage.py credentials set {PLAYGROUND_CREDENTIAL} --type postgres --data FILE"
+        )
 
 
 def run_demo_playbook() -> dict[str, Any]:

@@ -68,4 +68,6 @@ class Command(BaseCommand):
             self.stdout.write(f"ready: {platform.url}/admin/")
         if platform.password is not None:
             self.stdout.write(f"user {ADMIN}, password {platform.password} (shown this once)")
+        else:
+            self.stdout.write(f"user {ADMIN}, password as at the first start (manage.py changepassword {ADMIN})")
         self.stdout.write(f"logs: {platform.logs}; Ctrl-C stops everything")
