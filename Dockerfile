@@ -1,32 +1,19 @@
-# The server, the workers and the operator's commands: one image, started with different commands.
+# One image for every process of the platform; the command says which. With DATABASE_URL and REDIS_URL nothing is
+# embedded; without them `manage.py standalone` keeps Postgres and Redis in the volume.
 FROM python:3.11-slim
 
-ENV PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1 \
-    PIP_DISABLE_PIP_VERSION_CHECK=1 \
-    NOETL_DATA_DIR=/data
+ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
-WORKDIR /app
-
-# One lock for everything that runs: what was tested is what is installed.
+WORKDIR /srv/noetl
 COPY requirements.lock ./
-RUN pip install --no-cache-dir --require-hashes -r requirements.lock
+RUN pip install --require-hashes -r requirements.lock
 
-COPY LICENSE manage.py ./
-COPY catalog catalog
-COPY executions executions
-COPY queueing queueing
-COPY executors executors
-COPY noetl_site noetl_site
-COPY examples examples
-
-# /app belongs to root: the platform cannot change its own code.
-RUN python -m compileall -q manage.py catalog executions queueing executors noetl_site \
-    && useradd --system --uid 10001 --user-group --no-create-home --home-dir /data noetl \
-    && install -d -o noetl -g noetl -m 0750 /data
+COPY . .
+RUN useradd --system --uid 10001 --home-dir /srv/noetl --shell /usr/sbin/nologin noetl \
+    && install -d -m 700 -o noetl -g noetl /var/lib/noetl
 USER noetl
-VOLUME /data
+ENV NOETL_DATA_DIR=/var/lib/noetl
+VOLUME /var/lib/noetl
 EXPOSE 8080
 
-ENTRYPOINT ["python", "manage.py"]
-CMD ["help"]
+CMD ["python", "manage.py", "standalone", "--host", "0.0.0.0"]

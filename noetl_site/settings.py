@@ -72,8 +72,8 @@ else:
 # --- Django.
 
 INSTALLED_APPS = [
-    "unfold",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",
+    "noetl_site.console.apps.ConsoleConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -190,7 +190,6 @@ CELERY_WORKER_DETECT_QUORUM_QUEUES = False
 # --- The platform.
 
 NOETL_EVALUATE_INLINE = boolean("NOETL_EVALUATE_INLINE", default=True)
-NOETL_INLINE_RESULT_BYTES = env.int("NOETL_INLINE_RESULT_BYTES", default=65536)
 NOETL_LEASE_SECONDS = env.float("NOETL_LEASE_SECONDS", default=60.0)
 NOETL_TEMPLATE_ENV = words("NOETL_TEMPLATE_ENV")
 NOETL_TEMPLATE_ENV_VALUES = {name: os.environ[name] for name in NOETL_TEMPLATE_ENV if name in os.environ}

@@ -11,6 +11,8 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +22,7 @@ from psycopg import sql
 
 from noetl_site.embedded.account import Account, open_for_reading, run_as
 from noetl_site.embedded.folder import EmbeddedError, Folder, keep_secret, make_private
-from noetl_site.embedded.processes import is_server, read_pid, servers, wait_until
+from noetl_site.embedded.processes import POLL_SECONDS, find_in_folder, is_server, read_pid, wait_until
 
 SUPERUSER: Final = "postgres"
 OWNER: Final = "noetl_owner"
@@ -28,7 +30,7 @@ APPLICATION: Final = "noetl"
 DATABASE: Final = "noetl"
 START_SECONDS: Final = 60
 STOP_SECONDS: Final = 60
-ORPHAN_SECONDS: Final = 10
+ORPHAN_SECONDS: Final = 5
 
 CONFIGURATION = """\
 # Written anew at every start. Your own settings belong in local.conf beside this file, which is read after it.
@@ -89,7 +91,7 @@ def postgres_answers(folder: Folder) -> bool:
 
 def is_running(folder: Folder) -> bool:
     """Whether a postmaster of ours is there, answering or not."""
-    return is_server(read_pid(folder.postgres / "postmaster.pid"), postgres_programs() / "postgres", folder.postgres)
+    return is_server(read_pid(folder.postgres / "postmaster.pid"), Path("postgres"), f"-D {folder.postgres}")
 
 
 def start_postgres(folder: Folder, account: Account | None) -> None:
@@ -103,16 +105,19 @@ def start_postgres(folder: Folder, account: Account | None) -> None:
     make_private(folder.postgres_socket, 0o700, account.owner if account else None)
     if not (folder.postgres / "PG_VERSION").exists():
         _make_cluster(folder, account)
-    if not is_running(folder):
-        _write_configuration(folder, account)
-        _remove_foreign_pid_file(folder)
-        _launch(folder, account)
-    wait_until(lambda: postgres_answers(folder) or not is_running(folder), START_SECONDS)
-    if not is_running(folder):
-        # Backends that outlived a killed postmaster keep its memory, and the new one refuses to start beside them.
-        _end_orphans(folder)
-        _launch(folder, account)
-    if not wait_until(lambda: postgres_answers(folder), START_SECONDS):
+    _write_configuration(folder, account)
+    deadline = time.monotonic() + START_SECONDS
+    while not postgres_answers(folder) and time.monotonic() < deadline:
+        if is_running(folder):
+            time.sleep(POLL_SECONDS)
+            continue
+        try:
+            _launch(folder, account)
+        except EmbeddedError:
+            # Backends that outlived a killed postmaster keep its memory, and the new one refuses to start beside them.
+            if not is_running(folder):
+                _end_orphans(folder)
+    if not postgres_answers(folder):
         raise EmbeddedError(f"Postgres does not answer, see {folder.postgres}/log and {folder.postgres}/start.log")
 
 
@@ -187,11 +192,11 @@ def _write_configuration(folder: Folder, account: Account | None) -> None:
 
 
 def _launch(folder: Folder, account: Account | None) -> None:
-    # pg_ctl leaves the server in a session of its own, with no parent among our processes. Its failure shows in that
-    # the server is not there.
-    options: list[str | Path] = ["-D", folder.postgres, "-W", "-s", "-l", folder.postgres / "start.log"]
+    """Start the postmaster and wait until it takes connections. Raises: `EmbeddedError` when it ends before that."""
+    _remove_foreign_pid_file(folder)
+    # pg_ctl leaves the server in a session of its own, with no parent among our processes.
+    options: list[str | Path] = ["-D", folder.postgres, "-w", "-s", "-l", folder.postgres / "start.log"]
     _run([postgres_programs() / "pg_ctl", "start", *options], account)
-    wait_until(lambda: is_running(folder), 2)
 
 
 def _run(command: list[str | Path], account: Account | None) -> None:
@@ -226,7 +231,8 @@ def _remove_foreign_pid_file(folder: Folder) -> None:
 def _end_orphans(folder: Folder) -> None:
     program = postgres_programs() / "postgres"
     for number in (signal.SIGQUIT, signal.SIGKILL):
-        for pid in servers(program, folder.postgres):
-            os.kill(pid, number)
-        if wait_until(lambda: not list(servers(program, folder.postgres)), ORPHAN_SECONDS):
+        for pid in find_in_folder(program, folder.postgres):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        if wait_until(lambda: not any(find_in_folder(program, folder.postgres)), ORPHAN_SECONDS):
             return

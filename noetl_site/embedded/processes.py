@@ -1,7 +1,7 @@
 """Telling our server processes from foreign ones, and waiting for them.
 
 A pid in a file proves nothing: after a crash it may be another program's. A server is ours when it runs our program
-in our folder.
+at our place.
 """
 
 from __future__ import annotations
@@ -25,26 +25,27 @@ def read_pid(file: Path) -> int | None:
         return None
 
 
-def is_server(pid: int | None, program: Path, folder: Path) -> bool:
-    """Whether this process runs the program in the folder."""
+def is_server(pid: int | None, program: Path, place: str) -> bool:
+    """Whether this process runs the program at the place, which ends its command line."""
     if pid is None:
         return False
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and _runs(process, program, folder)
+        # Not its executable: in a container root may not look at that of another user's process.
+        words = " ".join(process.cmdline()).rstrip()
+        return process.status() != psutil.STATUS_ZOMBIE and program.name in words and words.endswith(place)
     except psutil.Error:
         return False
 
 
-def servers(program: Path, folder: Path) -> Iterator[int]:
-    """The pids of all processes that run the program in the folder."""
-    return (pid for pid in psutil.pids() if is_server(pid, program, folder))
-
-
-def _runs(process: psutil.Process, program: Path, folder: Path) -> bool:
-    # The program may have been replaced under a running server: Linux then says so behind its name.
-    executable = process.exe().removesuffix(" (deleted)")
-    return os.path.realpath(executable) == os.path.realpath(program) and process.cwd() == str(folder)
+def find_in_folder(program: Path, folder: Path) -> Iterator[int]:
+    """The pids of all processes that run the program in the folder, as far as they may be looked at."""
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(folder) and os.path.realpath(process.exe()) == os.path.realpath(program):
+                yield process.pid
+        except (psutil.Error, OSError):
+            continue
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -85,16 +85,20 @@ def start_redis(folder: Folder, account: Account | None) -> None:
 def stop_redis(folder: Folder) -> None:
     """Stop the server and wait for its end."""
     pid = read_pid(folder.redis / "redis.pid")
-    if pid is None or not is_server(pid, redis_program(), folder.redis):
+    if pid is None or not _is_ours(pid, folder):
         return
     os.kill(pid, signal.SIGTERM)
-    if not wait_until(lambda: not is_server(pid, redis_program(), folder.redis), STOP_SECONDS):
+    if not wait_until(lambda: not _is_ours(pid, folder), STOP_SECONDS):
         os.kill(pid, signal.SIGKILL)
+
+
+def _is_ours(pid: int | None, folder: Folder) -> bool:
+    return is_server(pid, redis_program(), f"unixsocket:{folder.redis_socket}")
 
 
 def _remove_hung(folder: Folder) -> None:
     """End a server of ours that did not answer: it would keep the socket's name from its successor."""
     pid = read_pid(folder.redis / "redis.pid")
-    if pid is not None and is_server(pid, redis_program(), folder.redis):
+    if pid is not None and _is_ours(pid, folder):
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: not is_server(pid, redis_program(), folder.redis), STOP_SECONDS)
+        wait_until(lambda: not _is_ours(pid, folder), STOP_SECONDS)

@@ -90,7 +90,7 @@ def data_dir(scratch: Path) -> Iterator[Path]:
     embedded.release(path)
     folder = Folder(path)
     for program, place in ((postgres_programs() / "postgres", folder.postgres), (redis_program(), folder.redis)):
-        for pid in processes.servers(program, place):
+        for pid in processes.find_in_folder(program, place):
             os.kill(pid, signal.SIGKILL)
 
 
