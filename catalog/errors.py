@@ -20,6 +20,11 @@ class Problem:
     column: int
     severity: Literal["error", "warning"] = "error"
 
+    def told_of(self, source: str) -> str:
+        """The problem as one line, in the form editors jump to: `file:line:column: severity code message`."""
+        place = f"{source}:{self.line}:{self.column}"
+        return f"{place}: {self.severity} {self.code} {' '.join(self.message.split())}"
+
 
 class CatalogError(Exception):
     """Root of the catalog's errors."""
@@ -35,8 +40,7 @@ class PlaybookInvalid(CatalogError):
     def __init__(self, problems: tuple[Problem, ...], source: str) -> None:
         self.problems = problems
         self.source = source
-        first = problems[0]
-        super().__init__(f"{source}:{first.line}:{first.column}: {first.message}")
+        super().__init__("\n".join(problem.told_of(source) for problem in problems))
 
 
 class PlaybookNotFound(CatalogError):

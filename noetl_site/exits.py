@@ -64,7 +64,8 @@ def run_command_line(argv: Sequence[str]) -> int:
         if known is None:
             raise
         message, code = known
-        print(f"error: {message}", file=sys.stderr)
+        # A playbook's problems begin with their place, so that editors jump to it.
+        print(message if code == PLAYBOOK_INVALID else f"error: {message}", file=sys.stderr)
         return code
     return OK
 

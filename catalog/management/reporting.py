@@ -38,12 +38,6 @@ def read_text(file: Path) -> str:
     return file.read_bytes().decode("utf-8", errors="surrogateescape")
 
 
-def problem_line(file: str, problem: Problem) -> str:
-    """A problem as one line, in the form editors jump to."""
-    place = f"{file}:{problem.line}:{problem.column}"
-    return f"{place}: {problem.severity} {problem.code} {' '.join(problem.message.split())}"
-
-
 def problem_json(file: str, problem: Problem) -> dict[str, Any]:
     """A problem as JSON."""
     return {"file": file, **asdict(problem)}

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from catalog.api import PlaybookInvalid, register_playbook
 from catalog.errors import Problem
-from catalog.management.reporting import EXIT_INVALID, playbook_files, problem_json, problem_line, read_text
+from catalog.management.reporting import EXIT_INVALID, playbook_files, problem_json, read_text
 
 
 class Command(BaseCommand):
@@ -53,7 +53,7 @@ class Command(BaseCommand):
             verb = "registered" if entry["created"] else "unchanged"
             self.stdout.write(f"{verb} {entry['path']} {entry['version']}")
         for file, problem in problems:
-            self.stderr.write(problem_line(file, problem))
+            self.stderr.write(problem.told_of(file))
 
 
 def _user() -> str:

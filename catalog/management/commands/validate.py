@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from catalog.api import validate_text
-from catalog.management.reporting import EXIT_INVALID, playbook_files, problem_json, problem_line, read_text
+from catalog.management.reporting import EXIT_INVALID, playbook_files, problem_json, read_text
 
 
 class Command(BaseCommand):
@@ -35,6 +35,6 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({"valid": valid, "problems": problems}, indent=2))
         else:
             for file, problem in found:
-                self.stdout.write(problem_line(file, problem))
+                self.stdout.write(problem.told_of(file))
         if not valid:
             raise SystemExit(EXIT_INVALID)

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from catalog.api import register_playbook, split_reference
+from catalog.api import PlaybookInvalid, register_playbook, split_reference, validate_text
 from executions.api import ExecutionView, get_execution, list_steps, start_execution
 from executors.management.following import follow
 from executors.management.platform import platform_for_this_run
@@ -50,11 +50,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Register, start, follow, print."""
         payload = read_payload(options["payload"], options["sets"])
+        text = read_playbook_file(options["playbook"])
         if not (options["wait"] or options["watch"]):
-            self._print_started(self._start(options, payload), options)
+            self._print_started(self._start(options, text, payload), options)
             return
         with platform_for_this_run(options["workers"], self.stderr):
-            execution_id = self._start(options, payload)
+            execution_id = self._start(options, text, payload)
             deadline = None if options["timeout"] is None else time.monotonic() + options["timeout"]
             execution = follow(execution_id, watch=options["watch"], deadline=deadline)
             self._print_end(execution, options)
@@ -62,14 +63,11 @@ class Command(BaseCommand):
         if code:
             raise SystemExit(code)
 
-    def _start(self, options: dict[str, Any], payload: dict[str, Any]) -> int:
+    def _start(self, options: dict[str, Any], text: str | None, payload: dict[str, Any]) -> int:
         path, version = split_reference(options["playbook"])
-        file = Path(options["playbook"])
-        if file.is_file():
-            registered = register_playbook(file.read_text(encoding="utf-8"), str(file), "manage.py").playbook
+        if text is not None:
+            registered = register_playbook(text, options["playbook"], "manage.py").playbook
             path, version = registered.path, registered.version
-        elif file.suffix in (".yaml", ".yml"):
-            raise CommandError(f"there is no file {file}")
         return start_execution(path, version, payload, merge=options["merge"], started_by="manage.py")
 
     def _print_started(self, execution_id: int, options: dict[str, Any]) -> None:
@@ -101,6 +99,26 @@ def end_document(execution: ExecutionView) -> dict[str, Any]:
     if execution.error:
         document["error"] = execution.error
     return document
+
+
+def read_playbook_file(name: str) -> str | None:
+    """The text of a playbook's file, judged; None when the name is no file but a path in the catalog.
+
+    Raises: `PlaybookInvalid` with all problems, `CommandError`; before anything is started.
+    """
+    file = Path(name)
+    if not file.is_file():
+        if file.suffix in (".yaml", ".yml") or file.is_dir():
+            raise CommandError(f"there is no playbook file {file}")
+        return None
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{file} cannot be read as UTF-8 text: {error}") from None
+    playbook, problems = validate_text(text)
+    if playbook is None:
+        raise PlaybookInvalid(problems, name)
+    return text
 
 
 def read_payload(text: str | None, sets: list[str]) -> dict[str, Any]:
