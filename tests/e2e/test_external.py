@@ -1,0 +1,30 @@
+"""Servers of the user's own: with the URLs set, nothing is embedded."""
+
+from __future__ import annotations
+
+import json
+
+from noetl_site import embedded
+from tests.support.inspection import run_json
+from tests.support.platform import running_platform, temporary_data_dir
+
+
+def test_with_the_urls_set_nothing_is_embedded() -> None:
+    with temporary_data_dir() as theirs, temporary_data_dir() as data_dir:
+        servers = embedded.ensure_running(theirs)
+        urls = {
+            "DATABASE_URL": servers.database_url,
+            "DATABASE_ADMIN_URL": servers.database_admin_url,
+            "REDIS_URL": servers.redis_url,
+        }
+        try:
+            with running_platform(data_dir, **urls) as running:
+                document = run_json(running, "examples/hello.yaml", "--wait")
+                assert document["status"] == "completed"
+                assert running.manage("verify").stdout == "0 violations\n"
+                known = json.loads(running.manage("executions", "ls", "--json").stdout)
+                assert [execution["execution_id"] for execution in known] == [document["execution_id"]]
+                assert not (data_dir / "postgres").exists()
+                assert not (data_dir / "redis").exists()
+        finally:
+            embedded.release(theirs)
