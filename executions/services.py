@@ -149,14 +149,7 @@ def report_results(execution_id: int, reports: Sequence[Report]) -> list[Judgeme
 def _outcome_events(locked: LockedExecution, report: Report, job: FinishedJob, ahead: int) -> list[Event]:
     """`action_started` and the outcome of one accepted report; on a terminal execution a `late_result`."""
     seq = locked.last_seq + ahead + 1
-    common: dict[str, Any] = {
-        "node_id": job.node_id,
-        "node_name": job.node_name,
-        "node_type": ev.NODE_STEP if job.item_index is None else ev.NODE_ITERATION,
-        "loop_name": None if job.item_index is None else job.node_name,
-        "index": job.item_index,
-        "worker_id": job.worker_id,
-    }
+    common = _about(job)
     meta = {"attempt": job.attempt, "job_id": str(job.job_id)}
     outcome: dict[str, Any] = {
         "status": report.status,
@@ -173,6 +166,19 @@ def _outcome_events(locked: LockedExecution, report: Report, job: FinishedJob, a
         Event(seq, ev.ACTION_STARTED, status="running", meta=started, **common),
         Event(seq + 1, type_, meta=meta, **common, **outcome),
     ]
+
+
+def _about(job: FinishedJob | ReapedLease) -> dict[str, Any]:
+    """The fields of an event that tell which job it is about."""
+    is_item = job.item_index is not None
+    return {
+        "node_id": job.node_id,
+        "node_name": job.node_name,
+        "node_type": ev.NODE_ITERATION if is_item else ev.NODE_STEP,
+        "loop_name": job.node_name if is_item else None,
+        "index": job.item_index,
+        "worker_id": job.worker_id,
+    }
 
 
 def _text(moment: datetime | None) -> str | None:
@@ -326,15 +332,8 @@ def reap_expired_lease(expired: ExpiredLease) -> ReapedLease | None:
 
 
 def _lost_lease_events(locked: LockedExecution, reaped: ReapedLease) -> list[Event]:
-    common: dict[str, Any] = {
-        "node_id": reaped.node_id,
-        "node_name": reaped.node_name,
-        "node_type": ev.NODE_STEP if reaped.item_index is None else ev.NODE_ITERATION,
-        "loop_name": None if reaped.item_index is None else reaped.node_name,
-        "index": reaped.item_index,
-        "worker_id": reaped.worker_id,
-        "meta": {"attempt": reaped.attempt, "job_id": str(reaped.job_id), "lost_leases": reaped.lost_leases},
-    }
+    meta = {"attempt": reaped.attempt, "job_id": str(reaped.job_id), "lost_leases": reaped.lost_leases}
+    common = {**_about(reaped), "meta": meta}
     seq = locked.last_seq + 1
     lost = Event(seq, ev.LEASE_LOST, status=reaped.status, **common)
     if reaped.status != DEAD or locked.is_terminal:

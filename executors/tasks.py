@@ -12,6 +12,7 @@ from django.conf import settings
 from executions.api import Nudge
 from executors.broker import carry, taking_next
 from executors.models import Runtime
+from executors.worker import drain
 from executors.worker.presence import Component, Presence
 from executors.worker.process import this_worker
 from executors.worker.turn import TurnBounds
@@ -28,6 +29,12 @@ def run_jobs(pool: str) -> None:
         end = this_worker().run_turn([pool], TurnBounds())
     if end.more:
         carry(Nudge(new_jobs={pool: 1}))
+
+
+@signals.worker_shutting_down.connect
+def _drain_pool(**_: Any) -> None:
+    """Celery's warm shutdown waits for running turns: let them end soon, and give back what takes long."""
+    drain.begin()
 
 
 @signals.worker_ready.connect

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from django.db import connection
 
+from executors.worker import drain
 from executors.worker.gateway import Gateway, GatewayUnavailable
 from queueing.api import Fence, LeasedJob
 
@@ -19,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 GIVE_UP_SHARE = 0.2
 """A worker drops a job when this share of its lease is left and no heartbeat has succeeded."""
+
+
+MAX_TICK_SECONDS = 0.5
+"""How often the keeper looks, at the least."""
 
 
 @dataclass(slots=True)
@@ -41,6 +46,7 @@ class LeaseKeeper:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
+        self._drain_until: float | None = None
         self._thread: threading.Thread | None = None
 
     def hold(self, job: LeasedJob, asked_at: float) -> Held:
@@ -72,8 +78,9 @@ class LeaseKeeper:
         next_beat = time.monotonic() + self._lease_seconds / 3
         try:
             while not self._closed:
-                self._wake.wait(self._lease_seconds / 20)
+                self._wake.wait(min(self._lease_seconds / 20, MAX_TICK_SECONDS))
                 now = time.monotonic()
+                self._drain(now)
                 if now >= next_beat:
                     self._beat(now)
                     next_beat = now + self._lease_seconds / 3
@@ -100,6 +107,16 @@ class LeaseKeeper:
             else:
                 lease.give_up_at = self._give_up_at(asked_at)
                 if kept[job_id].cancel_requested:
+                    lease.stop.set()
+
+    def _drain(self, now: float) -> None:
+        """When the worker is to stop: give running actions a little time, then end them."""
+        if not drain.has_begun():
+            return
+        self._drain_until = self._drain_until or now + drain.GRACE_SECONDS
+        if now >= self._drain_until:
+            with self._lock:
+                for lease in self._held.values():
                     lease.stop.set()
 
     def _give_up(self, now: float) -> None:

@@ -18,6 +18,7 @@ from executions.api import Report
 from executors.contract import ActionFailed, ActionKind, ActionRequest, Credential, Outcome
 from executors.errors import ExecutorError
 from executors.sandbox.sanitise import OutputInvalid, sanitise
+from executors.worker import drain
 from executors.worker.gateway import Gateway, GatewayUnavailable
 from executors.worker.heartbeat import Held, LeaseKeeper
 from queueing.api import LeasedJob
@@ -89,6 +90,9 @@ class Worker:
         started_at = time.monotonic()
         jobs = 0
         while True:
+            if drain.has_begun():
+                # The message is spent: whoever takes over is woken by the hand-over, or by the reconciler.
+                return TurnEnd(jobs, more=True)
             if jobs >= bounds.jobs or time.monotonic() - started_at >= bounds.seconds:
                 return TurnEnd(jobs, more=True)
             asked_at = time.monotonic()

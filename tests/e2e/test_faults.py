@@ -145,6 +145,23 @@ def test_everything_killed_at_once_goes_on_at_the_next_start(slow: str) -> None:
             assert second.manage("verify").stdout == "0 violations\n"
 
 
+def test_a_platform_stopped_in_good_order_burns_no_attempt(tmp_path: Path) -> None:
+    file = tmp_path / "long.yaml"
+    file.write_text(SLOW.replace("time.sleep(3)", "time.sleep(context['attempt'] < 2 and 60)"))
+    with temporary_data_dir() as data_dir:
+        with running_platform(data_dir) as first:
+            execution_id = run_json(first, str(file))["execution_id"]
+            lease_of(first, execution_id)
+        with running_platform(data_dir) as second:
+            wait_for(lambda: status_of(second, execution_id) == "completed", seconds=30)
+            endings = query(
+                second, "SELECT ending FROM lease_history WHERE execution_id = %s ORDER BY attempt", int(execution_id)
+            )
+            assert endings == [("released",), ("done",)]
+            assert query(second, "SELECT lost_leases FROM queue") == [(0,)]
+            assert second.manage("verify").stdout == "0 violations\n"
+
+
 def test_run_starts_a_platform_of_its_own_when_there_is_none() -> None:
     with temporary_data_dir() as data_dir, running_platform(data_dir, "--workers", "0") as without_workers:
         done = without_workers.manage("run", "examples/hello.yaml", "--wait", "--json", timeout=120)

@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from executors.models import Runtime
+from executors.worker import drain
 from executors.worker.presence import Component, Presence
 from executors.worker.reconciler import Reconciler
 
@@ -25,8 +26,13 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Work until SIGTERM or SIGINT."""
         stop = Event()
+
+        def stop_soon(*_: Any) -> None:
+            stop.set()
+            drain.begin()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+            signal.signal(number, stop_soon)
         presence = Presence(
             Component(name="reconciler", component_type=Runtime.ComponentType.BROKER),
             settings.NOETL_WORKER_HEARTBEAT_INTERVAL,
