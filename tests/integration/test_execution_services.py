@@ -263,6 +263,27 @@ def test_two_evaluators_at_once_write_one_plan(settings: Any) -> None:
     assert find_violations() == []
 
 
+def test_workers_that_report_at_once_wait_for_one_another() -> None:
+    execution_id = start(FAN, {"items": list(range(40))})
+    jobs = lease(count=40)
+    together = threading.Barrier(4)
+    judgements: list[str] = []
+
+    def report_share(share: list[Any]) -> None:
+        together.wait()
+        judgements.extend(report(job, job.item_index) for job in share)
+        connection.close()
+
+    threads = [threading.Thread(target=report_share, args=[jobs[n::4]]) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert judgements == ["accepted"] * 40
+    assert get_execution(execution_id).result == {"results": list(range(40))}
+    assert find_violations() == []
+
+
 def test_racing_workers_lease_each_job_once() -> None:
     start(FAN, {"items": list(range(60))})
     together = threading.Barrier(4)
