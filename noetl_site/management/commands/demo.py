@@ -58,7 +58,12 @@ def check_credential() -> None:
 def run_demo_playbook() -> dict[str, Any]:
     """Run the playbook on the running platform, with live progress on stderr. Returns: its result."""
     output = io.StringIO()
-    call_command("run", PLAYBOOK, watch=True, json=True, stdout=output)
+    try:
+        call_command("run", PLAYBOOK, watch=True, json=True, stdout=output)
+    except SystemExit as end:
+        error = json.loads(output.getvalue()).get("error") or {}
+        told = f"the demo playbook failed at {error.get('step')}: {error.get('message')}"
+        raise CommandError(told, returncode=int(end.code or 1)) from None
     result: dict[str, Any] = json.loads(output.getvalue())["result"]
     return result
 
