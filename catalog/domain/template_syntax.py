@@ -59,7 +59,7 @@ ALLOWED_FILTERS: Final = frozenset(
             "sort",
         ),
         *("string", "striptags", "sum", "title", "trim", "truncate", "unique", "upper", "urlencode"),
-        *("wordcount", "wordwrap", "tojson", "to_json", "fromjson", "b64encode", "b64decode", "sql"),
+        *("wordcount", "tojson", "to_json", "fromjson", "b64encode", "b64decode", "sql"),
     }
 )
 """Jinja's pure filters and the language's own; none that makes markup or reads attributes or addresses."""

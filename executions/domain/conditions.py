@@ -77,7 +77,8 @@ def _shown(value: Any) -> Any:
         return value
     if isinstance(value, list | dict) and len(value) > 20:
         return f"{type(value).__name__} of {len(value)}"
-    return shorten(repr(value), MAX_SHOWN_CHARS)
+    text = repr(value) if isinstance(value, list | dict) else f"a {type(value).__name__}"
+    return shorten(text.replace("\x00", "\\x00").encode("utf-8", "replace").decode(), MAX_SHOWN_CHARS)
 
 
 def mentions_failure(condition: str, step: str) -> bool:

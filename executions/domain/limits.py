@@ -6,7 +6,7 @@ A sandbox stops escapes, not bombs: `range(10**9)`, `'a' * 10**10`, a text that 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from jinja2 import nodes
@@ -20,6 +20,7 @@ MAX_SEQUENCE: Final = 100_000
 MAX_ROUNDS: Final = 100_000
 MAX_INTEGER_BITS: Final = 4096
 MAX_WIDTH: Final = 1000
+MAX_PRECISION: Final = 30
 
 BUDGET: Final = "budget__"
 """The name under which a template's loops and joined texts reach their budget."""
@@ -80,6 +81,59 @@ def _call(method: str, arguments: list[Any], line: int) -> nodes.Call:
     budget = nodes.Name(BUDGET, "load", lineno=line)
     function = nodes.Getattr(budget, method, "load", lineno=line)
     return nodes.Call(function, arguments, [], None, None, lineno=line)
+
+
+SAFE_METHODS: Final[dict[type, frozenset[str]]] = {
+    str: frozenset(
+        [
+            "capitalize",
+            "count",
+            "endswith",
+            "find",
+            "isalnum",
+            "isalpha",
+            "isdigit",
+            "islower",
+            "isnumeric",
+            "isspace",
+            "isupper",
+            "lower",
+            "lstrip",
+            "partition",
+            "removeprefix",
+            "removesuffix",
+            "rpartition",
+            "rsplit",
+            "rstrip",
+            "split",
+            "splitlines",
+            "startswith",
+            "strip",
+            "title",
+            "upper",
+        ]
+    ),
+    dict: frozenset({"get", "items", "keys", "values"}),
+    list: frozenset({"count", "index"}),
+}
+"""Methods of values that a template may call: pure ones that build nothing larger than what they are given."""
+
+
+def check_call(function: Any, allowed: Mapping[str, Any]) -> None:
+    """Refuse to call anything but the language's own functions and the safe methods. Raises: `SecurityError`."""
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, Budget) or any(function is known for known in allowed.values()):
+        return
+    if getattr(function, LANGUAGE_FUNCTION, False):
+        return
+    for kind, names in SAFE_METHODS.items():
+        if isinstance(owner, kind) and getattr(function, "__name__", "") in names:
+            return
+    raise SecurityError(f"{getattr(function, '__name__', type(function).__name__)} cannot be called here")
+
+
+LANGUAGE_FUNCTION: Final = "is_language_function"
+"""Set on functions that a context hands to templates, such as `now`."""
 
 
 def check_operands(operator: str, left: Any, right: Any) -> None:
@@ -164,6 +218,23 @@ def _join(values: Iterable[Any], separator: Any = "", attribute: str | int | Non
     return str(separator).join(texts)
 
 
+def _round(value: Any, precision: int = 0, method: str = "common") -> Any:
+    if abs(precision) > MAX_PRECISION:
+        raise SecurityError(f"a precision past {MAX_PRECISION} is too large")
+    return JINJA_FILTERS["round"](value, precision, method)
+
+
+def _sum(values: Iterable[Any], attribute: str | int | None = None, start: float = 0) -> Any:
+    """The sum of numbers; `attribute` names a key of maps."""
+    total = start
+    for value in values:
+        number = value if attribute is None else value[attribute]
+        if not isinstance(number, int | float) or not isinstance(total, int | float):
+            raise SecurityError("only numbers can be summed")
+        total += number
+    return total
+
+
 FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "format": _format,
     "indent": _indent,
@@ -171,5 +242,7 @@ FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "batch": _batch,
     "slice": _slice,
     "join": _join,
+    "round": _round,
+    "sum": _sum,
 }
 """Filters of Jinja that could build something without bound, with one."""

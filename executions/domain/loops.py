@@ -9,6 +9,7 @@ from catalog.domain.playbook import Loop
 from executions.domain.conditions import Verdict, evaluate
 from executions.domain.state import LoopState
 from executions.domain.templating import Lookup, render
+from executions.domain.values import plain
 from executions.errors import TemplateError, shorten
 
 
@@ -46,8 +47,8 @@ def _as_list(loop: Loop, value: Any) -> list[Any]:
     """A list as it is; a text as the JSON list it holds; anything else is an error."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except ValueError:
+            value = plain(json.loads(value))
+        except (ValueError, RecursionError):
             raise NoCollection(str(loop.items), f"the text {shorten(value, 60)!r} is no JSON list") from None
     if isinstance(value, list):
         return value

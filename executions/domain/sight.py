@@ -6,12 +6,13 @@ Knows the lookup order and asks for stored values that were not loaded; knows no
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from catalog.domain.playbook import Playbook, Step
 from executions.domain import events as ev
 from executions.domain.facts import Facts, MissingFacts, Wanted, want_result
+from executions.domain.limits import LANGUAGE_FUNCTION
 from executions.domain.results import MISSING, StepResult, aggregate_loop
 from executions.domain.state import Scope, State
 from executions.domain.templating import Lookup, render
@@ -81,7 +82,7 @@ class Sight:
             case "execution_id":
                 return facts.execution_id
             case "now":
-                return lambda: facts.recorded_at
+                return _clock(facts.recorded_at)
             case "job":
                 return {"uuid": job_uuid(facts.execution_id), "execution_id": facts.execution_id}
         return MISSING
@@ -154,6 +155,16 @@ class Sight:
         if seq not in self.facts.transitions:
             raise MissingFacts(Wanted(transitions={seq}))
         return self.facts.transitions[seq][self.playbook.steps[target].name][name]
+
+
+def _clock(recorded_at: str) -> Callable[[], str]:
+    """`now()`: the recorded time, the same however often it is asked."""
+
+    def now() -> str:
+        return recorded_at
+
+    setattr(now, LANGUAGE_FUNCTION, True)
+    return now
 
 
 class _Steps(Mapping[str, Any]):

@@ -19,6 +19,7 @@ from jinja2.environment import Template
 from catalog.domain.template_syntax import is_template
 from executions.domain.limits import MAX_TEMPLATE_CHARS
 from executions.domain.templating import (
+    UNCOMPILABLE,
     Lookup,
     RawSql,
     bind,
@@ -35,7 +36,8 @@ from executions.errors import TemplateError
 _MARK: Final = "\x00"
 _VALUES: Final = "__sql_values"
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-_DOLLAR_TAG: Final = re.compile(r"\$(?:[A-Za-z_]\w*)?\$")
+_DOLLAR_TAG: Final = re.compile("\\$(?:[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*)?\\$")
+"""As Postgres reads it: every character beyond ASCII counts as a letter."""
 
 
 @pass_context
@@ -64,6 +66,8 @@ def _compile(source: str) -> tuple[Template, frozenset[str], frozenset[str]]:
         code: Any = _ENVIRONMENT.compile(tree)
     except JinjaError as error:
         raise TemplateError(source, str(error.message or error)) from None
+    except UNCOMPILABLE as error:
+        raise TemplateError(source, f"the template cannot be compiled: {describe(error)}") from None
     return Template.from_code(_ENVIRONMENT, code, dict(_ENVIRONMENT.globals)), names, steps
 
 
@@ -91,24 +95,42 @@ def _fill(text: str, values: list[Any]) -> str:
     """Replace every mark by its value, escaped for the place that the SQL around it makes."""
     out: list[str] = []
     at = 0
+    # Whether an E'...' has just closed: a literal in the next line goes on in its mode.
+    continued = False
     while at < len(text):
         char = text[at]
+        after_escapes, continued = continued, False
         if char == _MARK:
-            at, value = _read_mark(text, at, values)
-            out.append(_bare(value))
+            at = _fill_bare(text, at, values, out)
         elif char in "'\"":
-            backslashes = char == "'" and _is_escape_string(text, at)
-            at = _fill_quoted(text, at, values, out, char, backslashes)
+            continued = char == "'" and (after_escapes or _is_escape_string(text, at))
+            at = _fill_quoted(text, at, values, out, char, continued)
         elif char == "$" and (tag := _DOLLAR_TAG.match(text, at)) and not _inside_word(text, at):
             at = _fill_until(text, at, len(tag[0]), tag[0], values, out)
         elif text.startswith("--", at):
+            continued = after_escapes
             at = _fill_until(text, at, 2, "\n", values, out)
         elif text.startswith("/*", at):
+            continued = after_escapes
             at = _fill_comment(text, at, values, out)
         else:
+            continued = after_escapes and char.isspace()
             out.append(char)
             at += 1
     return "".join(out)
+
+
+def _fill_bare(text: str, at: int, values: list[Any], out: list[str]) -> int:
+    """A value outside quotes; it may not touch what would make another token of it."""
+    at, value = _read_mark(text, at, values)
+    written = _bare(value)
+    before = out[-1][-1:] if out else ""
+    if written.startswith("'") and (before.isalnum() or (before and before in "_$&'")):
+        raise TemplateError(text, "a list or a map may not stand directly behind a word or a quote")
+    if isinstance(value, str) and text[at : at + 1] in ("'", '"', "&"):
+        raise TemplateError(text, "a name may not stand directly before a quote")
+    out.append(written)
+    return at
 
 
 def _read_mark(text: str, at: int, values: list[Any]) -> tuple[int, Any]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from catalog.domain.playbook import Playbook
 from executions.domain.results import MISSING
 from executions.domain.templating import render
+from executions.domain.values import Unstorable, plain
 from executions.errors import TemplateError, WorkloadInvalid
-
-MAX_DEPTH: Final = 100
 
 
 def build_workload(
@@ -32,34 +30,11 @@ def build_workload(
     except TemplateError as error:
         raise WorkloadInvalid(f"the playbook's workload cannot be rendered: {error}") from None
     workload = deep_merge(rendered, payload) if merge else {**rendered, **payload}
-    check_storable(workload)
-    return workload
-
-
-def check_storable(value: Any, depth: int = 0) -> None:
-    """Refuse what no JSON column can hold: NUL, lone surrogates, infinities, depths past 100.
-
-    Raises: `WorkloadInvalid`.
-    """
-    if depth > MAX_DEPTH:
-        raise WorkloadInvalid(f"the workload is nested deeper than {MAX_DEPTH} levels")
-    if isinstance(value, str):
-        if "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value):
-            raise WorkloadInvalid("a text of the workload holds NUL or half of a surrogate pair")
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise WorkloadInvalid(f"the workload has the key {key!r}, which is no text")
-            check_storable(key, depth + 1)
-            check_storable(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            check_storable(item, depth + 1)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise WorkloadInvalid("a number of the workload is not finite")
-    elif not (value is None or isinstance(value, bool | int)):
-        raise WorkloadInvalid(f"the workload holds a {type(value).__name__}, which JSON cannot")
+    try:
+        checked: dict[str, Any] = plain(workload)
+    except Unstorable as error:
+        raise WorkloadInvalid(f"the workload cannot be stored: {error}") from None
+    return checked
 
 
 def deep_merge(base: Any, over: Any) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from jinja2 import StrictUndefined, Undefined, nodes
+from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, nodes
 from jinja2 import TemplateError as JinjaError
 from jinja2.environment import Template
 from jinja2.exceptions import SecurityError
@@ -30,9 +30,11 @@ from executions.domain.limits import (
     MAX_TEXT_CHARS,
     Budget,
     Limiter,
+    check_call,
     check_operands,
 )
 from executions.domain.results import MISSING, StepResult
+from executions.domain.values import Unstorable, plain
 from executions.errors import TemplateError, shorten
 
 _PROXY: Final = "proxied__"
@@ -83,13 +85,17 @@ class _Environment(ImmutableSandboxedEnvironment):
             return super().getitem(obj.data, argument)
         return super().getitem(obj, argument)
 
+    def call(self, context: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+        check_call(function, self.globals)
+        return super().call(context, function, *args, **kwargs)
+
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         check_operands(operator, left, right)
         return super().call_binop(context, operator, left, right)
 
 
 def _json_text(value: Any, indent: int | None = None) -> str:
-    return json.dumps(_plain(value), ensure_ascii=False, indent=indent)
+    return json.dumps(plain(_plain(value)), ensure_ascii=False, indent=None if indent is None else min(indent, 8))
 
 
 def _plain(value: Any) -> Any:
@@ -133,6 +139,10 @@ def build_environment(finalize: Callable[..., Any] | None = None) -> ImmutableSa
 _ENVIRONMENT: Final = build_environment()
 
 
+UNCOMPILABLE: Final = (SyntaxError, RecursionError, ValueError, OverflowError, MemoryError)
+"""What Python's own compiler says to a template that is nested too deeply or too long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """A compiled template. `names` are the root names it reads; `operands` the dotted paths in it.
@@ -156,6 +166,9 @@ def rewrite(tree: nodes.Template) -> frozenset[str]:
     A bare name stays the plain value, so that filters, comparisons and loops see native data. Loops and joined texts
     are sent through the rendering's budget. Returns: the outside names, without the proxies.
     """
+    for name in tree.find_all(nodes.Name):
+        if name.name.startswith((_PROXY, BUDGET)) or name.name == _VALUE:
+            raise TemplateSyntaxError(f"the name {name.name} is the renderer's own", name.lineno)
     outside = find_undeclared_variables(tree)
     stored = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
     for node in _accesses(tree):
@@ -216,11 +229,14 @@ def compile_template(source: str) -> Compiled:
         path = None
         if expression is not None:
             path = _path_of(expression)
-            tree.body = [nodes.Assign(nodes.Name(_VALUE, "store"), expression, lineno=1)]
         names = rewrite(tree)
+        if expression is not None:
+            tree.body = [nodes.Assign(nodes.Name(_VALUE, "store"), _whole_expression(tree, source), lineno=1)]
         template = Template.from_code(_ENVIRONMENT, _compile(tree), dict(_ENVIRONMENT.globals))
     except JinjaError as error:
         raise TemplateError(source, str(error.message or error)) from None
+    except UNCOMPILABLE as error:
+        raise TemplateError(source, f"the template cannot be compiled: {describe(error)}") from None
     return Compiled(source, names, steps, operands, template, expression is not None, path)
 
 
@@ -284,7 +300,7 @@ def render_text(source: str, lookup: Lookup) -> Any:
     variables = bind(compiled.names, compiled.steps, lookup)
     try:
         if not compiled.expression:
-            return render_bounded(compiled.template, variables)
+            return native(render_bounded(compiled.template, variables), source)
         context = compiled.template.new_context(variables)
         for _ in compiled.template.root_render_func(context):
             pass
@@ -297,21 +313,15 @@ def render_text(source: str, lookup: Lookup) -> Any:
 
 
 def native(value: Any, source: str) -> Any:
-    """A template's value as plain JSON-like data. Raises: `TemplateError`."""
+    """A template's value as plain JSON that can be stored. Raises: `TemplateError`."""
     if isinstance(value, Undefined):
         raise TemplateError(source, _without_proxies(value._undefined_message))
-    if isinstance(value, StepResult):
-        return value.data
-    if isinstance(value, Mapping):
-        return {str(key): native(item, source) for key, item in value.items()}
-    if isinstance(value, str | bool | int | float) or value is None:
-        return value
     if isinstance(value, RawSql):
         raise TemplateError(source, "the filter `sql` only works inside an SQL argument")
     try:
-        return [native(item, source) for item in value]
-    except TypeError:
-        raise TemplateError(source, f"a {type(value).__name__} is no value a playbook can hold") from None
+        return plain(_plain(value))
+    except Unstorable as error:
+        raise TemplateError(source, str(error)) from None
 
 
 def render_bounded(template: Template, variables: dict[str, Any]) -> str:

@@ -39,6 +39,8 @@ def sql(template: str, **names: Any) -> Any:
         ("SELECT {{ v | sql }}", "now()", "SELECT now()"),
         ("SELECT 'don''t', {{ v }}", 1, "SELECT 'don''t', 1"),
         ("SELECT sales_{{ v }} FROM t", 2024, "SELECT sales_2024 FROM t"),
+        ("SELECT E'abc'\n'{{ v }}'", "\\', current_user --", "SELECT E'abc'\n'\\\\'', current_user --'"),
+        ("SELECT E'a' -- x\n '{{ v }}'", "\\", "SELECT E'a' -- x\n '\\\\'"),
         ("{% for n in v %}SELECT {{ n }};{% endfor %}", [1, 2], "SELECT 1;SELECT 2;"),
     ],
 )
@@ -60,6 +62,11 @@ def test_a_value_is_written_for_its_place(template: str, value: Any, expected: s
         ("SELECT '{{ v }}'", "a\x00b"),
         ("SELECT E'\\{{ v }}'", "' OR 1=1 --"),
         ("SELECT '{{ missing }}'", 1),
+        ("SELECT {{ v }}'{{ v }}'", "E"),
+        ('SELECT {{ v }}"x"', "U"),
+        ("SELECT e{{ v }}", [1]),
+        ("SELECT ''{{ v }}", [1]),
+        ("SELECT $é$ it's {{ v }} $é$", "$é$, current_user --"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(template: str, value: Any) -> None:
