@@ -53,6 +53,7 @@ class StepView:
     """The newest visit of one step. `items` counts a loop's items: (done, failed, total)."""
 
     name: str
+    node_id: str
     status: str
     started_at: datetime
     ended_at: datetime | None = None
@@ -119,7 +120,7 @@ def list_steps(execution_id: int | str) -> list[StepView]:
         _tell_step(steps, row)
     for step in steps.values():
         if step.items is not None:
-            done, failed = store.count_items(_as_id(execution_id), step.name)
+            done, failed = store.count_items(_as_id(execution_id), step.node_id)
             step.items = (done, failed, step.items[2])
     return list(steps.values())
 
@@ -130,7 +131,7 @@ def _tell_step(steps: dict[str, StepView], row: EventLog) -> None:
         return
     status = STEP_EVENTS[row.event_type]
     if row.event_type in (ev.STEP_STARTED, ev.STEP_SKIP):
-        steps[row.node_name] = StepView(row.node_name, status, row.timestamp)
+        steps[row.node_name] = StepView(row.node_name, row.node_id, status, row.timestamp)
     if status != "running":
         step = steps[row.node_name]
         step.status, step.ended_at, step.error = status, row.timestamp, row.error

@@ -29,8 +29,8 @@ from executions.domain.planner import Decision, plan
 from executions.domain.results import StepResult
 from executions.domain.sight import job_uuid
 from executions.domain.start import build_workload
-from executions.domain.state import apply, replay
-from executions.errors import LogInconsistent, StartConflict
+from executions.domain.state import State, apply, replay
+from executions.errors import ImpossibleEvent, LogInconsistent, StartConflict
 from executions.nudges import Nudge, send_after_commit
 from executions.store import LockedExecution, NewExecution
 from queueing.api import (
@@ -50,9 +50,6 @@ from queueing.api import (
 )
 
 logger = logging.getLogger(__name__)
-
-MAX_PLANNING_ROUNDS = 100
-"""How often one planning may ask for more facts; more means that the log lacks what the state promises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +116,23 @@ def _earlier_start(idempotency_key: str, digest: str) -> int:
 # -- report -----------------------------------------------------------------------------------------
 
 
-def report_results(execution_id: int, reports: Sequence[Report]) -> list[Judgement]:
+def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_later: bool = False) -> list[Judgement]:
     """Accept the results of leased jobs of one execution and advance it, in one transaction.
 
-    Row by row: a lost lease spares the rest. A result with a valid fence on a terminal execution is recorded as
-    `late_result`. Raises: `ExecutionNotFound`.
+    Row by row: a lost lease spares the rest. `evaluate_later` leaves the evaluation to the reconciler. A result with
+    a valid fence on a terminal execution is recorded as `late_result`. Raises: `ExecutionNotFound`.
     """
     with transaction.atomic():
         locked = store.lock_execution(execution_id)
+        # One fence given twice is one result: the later one repeats it.
+        first = {report.fence: report for report in reversed(reports)}
         finished = finish_jobs(
             execution_id,
-            [report.fence for report in reports],
-            [DONE if report.status == "success" else FAILED for report in reports],
+            list(first),
+            [DONE if report.status == "success" else FAILED for report in first.values()],
         )
         events: list[Event] = []
-        for report, job in zip(reports, finished, strict=True):
+        for report, job in zip(first.values(), finished, strict=True):
             if job.judgement == "accepted":
                 events.extend(_outcome_events(locked, report, job, len(events)))
         if events:
@@ -141,9 +140,23 @@ def report_results(execution_id: int, reports: Sequence[Report]) -> list[Judgeme
             locked.last_seq = events[-1].seq
             if locked.is_terminal:
                 store.set_last_seq(execution_id, locked.last_seq)
+            elif evaluate_later:
+                store.mark_for_evaluation(execution_id, locked.last_seq)
             else:
                 _evaluate_here_or_later(locked)
-    return [job.judgement for job in finished]
+    judged = {fence: job.judgement for fence, job in zip(first, finished, strict=True)}
+    return _judgements(reports, judged)
+
+
+def _judgements(reports: Sequence[Report], judged: Mapping[Fence, Judgement]) -> list[Judgement]:
+    """A judgement per report; of one fence given twice the second is `already_accepted`."""
+    told: set[Fence] = set()
+    answers: list[Judgement] = []
+    for report in reports:
+        repeated = report.fence in told and judged[report.fence] == "accepted"
+        answers.append("already_accepted" if repeated else judged[report.fence])
+        told.add(report.fence)
+    return answers
 
 
 def _outcome_events(locked: LockedExecution, report: Report, job: FinishedJob, ahead: int) -> list[Event]:
@@ -154,7 +167,7 @@ def _outcome_events(locked: LockedExecution, report: Report, job: FinishedJob, a
     outcome: dict[str, Any] = {
         "status": report.status,
         "result": report.data,
-        "error": dict(report.error) if report.error else None,
+        "error": _error_of(report),
         "traceback": report.traceback,
         "duration_seconds": report.duration_seconds,
     }
@@ -166,6 +179,12 @@ def _outcome_events(locked: LockedExecution, report: Report, job: FinishedJob, a
         Event(seq, ev.ACTION_STARTED, status="running", meta=started, **common),
         Event(seq + 1, type_, meta=meta, **common, **outcome),
     ]
+
+
+def _error_of(report: Report) -> dict[str, Any] | None:
+    if report.status == "success":
+        return None
+    return {"code": "action_failed", "message": "the action failed without a message", **(report.error or {})}
 
 
 def _about(job: FinishedJob | ReapedLease) -> dict[str, Any]:
@@ -254,7 +273,7 @@ def _decide(locked: LockedExecution) -> Decision | None:
     facts = _facts(locked, news)
     ended = {event.node_name for event in news if event.type in ev.OUTCOMES and event.index is None}
     store.load_facts(facts, _without(expected(playbook, state, facts.execution_id, ended), facts))
-    for _ in range(MAX_PLANNING_ROUNDS):
+    while True:
         for event in news[:-1]:
             apply(state, event, step_index)
         try:
@@ -265,7 +284,6 @@ def _decide(locked: LockedExecution) -> Decision | None:
                 raise LogInconsistent(locked.id, {"missing": str(missing.wanted)}) from None
             store.load_facts(facts, wanted)
             state = locked.state()
-    raise LogInconsistent(locked.id, {"rounds": MAX_PLANNING_ROUNDS})
 
 
 def _facts(locked: LockedExecution, news: Sequence[Event]) -> Facts:
@@ -313,13 +331,14 @@ def _new_job(execution_id: int, job: EnqueueJob) -> NewJob:
 def reap_expired_lease(expired: ExpiredLease) -> ReapedLease | None:
     """Take a job back from a worker that let its lease run out.
 
-    The lease is judged again under the execution's lock; None when it was saved meanwhile. A job lost too often
+    The lease is judged again under the execution's lock; None when it was saved meanwhile, or when somebody works on
+    the execution: the reconciler looks again. A job lost too often
     is dead: its action failed with `lease_exhausted`, and the execution goes on from there.
     """
     with transaction.atomic():
-        locked = store.lock_execution(expired.execution_id)
-        reaped = reap_lease(expired.job_id, expired.attempt)
-        if reaped is None:
+        locked = store.lock_execution_if_free(expired.execution_id)
+        reaped = reap_lease(expired.job_id, expired.attempt) if locked is not None else None
+        if locked is None or reaped is None:
             return None
         events = _lost_lease_events(locked, reaped)
         store.append_events(locked.id, events)
@@ -360,9 +379,14 @@ def cancel_execution(execution_id: int, reason: str = "", cancelled_by: str = ""
             locked.last_seq + 1, ev.EXECUTION_CANCELLED, str(execution_id), playbook.name, ev.NODE_EXECUTION,
             status="cancelled", meta={"reason": reason, "by": cancelled_by},
         )  # fmt: skip
-        news = [*store.events_since(execution_id, locked.state().seq), event]
-        state = replay(news, playbook.index_by_name.__getitem__, locked.state())
         store.append_events(execution_id, [event])
         close_open_jobs(execution_id)
+        news = store.events_since(execution_id, locked.state().seq)
+        try:
+            state = replay(news, playbook.index_by_name.__getitem__, locked.state())
+        except ImpossibleEvent:
+            # A log that cannot be folded can still be ended; `verify` goes on telling of it.
+            logger.exception("execution %s is cancelled over a log that cannot be folded", execution_id)
+            state = State(seq=event.seq, status="cancelled")
         store.save_state(execution_id, state, event)
     return True

@@ -226,12 +226,9 @@ def _step_results(execution_id: int, node_ids: Iterable[str]) -> dict[str, StepR
     found: dict[str, StepResult] = {}
     for node_id, type_, result, error in _rows("step_outcomes", execution_id=execution_id, node_ids=sorted(node_ids)):
         before = found.get(node_id)
-        if type_ in (ev.ACTION_COMPLETED, ev.STEP_COMPLETED):
-            data = _value(result) if result is not None or before is None else before.data
-            found[node_id] = StepResult("success", data)
-        else:
-            data = _value(result) if result is not None or before is None else before.data
-            found[node_id] = StepResult("error", data, _value(error))
+        data = _value(result) if result is not None or before is None else before.data
+        ended_well = type_ in (ev.ACTION_COMPLETED, ev.STEP_COMPLETED)
+        found[node_id] = StepResult("success", data) if ended_well else StepResult("error", data, _value(error))
     return found
 
 
@@ -248,7 +245,8 @@ def _item_result(type_: str, result: str | None, error: str | None) -> StepResul
     return StepResult("error", _value(result), _value(error))
 
 
-def count_items(execution_id: int, loop_name: str) -> tuple[int, int]:
-    """How many items of a loop have succeeded, and how many have failed."""
-    row = _rows("count_items", execution_id=execution_id, loop_name=loop_name)[0]
+def count_items(execution_id: int, node_id: str) -> tuple[int, int]:
+    """How many items of a loop have succeeded, and how many have failed, by the node of its step."""
+    step, _, visit = node_id.partition(":")[2].partition("#")
+    row = _rows("count_items", execution_id=execution_id, loop_name=step, visit=visit)[0]
     return row[0], row[1]

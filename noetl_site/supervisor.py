@@ -137,7 +137,7 @@ class Supervisor:
             return
         _kill_session(child.process)
         child.failures = 0 if now - child.started_at >= STEADY_SECONDS else child.failures + 1
-        pause = min(FIRST_PAUSE_SECONDS * 2**child.failures, LAST_PAUSE_SECONDS)
+        pause = min(FIRST_PAUSE_SECONDS * 2 ** min(child.failures, 10), LAST_PAUSE_SECONDS)
         name = child.program.name
         logger.warning("%s ended with %s, starting it again in %g s; see %s", name, code, pause, self.log_of(name))
         child.process = None

@@ -14,7 +14,7 @@ from catalog.domain.action_schemas import ActionSchemas
 from catalog.domain.actions import Work
 from catalog.domain.checks import check_playbook
 from catalog.domain.parser import Document, join_pointer, parse
-from catalog.domain.playbook import Playbook
+from catalog.domain.playbook import MAX_VISITS, Playbook
 from catalog.domain.reading import Field, Fields, Reading, Use, shown
 from catalog.domain.spelling import TOP_KEYS, TOP_NOT_SUPPORTED
 from catalog.domain.steps import NamedPart, StepRead, StepReader, read_name, read_task
@@ -51,7 +51,7 @@ def _read(reading: Reading) -> Playbook | None:
     identity = _read_identity(reading, fields)
     uses: list[Use] = []
     workload = _read_workload(reading, fields.pop("workload", None), uses)
-    max_visits = reading.count(fields.pop("max_visits", None), "`max_visits`") or DEFAULT_MAX_VISITS
+    max_visits = reading.count(fields.pop("max_visits", None), "`max_visits`", MAX_VISITS) or DEFAULT_MAX_VISITS
     workflow, workbook = _split_lists(reading, fields)
     reading.leftovers(fields, "a playbook", TOP_KEYS, TOP_NOT_SUPPORTED)
     tasks = _read_workbook(reading, workbook)

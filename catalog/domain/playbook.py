@@ -17,6 +17,9 @@ from catalog.domain.graph import ancestor_bitmaps
 FORMAT = 1
 """Version of the normalised form; it rises when an old form can no longer be read as it is."""
 
+MAX_VISITS = 10_000
+"""What `max_visits` may be at most: one planning may go through all of them."""
+
 
 class Part(BaseModel):
     """One immutable part of a playbook; an unknown key is an error."""
@@ -92,7 +95,7 @@ class Playbook(Part):
     description: str = ""
     workload: dict[str, Any] = {}
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
-    max_visits: Annotated[int, Field(ge=1, description="Visits of one step in an execution at most.")] = 1000
+    max_visits: Annotated[int, Field(ge=1, le=MAX_VISITS, description="Visits of one step at most.")] = 1000
 
     @cached_property
     def index_by_name(self) -> dict[str, int]:

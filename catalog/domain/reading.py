@@ -92,13 +92,14 @@ class Reading:
         self.error("wrong_value", f"make {what} one of: {', '.join(words)}", found.pointer)
         return default
 
-    def count(self, found: Field | None, what: str) -> int | None:
-        """A whole number from 1."""
+    def count(self, found: Field | None, what: str, most: int = 2**31 - 1) -> int | None:
+        """A whole number from 1 to `most`."""
         if found is None or found.value is None:
             return None
-        if isinstance(found.value, int) and not isinstance(found.value, bool) and 1 <= found.value < 2**31:
+        if isinstance(found.value, int) and not isinstance(found.value, bool) and 1 <= found.value <= most:
             return found.value
-        self.error("wrong_value", f"make {what} a whole number from 1", found.pointer)
+        upto = "" if most == 2**31 - 1 else f" to {most}"
+        self.error("wrong_value", f"make {what} a whole number from 1{upto}", found.pointer)
         return None
 
     def duration(self, found: Field | None, what: str) -> float | None:

@@ -125,7 +125,7 @@ class _Planning:
                 },
             )
             return
-        scope = merge_scopes(self.state.waiting.get(index, []))
+        scope = merge_scopes(self.state.waiting.get(index, []), index)
         if (verdict := self._skip_verdict(step, scope)) is not None:
             key, told = verdict
             self._emit(
@@ -233,6 +233,8 @@ class _Planning:
             handed = self.sight.handed(step, live.scope)
             for place in range(counters.started, counters.started + count):
                 self._start_item(index, live, node_id, place, items[place], handed)
+                if counters.failed and loop.on_error == "fail":
+                    break
         elif counters.finished == counters.started:
             self._complete_loop(index, step, live, node_id)
 

@@ -52,6 +52,13 @@ class Sight:
         seen = self.playbook.ancestors[here] | (1 << here if ended else 0)
 
         def find(name: str) -> Any:
+            try:
+                return look_up(name)
+            except MissingFacts as missing:
+                self._widen(missing.wanted, step, scope, seen)
+                raise
+
+        def look_up(name: str) -> Any:
             if name in ("workload", "steps", "env"):
                 return self._ambient(name, seen)
             if name in values:
@@ -96,11 +103,11 @@ class Sight:
     def handed(self, step: Step, scope: Scope) -> dict[str, Any]:
         """The transition inputs that the step's templates read, or that were handed to the step itself."""
         here = self.playbook.index_by_name[step.name]
-        return {
-            name: self.transition_input(name, place)
-            for name, place in scope.items()
-            if name in step.start_reads or place[1] == here
-        }
+        read = {name: place for name, place in scope.items() if name in step.start_reads or place[1] == here}
+        missing = {seq for seq, _ in read.values() if seq not in self.facts.transitions}
+        if missing:
+            raise MissingFacts(Wanted(transitions=missing))
+        return {name: self.transition_input(name, place) for name, place in read.items()}
 
     def inputs(
         self, step: Step, scope: Scope, handed: Mapping[str, Any], variables: Mapping[str, Any]
@@ -136,10 +143,14 @@ class Sight:
             return self.facts.results[node_id]
         wanted = Wanted()
         (wanted.loops if step.loop is not None else wanted.results).add(node_id)
-        # One more round should be enough: ask for what the same templates read, too.
-        for name in (*step.start_reads, *step.next_reads):
-            want_result(self.playbook, self.state, self.facts.execution_id, name, wanted)
         raise MissingFacts(wanted)
+
+    def _widen(self, wanted: Wanted, reader: Step, scope: Scope, seen: int) -> None:
+        """Ask for all that the reader's templates read at once, so that one more round is enough."""
+        for name in (*reader.start_reads, *reader.next_reads):
+            if self.has_result(name, seen):
+                want_result(self.playbook, self.state, self.facts.execution_id, name, wanted)
+        wanted.transitions.update(seq for seq, _ in scope.values() if seq not in self.facts.transitions)
 
     def _loop_result(self, node_id: str) -> StepResult:
         """A loop's result, put together from its items' outcomes."""

@@ -151,7 +151,7 @@ def _open_visit(state: State, event: Event, step: int) -> Scope:
     visit = state.visit(step) + 1
     if ev.visit_of(event.node_id) != visit:
         raise ImpossibleEvent(event.type, event.node_id, f"its visit should be {visit}")
-    scope = merge_scopes(state.waiting.pop(step, []))
+    scope = merge_scopes(state.waiting.pop(step, []), step)
     bit = 1 << step
     state.visited |= bit
     if visit > 1:
@@ -162,11 +162,16 @@ def _open_visit(state: State, event: Event, step: int) -> Scope:
     return scope
 
 
-def merge_scopes(arrivals: list[Arrival]) -> Scope:
-    """The inputs of branches that meet; of equal names the branch later in file order wins."""
+def merge_scopes(arrivals: list[Arrival], step: int) -> Scope:
+    """The inputs of the branches that meet at a step: those handed to it win over those that only came along.
+
+    Among either, of equal names the branch later in file order wins.
+    """
+    in_order = sorted(arrivals, key=lambda arrival: arrival.source)
     merged: Scope = {}
-    for arrival in sorted(arrivals, key=lambda a: a.source):
-        merged.update(arrival.scope)
+    for direct in (False, True):
+        for arrival in in_order:
+            merged.update((name, at) for name, at in arrival.scope.items() if (at[1] == step) is direct)
     return merged
 
 

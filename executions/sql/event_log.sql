@@ -34,6 +34,7 @@ CREATE UNIQUE INDEX event_log_one_step_start ON event_log (execution_id, node_id
     WHERE event_type IN ('step_started', 'step_skip');
 CREATE UNIQUE INDEX event_log_one_terminal ON event_log (execution_id)
     WHERE event_type IN ('execution_completed', 'execution_failed', 'execution_cancelled');
+CREATE UNIQUE INDEX event_log_one_loop_start ON event_log (execution_id, node_id) WHERE event_type = 'loop_start';
 CREATE INDEX event_log_items ON event_log (execution_id, loop_name, current_index)
     WHERE event_type IN ('action_completed', 'action_error') AND loop_name IS NOT NULL;
 

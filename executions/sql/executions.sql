@@ -64,9 +64,16 @@ SELECT seq, event_type, node_id, node_name, node_type, status, context::text, re
 FROM event_log WHERE execution_id = :execution_id AND seq > :seq ORDER BY seq;
 
 -- name: step_outcomes(execution_id, node_ids)
-SELECT node_id, event_type, result::text, error::text FROM event_log
-WHERE execution_id = :execution_id AND node_id = ANY(:node_ids::text[])
-  AND event_type IN ('action_completed', 'action_error', 'step_completed', 'step_failed')
+-- Two parts, each with the predicate of one partial index: found by node, whatever the length of the log.
+SELECT node_id, event_type, result::text, error::text FROM (
+    SELECT node_id, event_type, result, error, seq FROM event_log
+    WHERE execution_id = :execution_id AND node_id = ANY(:node_ids::text[])
+      AND event_type IN ('action_completed', 'action_error')
+    UNION ALL
+    SELECT node_id, event_type, result, error, seq FROM event_log
+    WHERE execution_id = :execution_id AND node_id = ANY(:node_ids::text[])
+      AND event_type IN ('step_completed', 'step_failed', 'step_skip')
+) AS outcome
 ORDER BY seq;
 
 -- name: item_outcomes(execution_id, loop_name, visit)
@@ -84,8 +91,9 @@ WHERE execution_id = :execution_id AND seq = ANY(:seqs::bigint[]);
 SELECT node_id, (context -> 'items')::text FROM event_log
 WHERE execution_id = :execution_id AND node_id = ANY(:node_ids::text[]) AND event_type = 'loop_start';
 
--- name: count_items(execution_id, loop_name)
+-- name: count_items(execution_id, loop_name, visit)
 SELECT count(*) FILTER (WHERE event_type = 'action_completed'), count(*) FILTER (WHERE event_type = 'action_error')
 FROM event_log
 WHERE execution_id = :execution_id AND loop_name = :loop_name
+  AND split_part(node_id, '#', 2) = :visit
   AND event_type IN ('action_completed', 'action_error');

@@ -50,7 +50,45 @@ WHERE q.origin = 'engine' AND q.status IN ('done', 'failed', 'dead') AND NOT EXI
       AND l.event_type = CASE q.status WHEN 'done' THEN 'action_completed' ELSE 'action_error' END)
   AND NOT EXISTS (
     SELECT 1 FROM event_log l WHERE l.execution_id = q.execution_id AND l.node_id = q.node_id
-      AND l.event_type IN ('late_result', 'lease_lost'));
+      AND l.event_type = 'late_result' AND l.meta ->> 'job_id' = q.id::text)
+  AND NOT (q.status = 'dead' AND EXISTS (
+    SELECT 1 FROM execution e WHERE e.id = q.execution_id AND e.status IN ('completed', 'failed', 'cancelled')));
+
+-- name: running_node_has_its_job()
+-- A step or an item that has started and not ended is in the queue, or its outcome is still to be evaluated.
+SELECT l.execution_id, format('%%s has started and has no job', l.node_id)
+FROM event_log l
+JOIN execution e ON e.id = l.execution_id AND e.status = 'running' AND e.needs_evaluation_since IS NULL
+WHERE l.event_type IN ('step_started', 'loop_iteration')
+  AND NOT EXISTS (SELECT 1 FROM event_log o WHERE o.execution_id = l.execution_id AND o.node_id = l.node_id
+                  AND o.event_type IN ('step_completed', 'step_failed', 'action_completed', 'action_error',
+                                       'loop_start'))
+  AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.execution_id = l.execution_id AND q.node_id = l.node_id
+                  AND q.status IN ('queued', 'leased'));
+
+-- name: cancelled_job_has_an_ended_execution()
+SELECT q.execution_id, format('job %%s is cancelled and its execution is %%s', q.id, e.status)
+FROM queue q JOIN execution e ON e.id = q.execution_id
+WHERE q.status = 'cancelled' AND e.status NOT IN ('completed', 'failed', 'cancelled');
+
+-- name: nothing_without_its_execution()
+SELECT orphan.execution_id, format('has %%s and no execution', orphan.what)
+FROM (SELECT DISTINCT execution_id, 'events' AS what FROM event_log
+      UNION SELECT DISTINCT execution_id, 'jobs' FROM queue WHERE origin = 'engine') AS orphan
+WHERE NOT EXISTS (SELECT 1 FROM execution e WHERE e.id = orphan.execution_id);
+
+-- name: held_lease_is_open()
+SELECT q.execution_id, format('job %%s is leased and its lease is ended or missing in the history', q.id)
+FROM queue q
+WHERE q.status = 'leased' AND NOT EXISTS (
+    SELECT 1 FROM lease_history h
+    WHERE h.job_id = q.id AND h.attempt = q.attempts AND h.lease_token = q.lease_token AND h.ending IS NULL);
+
+-- name: result_is_the_logs()
+SELECT e.id, 'has a result or an error that its terminal event has not'
+FROM execution e JOIN event_log l ON l.execution_id = e.id
+    AND l.event_type IN ('execution_completed', 'execution_failed')
+WHERE l.result IS DISTINCT FROM e.result OR l.error IS DISTINCT FROM e.error;
 
 -- name: outcome_has_its_job()
 SELECT l.execution_id, format('has an outcome at %%s and its job is %%s', l.node_id, coalesce(q.status, 'missing'))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 
 from executions.api import Report, report_results
 from queueing.api import Fence, HeldLease, Judgement, LeasedJob, extend_leases, lease_jobs, release_jobs
@@ -31,7 +31,7 @@ class Gateway(Protocol):
     def release(self, fences: Sequence[Fence]) -> None:
         """Give jobs back uncounted."""
 
-    def report(self, execution_id: int, reports: Sequence[Report]) -> list[Judgement]:
+    def report(self, execution_id: int, reports: Sequence[Report], *, evaluate_later: bool = False) -> list[Judgement]:
         """Hand in results of one execution."""
 
 
@@ -40,7 +40,7 @@ def _reachable() -> Iterator[None]:
     """A lost connection is dropped, so that the next call opens another."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except (OperationalError, InterfaceError, InternalError) as error:
         connection.close()
         raise GatewayUnavailable(str(error).strip()) from error
 
@@ -63,7 +63,7 @@ class DatabaseGateway:
         with _reachable():
             release_jobs(fences)
 
-    def report(self, execution_id: int, reports: Sequence[Report]) -> list[Judgement]:
-        """Hand in results of one execution; the broker evaluator runs in the same transaction."""
+    def report(self, execution_id: int, reports: Sequence[Report], *, evaluate_later: bool = False) -> list[Judgement]:
+        """Hand in results of one execution; the broker evaluator runs in the same transaction, unless told not to."""
         with _reachable():
-            return report_results(execution_id, reports)
+            return report_results(execution_id, reports, evaluate_later=evaluate_later)

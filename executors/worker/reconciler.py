@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
-from threading import Event
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import Event, Thread
 from typing import Final
 
 from django.conf import settings
 from django.db import Error, connection
 
+from catalog.api import CatalogError
 from executions.api import (
     ExecutionError,
     Nudge,
@@ -37,6 +40,53 @@ PENDING_SECONDS: Final = 1.0
 ALONE_SECONDS: Final = 2.0
 """How long a job waits with no broker before the reconciler runs it."""
 BATCH: Final = 100
+MAX_PAUSE_SECONDS: Final = 30.0
+DAY_SECONDS: Final = 86_400.0
+
+
+@contextmanager
+def _apart(what: str) -> Iterator[None]:
+    """Keep a failure of one repair from the others, unless the database itself is away."""
+    try:
+        yield
+    except (Error, ExecutionError, CatalogError) as error:
+        if not connection.is_usable():
+            raise
+        logger.exception("%s failed: %s", what, str(error).strip())
+
+
+def _work_alone(pools: list[str]) -> None:
+    """Run jobs in this process while no message comes through; in a thread, so that repairs go on."""
+    try:
+        this_worker().run_turn(pools, TurnBounds())
+    except GatewayUnavailable as error:
+        logger.warning("the database is away: %s", error)
+    finally:
+        connection.close()
+
+
+class WakeUps:
+    """When to send a wake-up for a pool: less and less often while as many jobs wait as before.
+
+    Busy workers need none, and messages that nobody takes must not pile up.
+    """
+
+    def __init__(self) -> None:
+        self._sent: dict[str, tuple[int, float, float]] = {}
+
+    def due(self, waiting: Mapping[str, int], now: float) -> list[str]:
+        """The pools to wake at `now` (monotonic), given how many jobs wait in each."""
+        due = []
+        for pool, count in waiting.items():
+            before, sent_at, pause = self._sent.get(pool, (0, float("-inf"), 0.0))
+            if now - sent_at < pause:
+                continue
+            pause = min(max(pause * 2, TICK_SECONDS), MAX_PAUSE_SECONDS) if 0 < before <= count else TICK_SECONDS
+            self._sent[pool] = (count, now, pause)
+            due.append(pool)
+        for pool in self._sent.keys() - waiting.keys():
+            del self._sent[pool]
+        return due
 
 
 class Reconciler:
@@ -44,7 +94,10 @@ class Reconciler:
 
     def __init__(self) -> None:
         self._swept_at = float("-inf")
+        self._partitioned_at = float("-inf")
         self._locked_in: int | None = None
+        self._wake_ups = WakeUps()
+        self._alone: Thread | None = None
 
     def run(self, stop: Event) -> None:
         """Work until told to stop; a database that is away is waited for."""
@@ -52,7 +105,7 @@ class Reconciler:
             try:
                 if self._is_the_one():
                     self.tick()
-            except (Error, GatewayUnavailable) as error:
+            except Error as error:
                 logger.warning("the database is away: %s", str(error).strip())
                 connection.close()
             stop.wait(TICK_SECONDS)
@@ -71,42 +124,38 @@ class Reconciler:
         return self._locked_in is not None
 
     def tick(self) -> None:
-        """One round of repairs."""
-        self.reap()
-        self.evaluate_pending()
-        self.wake()
-        self.sweep()
+        """One round of repairs; what goes wrong in one part keeps no other from its turn."""
+        for part in (self.reap, self.evaluate_pending, self.wake, self.sweep):
+            with _apart(part.__name__):
+                part()
 
     def reap(self) -> int:
         """Take back expired leases. Returns: how many."""
         reaped = 0
         for expired in find_expired_leases(BATCH):
-            try:
+            with _apart(f"taking back job {expired.job_id}"):
                 lost = reap_expired_lease(expired)
-            except ExecutionError:
-                logger.exception("lease of job %s could not be taken back", expired.job_id)
-                continue
-            if lost is not None:
-                reaped += 1
-                logger.warning("lease %s of %s ran out: job is %s", lost.attempt, lost.node_id, lost.status)
+                if lost is not None:
+                    reaped += 1
+                    logger.warning("lease %s of %s ran out: job is %s", lost.attempt, lost.node_id, lost.status)
         return reaped
 
     def evaluate_pending(self) -> None:
         """Evaluate executions whose evaluation was put off and did not come through the broker."""
         for execution_id in find_executions_to_evaluate(PENDING_SECONDS, BATCH):
-            evaluate_execution(execution_id)
+            with _apart(f"evaluating execution {execution_id}"):
+                evaluate_execution(execution_id)
 
     def wake(self) -> None:
         """Send wake-ups for jobs that wait; with the broker away, work on them here."""
         waiting = count_waiting_by_pool(PENDING_SECONDS)
-        if not waiting:
-            return
-        carry(Nudge(new_jobs=waiting))
-        if not breaker.is_away:
-            return
-        alone = count_waiting_by_pool(ALONE_SECONDS)
-        if alone:
-            this_worker().run_turn(sorted(alone), TurnBounds())
+        if due := self._wake_ups.due(waiting, time.monotonic()):
+            carry(Nudge(new_jobs=dict.fromkeys(due, 1)))
+        if waiting and breaker.is_away and not (self._alone and self._alone.is_alive()):
+            pools = sorted(count_waiting_by_pool(ALONE_SECONDS))
+            if pools:
+                self._alone = Thread(target=_work_alone, args=[pools], name="alone", daemon=True)
+                self._alone.start()
 
     def sweep(self) -> None:
         """Mark components offline that have fallen silent."""
@@ -114,5 +163,7 @@ class Reconciler:
             return
         self._swept_at = time.monotonic()
         sweep_offline(settings.NOETL_RUNTIME_OFFLINE_SECONDS)
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT ensure_event_partitions(3)")
+        if time.monotonic() - self._partitioned_at >= DAY_SECONDS:
+            self._partitioned_at = time.monotonic()
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT ensure_event_partitions(3)")

@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 DEFAULT_TIMEOUT_SECONDS = 3600.0
 """How long an action may take when its step names no timeout."""
 
+CANCELLED = "cancelled"
+"""The code of an action that ended because it was told to stop."""
+
 REPORT_AGAIN_SECONDS = 0.5
 """Pause between two tries to report to a database that is away."""
 
@@ -108,25 +111,30 @@ class Worker:
         begun_at = time.monotonic()
         try:
             outcome = self._run_action(job, held.stop)
-            if held.lost:
+            if held.lost.is_set():
                 logger.warning("lease of %s was lost; its result is dropped", job.node_id)
-                return
-            if held.stop.is_set():
+            elif held.stop.is_set() and outcome.code == CANCELLED:
                 self._gateway.release([job.fence])
-                return
-            self._hand_in(job, held, _report(job, outcome, time.monotonic() - begun_at))
+            else:
+                # Also when told to stop meanwhile: what the action has done is done.
+                self._hand_in(job, held, _report(job, outcome, time.monotonic() - begun_at))
         finally:
             self._keeper.drop(held)
 
     def _hand_in(self, job: LeasedJob, held: Held, report: Report) -> None:
-        """Report a result, again and again while the lease lasts: a repetition is told `already_accepted`."""
+        """Report a result, again and again while the lease lasts: a repetition is told `already_accepted`.
+
+        From the second time on the evaluation is left to others: it may be what takes the database away.
+        """
+        again = False
         while True:
             try:
-                [judgement] = self._gateway.report(job.execution_id, [report])
+                [judgement] = self._gateway.report(job.execution_id, [report], evaluate_later=again)
             except GatewayUnavailable as error:
                 logger.warning("result of %s could not be reported yet: %s", job.node_id, error)
-                if held.lost or held.stop.wait(REPORT_AGAIN_SECONDS):
+                if held.lost.wait(REPORT_AGAIN_SECONDS):
                     raise
+                again = True
                 continue
             if judgement == "lease_lost":
                 logger.warning("result of %s came too late: the lease was lost", job.node_id)

@@ -63,8 +63,8 @@ WITH shown AS (
     FROM finished WHERE h.job_id = finished.id AND h.attempt = finished.attempts
     RETURNING h.job_id, h.leased_at, h.worker_id
 )
-SELECT f.id, f.node_id, f.node_name, f.item_index, f.attempts, h.leased_at, h.worker_id
-FROM finished f JOIN history h ON h.job_id = f.id;
+SELECT f.id, f.node_id, f.node_name, f.item_index, f.attempts, h.leased_at, coalesce(h.worker_id, '')
+FROM finished f LEFT JOIN history h ON h.job_id = f.id;
 
 -- name: accepted_before(job_ids, tokens)
 -- Which of these leases have had their result accepted already.
@@ -113,7 +113,7 @@ WITH lost AS (
     FROM lost WHERE h.job_id = lost.id AND h.attempt = lost.attempts
     RETURNING h.worker_id
 )
-SELECT lost.*, history.worker_id FROM lost, history;
+SELECT lost.*, coalesce(history.worker_id, '') FROM lost LEFT JOIN history ON true;
 
 -- name: close_open(execution_id)
 -- The execution is over: what waits is cancelled, what runs is asked to stop and keeps its lease until it reports.

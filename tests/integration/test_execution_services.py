@@ -312,9 +312,7 @@ def test_the_same_key_starts_once_and_another_request_under_it_is_refused() -> N
     assert Execution.objects.count() == 1
 
 
-@pytest.mark.parametrize(
-    "payload", [[1], "text", {"a": "nul \x00"}, {"a": "\ud800"}, {"a": float("nan")}, {"a": {1: 2}}]
-)
+@pytest.mark.parametrize("payload", [[1], "text", {"a": "nul \x00"}, {"a": "\ud800"}, {"a": float("nan")}])
 def test_a_payload_that_cannot_be_stored_starts_nothing(payload: Any) -> None:
     with pytest.raises(WorkloadInvalid):
         start(CHAIN, payload)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 from threading import Event
 from typing import Any
 
@@ -34,7 +36,9 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, stop_soon)
         presence = Presence(
-            Component(name="reconciler", component_type=Runtime.ComponentType.BROKER),
+            Component(
+                name=f"reconciler@{socket.gethostname()}:{os.getpid()}", component_type=Runtime.ComponentType.BROKER
+            ),
             settings.NOETL_WORKER_HEARTBEAT_INTERVAL,
         )
         presence.start()
