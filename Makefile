@@ -41,7 +41,7 @@ format: setup ## Mend what ruff can mend safely, and format
 	$(BIN)/ruff format .
 
 lock: setup ## Resolve the dependencies anew into requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --group dev --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11.0 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header -o requirements.lock
 
 clean: ## Remove caches and .venv; data/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis staticfiles

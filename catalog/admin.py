@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.contrib import admin
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 
 from catalog.models import PlaybookVersion
@@ -20,6 +21,11 @@ class PlaybookVersionAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no t
     ordering = ("-id",)
     fields: ClassVar = (
         *("path", "version", "created_at", "created_by", "content_hash"),
-        *("content", "warnings", "payload", "meta"),
+        *("text", "warnings", "payload", "meta"),
     )
     readonly_fields = fields
+
+    @admin.display(description="Content")
+    def text(self, version: PlaybookVersion) -> str:
+        """The text as given, line by line."""
+        return format_html('<pre style="white-space: pre-wrap">{}</pre>', version.content)

@@ -118,7 +118,11 @@ def list_steps(execution_id: int | str) -> list[StepView]:
     ).order_by("seq")
     for row in rows.only("event_type", "node_name", "timestamp", "error", "context", "node_id"):
         _tell_step(steps, row)
+    over = Execution.objects.filter(id=_as_id(execution_id), ended_at__isnull=False).exists()
     for step in steps.values():
+        if over and step.status == "running":
+            # Its execution ended first: it was called off.
+            step.status = "cancelled"
         if step.items is not None:
             done, failed = store.count_items(_as_id(execution_id), step.node_id)
             step.items = (done, failed, step.items[2])

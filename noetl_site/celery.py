@@ -17,11 +17,18 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["executions", "executors"])
 
 
+@signals.setup_logging.connect
+def _log_as_configured(**_: Any) -> None:
+    """Being connected is the point: Celery leaves logging as the settings have it."""
+
+
 @signals.celeryd_init.connect
 def _start_embedded_services(**_: Any) -> None:
     from django.conf import settings
 
+    from executors.api import hide_from_others
     from noetl_site import embedded
 
+    hide_from_others()
     if settings.NOETL_EMBEDDED:
         embedded.ensure_running(settings.NOETL_DATA_DIR)

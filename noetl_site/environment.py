@@ -5,6 +5,7 @@ Knows `os.environ` and the shape of Django's `DATABASES`; which names there are 
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +48,29 @@ def boolean(name: str, *, default: bool) -> bool:
     if text:
         raise ImproperlyConfigured(f"{name} is neither true nor false: {text!r}")
     return default
+
+
+def number(name: str, default: float, least: float = 0.0) -> float:
+    """A number that is not below `least`. Raises: `ImproperlyConfigured`."""
+    text = os.environ.get(name, "").strip()
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} is no number: {text!r}") from None
+    if not least <= value < float("inf"):
+        raise ImproperlyConfigured(f"{name} must be at least {least:g}, and is {text}")
+    return value
+
+
+def networks(name: str) -> list[str]:
+    """Networks in CIDR notation, separated by commas. Raises: `ImproperlyConfigured`."""
+    given = words(name)
+    for text in given:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            raise ImproperlyConfigured(f"{name}: {error}") from None
+    return given
 
 
 def words(name: str, default: str = "") -> list[str]:

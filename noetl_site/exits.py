@@ -82,6 +82,7 @@ def _take_data_dir(argv: Sequence[str]) -> None:
 
 def explain(error: Exception) -> tuple[str, int] | None:
     """The line to print and the exit code for an error that is foreseen; None for a surprise."""
+    from django.core.exceptions import ImproperlyConfigured
     from django.db import DatabaseError
     from psycopg import OperationalError
     from psycopg.errors import UndefinedTable
@@ -91,6 +92,8 @@ def explain(error: Exception) -> tuple[str, int] | None:
     from executors.errors import ExecutorError
     from queueing.errors import QueueError
 
+    if isinstance(error, ImproperlyConfigured):
+        return str(error), USAGE
     if isinstance(error, CatalogError | ExecutionError | ExecutorError | QueueError | EmbeddedError):
         return str(error), EXIT_CODES.get(error.code, ERROR)
     # Statements that go past the ORM raise the driver's errors; the ORM's have those as their cause.

@@ -23,7 +23,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
 
-from executors.api import Runtime, find_live, save_credential
+from executors.api import Runtime, find_live, hide_from_others, save_credential
 from noetl_site import embedded
 from noetl_site.supervisor import Program, Supervisor
 
@@ -84,6 +84,7 @@ class Platform:
 
         Raises: `CommandError`, `EmbeddedError`.
         """
+        hide_from_others()
         if self._wanted.with_web:
             self._listener = _listen(self._wanted.host, self._wanted.port)
         if settings.NOETL_EMBEDDED:
@@ -91,7 +92,10 @@ class Platform:
             embedded.ensure_running(settings.NOETL_DATA_DIR)
         self._tell("bringing the tables up to date")
         call_command("migrate", database="admin", verbosity=0)
-        self.password = _ensure_admin()
+        if self._wanted.with_web and (password := _ensure_admin()):
+            self.password = password
+            # Told at once: a start that fails later must not take it along.
+            self._tell(f"created the user {ADMIN} with the password {password} (shown this once)")
         if settings.NOETL_EMBEDDED:
             _ensure_playground()
 
@@ -142,8 +146,8 @@ class Platform:
             hosts = {*settings.ALLOWED_HOSTS, self._wanted.host} - set(WILDCARDS)
             ours["ALLOWED_HOSTS"] = ",".join(sorted(hosts))
         if not settings.NOETL_WORKER_POOL_NAME:
-            # One row per machine in the table of components, whatever the number of starts.
-            ours["NOETL_WORKER_POOL_NAME"] = f"worker-{socket.gethostname()}"
+            # Of this start alone: another platform that stops must not say goodbye for this one.
+            ours["NOETL_WORKER_POOL_NAME"] = f"worker-{socket.gethostname()}:{os.getpid()}"
         return {**os.environ, **ours}
 
     def _is_ready(self) -> bool:

@@ -23,6 +23,8 @@ from noetl_site.environment import (
     database_from_url,
     embedded_database,
     env,
+    networks,
+    number,
     secret,
     words,
 )
@@ -122,6 +124,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
+DATETIME_FORMAT = "Y-m-d H:i:s"
 
 STATIC_URL = "static/"
 # Files are served from where they are installed: no build step comes before the first start.
@@ -141,7 +144,7 @@ SECURE_REDIRECT_EXEMPT = [r"^api/health"]
 SECURE_HSTS_SECONDS = 31536000 if NOETL_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = NOETL_HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if boolean("NOETL_BEHIND_PROXY", default=False) else None
-DATA_UPLOAD_MAX_MEMORY_SIZE = env.int("NOETL_MAX_BODY_BYTES", default=8 * 1024 * 1024)
+DATA_UPLOAD_MAX_MEMORY_SIZE = int(number("NOETL_MAX_BODY_BYTES", default=8 * 1024 * 1024, least=1024))
 
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
@@ -190,10 +193,10 @@ CELERY_WORKER_DETECT_QUORUM_QUEUES = False
 # --- The platform.
 
 NOETL_EVALUATE_INLINE = boolean("NOETL_EVALUATE_INLINE", default=True)
-NOETL_LEASE_SECONDS = env.float("NOETL_LEASE_SECONDS", default=60.0)
+NOETL_LEASE_SECONDS = number("NOETL_LEASE_SECONDS", default=60.0, least=1.0)
 NOETL_TEMPLATE_ENV = words("NOETL_TEMPLATE_ENV")
 NOETL_TEMPLATE_ENV_VALUES = {name: os.environ[name] for name in NOETL_TEMPLATE_ENV if name in os.environ}
-NOETL_HTTP_ALLOWED_NETWORKS = words("NOETL_HTTP_ALLOWED_NETWORKS")
+NOETL_HTTP_ALLOWED_NETWORKS = networks("NOETL_HTTP_ALLOWED_NETWORKS")
 # A playbook reads files that are named in its step and lie in one of these folders.
 NOETL_DUCKDB_ALLOWED_DIRECTORIES = [
     Path(directory).absolute()
@@ -203,6 +206,6 @@ NOETL_SERVER_NAME = env("NOETL_SERVER_NAME", default="")
 NOETL_SERVER_URL = env("NOETL_SERVER_URL", default="http://localhost:8080")
 NOETL_WORKER_POOL_NAME = env("NOETL_WORKER_POOL_NAME", default="")
 NOETL_WORKER_POOL_RUNTIME = env("NOETL_WORKER_POOL_RUNTIME", default="")
-NOETL_WORKER_HEARTBEAT_INTERVAL = env.float("NOETL_WORKER_HEARTBEAT_INTERVAL", default=15.0)
-NOETL_RUNTIME_SWEEP_INTERVAL = env.float("NOETL_RUNTIME_SWEEP_INTERVAL", default=15.0)
-NOETL_RUNTIME_OFFLINE_SECONDS = env.float("NOETL_RUNTIME_OFFLINE_SECONDS", default=60.0)
+NOETL_WORKER_HEARTBEAT_INTERVAL = number("NOETL_WORKER_HEARTBEAT_INTERVAL", default=15.0, least=1.0)
+NOETL_RUNTIME_SWEEP_INTERVAL = number("NOETL_RUNTIME_SWEEP_INTERVAL", default=15.0, least=1.0)
+NOETL_RUNTIME_OFFLINE_SECONDS = number("NOETL_RUNTIME_OFFLINE_SECONDS", default=60.0, least=1.0)

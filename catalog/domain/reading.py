@@ -169,8 +169,10 @@ class Reading:
             if name in refused:
                 self.error("not_supported", f"`{name}` {refused[name]}", found.pointer, key=True)
                 continue
-            tell = self.error if severity == "error" else self.warn
-            advice = suggestion(name, known) or f"remove it: {where} has no such key"
+            likely = suggestion(name, known)
+            # A slip would drop what it says; a key of somebody else's only says nothing here.
+            tell = self.error if severity == "error" or likely else self.warn
+            advice = likely or f"remove it: {where} has no such key"
             tell("unknown_key", f"`{shown(name)}` is not known here; {advice}", found.pointer, key=True)
 
 

@@ -55,9 +55,7 @@ class Sandbox:
         self._zygote: ZygoteProcess | None = None
         self._owner_pid = 0
         self._job_numbers = itertools.count()
-        if os.geteuid() == 0:
-            # No child may read this process's memory or environment through /proc.
-            linux.set_process_option(linux.PR_SET_DUMPABLE, 0)
+        linux.hide_from_others()
 
     def run(
         self,

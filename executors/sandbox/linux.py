@@ -26,6 +26,11 @@ def set_process_option(option: int, value: int) -> None:
     _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0))
 
 
+def hide_from_others() -> None:
+    """Let nobody but root read this process's memory and environment through /proc; forks inherit it, programs not."""
+    set_process_option(PR_SET_DUMPABLE, 0)
+
+
 def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
     """Have the kernel signal this process when its parent thread ends. Cleared by a change of uid."""
     set_process_option(PR_SET_PDEATHSIG, by)

@@ -152,7 +152,9 @@ def _start(folder: Folder) -> None:
         try:
             _start_servers(folder)
         except BaseException:
+            # Also when interrupted half-way: what has been started belongs to somebody or is stopped.
             os.close(_Uses.descriptors.pop(folder))
+            _stop_if_unused(folder)
             raise
 
 

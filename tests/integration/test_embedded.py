@@ -149,7 +149,11 @@ def test_everything_killed_at_once(data_dir: Path) -> None:
     with psycopg.connect(embedded.describe(data_dir).database_admin_url) as connection:
         connection.execute("CREATE TABLE noetl.kept AS SELECT 42 AS answer")
     postmaster, redis = (psutil.Process(pid) for pid in pids(folder))
-    for process in [*postmaster.children(recursive=True), postmaster, redis]:
+    doomed = [*postmaster.children(recursive=True), postmaster, redis]
+    for process in doomed:
+        # Stopped first: a postmaster that sees a child die ends the others by itself.
+        process.suspend()
+    for process in doomed:
         process.kill()
     user.kill()
     again = embedded.ensure_running(data_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import asdict
 from typing import IO, Any, cast
@@ -42,7 +43,7 @@ class Command(BaseCommand):
         listing = doing.add_parser("ls", help="the newest executions")
         listing.add_argument("--status", choices=["pending", "running", "completed", "failed", "cancelled"])
         listing.add_argument("--path", help="only executions of this playbook")
-        listing.add_argument("--limit", type=int, default=20)
+        listing.add_argument("--limit", type=_positive, default=20)
         for name, text in (
             ("get", "one execution with its steps, result or error"),
             ("events", "the events of one execution, in order"),
@@ -65,7 +66,9 @@ class Command(BaseCommand):
             self._print_json([_as_json(execution) for execution in found])
             return
         if not found:
-            self.stdout.write("no executions yet; start one with `manage.py run FILE`")
+            chosen = options["status"] or options["path"]
+            advice = "none like that" if chosen else "none yet; start one with `manage.py run FILE`"
+            self.stdout.write(f"no executions: {advice}")
             return
         table = Table("id", "playbook", "status", "started", "seconds", box=None, pad_edge=False)
         for execution in found:
@@ -122,6 +125,13 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(data, default=str))
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
 def _as_json(execution: ExecutionView) -> dict[str, Any]:
     data = asdict(execution)
     return {"execution_id": data.pop("id"), **data, "duration_seconds": execution.duration_seconds}
@@ -142,6 +152,7 @@ def _event_json(event: EventLog) -> dict[str, Any]:
         "context": event.context,
         "result": event.result,
         "error": event.error,
+        "stack_trace": event.stack_trace,
         "metadata": event.meta,
         "loop_name": event.loop_name,
         "current_index": event.current_index,

@@ -16,6 +16,7 @@ from executors.management.platform import platform_for_this_run
 
 EXIT_CODES = {"completed": 0, "failed": 20, "cancelled": 21}
 EXIT_TIMED_OUT = 124
+EXIT_NOT_FOUND = 4
 
 
 class Command(BaseCommand):
@@ -66,8 +67,10 @@ class Command(BaseCommand):
     def _start(self, options: dict[str, Any], text: str | None, payload: dict[str, Any]) -> int:
         path, version = split_reference(options["playbook"])
         if text is not None:
-            registered = register_playbook(text, options["playbook"], "manage.py").playbook
-            path, version = registered.path, registered.version
+            registered = register_playbook(text, options["playbook"], "manage.py")
+            path, version = registered.playbook.path, registered.playbook.version
+            for problem in registered.warnings:
+                self.stderr.write(problem.told_of(options["playbook"]))
         return start_execution(path, version, payload, merge=options["merge"], started_by="manage.py")
 
     def _print_started(self, execution_id: int, options: dict[str, Any]) -> None:
@@ -109,7 +112,7 @@ def read_playbook_file(name: str) -> str | None:
     file = Path(name)
     if not file.is_file():
         if file.suffix in (".yaml", ".yml") or file.is_dir():
-            raise CommandError(f"there is no playbook file {file}")
+            raise CommandError(f"there is no playbook file {file}", returncode=EXIT_NOT_FOUND)
         return None
     try:
         text = file.read_text(encoding="utf-8")
@@ -128,8 +131,8 @@ def read_payload(text: str | None, sets: list[str]) -> dict[str, Any]:
         try:
             raw = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
             given = json.loads(raw)
-        except (OSError, ValueError) as error:
-            raise CommandError(f"--payload is no JSON: {error}", returncode=2) from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise CommandError(f"--payload is no JSON that can be read: {error}", returncode=2) from None
         if not isinstance(given, dict):
             raise CommandError("--payload must be a JSON object", returncode=2)
         payload.update(given)

@@ -43,6 +43,7 @@ class Command(standalone.Command):
         (self.stderr if options["json"] else self.stdout).write(f"{result['rows_read']} rows read")
         self.tell_ready(platform, options)
         if not options["exit"]:
+            self.stderr.write("Ctrl-C stops everything")
             platform.watch()
 
 

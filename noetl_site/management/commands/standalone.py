@@ -49,6 +49,7 @@ class Command(BaseCommand):
     def work(self, platform: Platform, options: dict[str, Any]) -> None:
         """What is done while the platform runs."""
         self.tell_ready(platform, options)
+        self.stderr.write("Ctrl-C stops everything")
         platform.watch()
 
     def tell_ready(self, platform: Platform, options: dict[str, Any]) -> None:
@@ -68,6 +69,6 @@ class Command(BaseCommand):
             self.stdout.write(f"ready: {platform.url}/admin/")
         if platform.password is not None:
             self.stdout.write(f"user {ADMIN}, password {platform.password} (shown this once)")
-        else:
-            self.stdout.write(f"user {ADMIN}, password as at the first start (manage.py changepassword {ADMIN})")
-        self.stdout.write(f"logs: {platform.logs}; Ctrl-C stops everything")
+        elif platform.url is not None:
+            self.stdout.write(f"user {ADMIN}, password as at its creation (manage.py changepassword {ADMIN})")
+        self.stdout.write(f"logs: {platform.logs}")
