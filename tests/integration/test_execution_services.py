@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from typing import Any
 
@@ -26,6 +27,7 @@ from executions.domain import planner
 from executions.domain.events import Event
 from executions.models import EventLog, Execution
 from executors.selectors import find_violations
+from executors.worker.reconciler import Reconciler
 from queueing.api import extend_leases, find_expired_leases, lease_jobs, release_jobs
 from queueing.models import Job, LeaseHistory
 from tests.support.books import CHAIN, FAN, failure, lease, report, start, success, work_off
@@ -390,6 +392,103 @@ def test_a_job_of_another_execution_is_not_finished() -> None:
 def test_ids_are_in_the_order_of_time_and_starts_find_their_partition() -> None:
     ids = [start(CHAIN) for _ in range(5)]
     assert ids == sorted(ids)
+
+
+def test_one_fence_given_twice_is_one_result() -> None:
+    execution_id = start(FAN)
+    first, second, *_ = lease(count=5)
+    judgements = report_results(execution_id, [success(first, 1), success(second, 2), success(first, 3)])
+    assert judgements == ["accepted", "accepted", "already_accepted"]
+    assert find_violations() == []
+
+
+def test_an_error_without_a_cause_gets_one() -> None:
+    execution_id = start(CHAIN)
+    [job] = lease()
+    report_results(execution_id, [Report(fence=job.fence, status="error")])
+    assert get_execution(execution_id).error["code"] == "action_failed"
+
+
+def test_a_report_that_leaves_the_evaluation_to_others_keeps_the_result() -> None:
+    execution_id = start(CHAIN)
+    [job] = lease()
+    assert report_results(execution_id, [success(job, {"n": 2})], evaluate_later=True) == ["accepted"]
+    assert Execution.objects.get(id=execution_id).needs_evaluation_since is not None
+    assert find_violations() == []
+    evaluate_execution(execution_id)
+    work_off(answer)
+    assert get_execution(execution_id).result == {"n": 20}
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "\ud800", '["a\\u0000"]', "[NaN]", "[" * 5000])
+def test_odd_data_fails_its_step_and_never_the_evaluation(text: str) -> None:
+    book = CHAIN.replace('with: {n: "{{ one.n }}"}', 'loop: {in: "{{ one.body | b64decode }}", iterator: n}')
+    execution_id = start(book)
+    [job] = lease()
+    encoded = base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
+    report(job, {"body": encoded})
+    execution = get_execution(execution_id)
+    assert (execution.status, execution.error["step"]) == ("failed", "two")
+    assert Execution.objects.get(id=execution_id).evaluation_failures == 0
+    assert find_violations() == []
+
+
+def test_one_execution_that_cannot_go_on_keeps_no_other_from_being_reaped() -> None:
+    bad, good = start(CHAIN), start(CHAIN)
+    lease(count=2)
+    expire_leases()
+    Execution.objects.filter(id=bad).update(last_seq=1)
+    assert Reconciler().reap() == 1
+    assert Job.objects.get(execution_id=good).status == "queued"
+
+
+SEEDED = {
+    "live_execution_has_work": "DELETE FROM queue",
+    "running_node_has_its_job": "DELETE FROM queue WHERE item_index = 3",
+    "ended_execution_has_no_queued_job": "UPDATE execution SET status = 'failed', ended_at = now()",
+    "last_seq_is_the_logs": "UPDATE execution SET last_seq = last_seq + 1",
+    "terminal_event_matches_status": "UPDATE execution SET status = 'completed', ended_at = now()",
+    "finished_job_has_its_outcome": "UPDATE queue SET status = 'done' WHERE status = 'queued'",
+    "outcome_has_its_job": "DELETE FROM queue WHERE status = 'done'",
+    "accepted_lease_is_in_history": "UPDATE queue SET accepted_token = gen_random_uuid() WHERE status = 'done'",
+    "attempts_are_the_leases": "UPDATE queue SET attempts = attempts + 1",
+    "open_lease_is_held": "UPDATE lease_history SET ending = NULL, ended_at = NULL",
+    "held_lease_is_open": "UPDATE lease_history SET ending = 'lost', ended_at = now() WHERE ending IS NULL",
+    "expired_lease_is_reaped": "UPDATE queue SET lease_until = now() - interval '2 minutes' WHERE status = 'leased'",
+    "cancelled_job_has_an_ended_execution": "UPDATE queue SET status = 'cancelled' WHERE status = 'queued'",
+    "evaluation_is_not_stuck": "UPDATE execution SET evaluation_failures = 3",
+    "nothing_without_its_execution": "DELETE FROM execution",
+    "fold_of_log_is_state": "UPDATE execution SET state = jsonb_set(state, '{visited}', '\"ff\"')",
+}
+
+
+@pytest.mark.parametrize("invariant", list(SEEDED))
+def test_verify_sees_a_seeded_fault(invariant: str) -> None:
+    start(FAN)
+    first, _ = lease(count=2)
+    report(first, 1)
+    assert find_violations() == []
+    with connection.cursor() as cursor:
+        cursor.execute(SEEDED[invariant])
+    assert invariant in {violation.invariant for violation in find_violations()}
+
+
+@pytest.mark.parametrize(
+    ("invariant", "type_", "seq"),
+    [("seq_is_dense", "warning", 2), ("one_start_per_execution", "warning", 0), ("result_is_the_logs", "", 0)],
+)
+def test_verify_sees_a_seeded_fault_in_the_log(invariant: str, type_: str, seq: int) -> None:
+    execution_id = start(CHAIN)
+    work_off(answer)
+    with connection.cursor() as cursor:
+        if invariant == "seq_is_dense":
+            last = Execution.objects.get(id=execution_id).last_seq
+            store.append_events(execution_id, [Event(last + seq, type_, "x", "x", "step")])
+        elif invariant == "one_start_per_execution":
+            cursor.execute("UPDATE execution SET id = id + 1")
+        else:
+            cursor.execute("UPDATE execution SET result = '1'")
+    assert invariant in {violation.invariant for violation in find_violations()}
 
 
 def test_start_of_an_unknown_playbook() -> None:

@@ -34,6 +34,7 @@ class Driver:
     log: list[Event] = field(default_factory=list)
     jobs: list[EnqueueJob] = field(default_factory=list)
     enqueued: list[EnqueueJob] = field(default_factory=list)
+    loads: int = 0
 
     def start(self) -> None:
         self.workload = build_workload(self.playbook, self.payload, {}, "job", merge=False)
@@ -75,6 +76,7 @@ class Driver:
         return decision
 
     def load(self, facts: Facts, wanted: Wanted) -> None:
+        self.loads += 1
         for event in self.log:
             node = event.node_id
             if node in wanted.results | wanted.loops:

@@ -356,3 +356,33 @@ def test_an_outcome_of_a_step_that_is_not_running_is_impossible() -> None:
     driver.start()
     with pytest.raises(ImpossibleEvent):
         driver.happen(Event(driver.state.seq + 1, ev.ACTION_COMPLETED, "1:b", "b", ev.NODE_STEP))
+
+
+def test_what_was_handed_to_a_join_wins_over_what_came_along() -> None:
+    book = playbook(start(to("a", "b", x="old")), step("a", to("join", x="new")), step("b", to("join")), step("join"))
+    assert inputs_of(Driver(book).run(), "join") == [{"x": "new"}]
+
+
+def test_a_loop_that_fails_starts_no_further_items() -> None:
+    loop = Loop(items=[0, 1, 2, 3], element="n")
+    book = playbook(start(to("each")), step("each", loop=loop, inputs={"n": "{{ 1 // n }}"}))
+    driver = Driver(book).run()
+    assert (driver.state.status, driver.enqueued) == ("failed", [])
+
+
+def test_everything_a_template_reads_is_asked_for_at_once() -> None:
+    names = [f"s{number}" for number in range(150)]
+    steps = [step(name, to("end", **{f"input_{name}": name})) for name in names]
+    book = playbook(
+        start(to(*names)),
+        *steps,
+        end({name: f"{{{{ {name}.n }}}}{{{{ input_{name} }}}}" for name in names}),
+    )
+    driver = Driver(book, lambda job: {"n": job.step})
+    driver.start()
+    while len(driver.jobs) > 1:
+        driver.report(driver.jobs.pop())
+    driver.loads = 0
+    driver.report(driver.jobs.pop())
+    assert driver.result == {name: name * 2 for name in names}
+    assert driver.loads <= 3
