@@ -65,8 +65,8 @@ def _step_context(request: ActionRequest) -> dict[str, Any]:
 def _log_printed(request: ActionRequest, result: JobResult) -> None:
     if result.printed:
         logger.info(
-            "printed by step %s: %s%s",
-            request.step,
+            "printed by %s: %s%s",
+            request.node_id,
             result.printed,
             " [the rest was dropped]" if result.printed_truncated else "",
             extra={"execution_id": request.execution_id, "step": request.step},

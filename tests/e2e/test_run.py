@@ -96,7 +96,7 @@ def test_a_wait_that_is_over_ends_with_124_and_the_execution_goes_on(platform: P
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (("run", "no-such-file.yaml"), 1),
+        (("run", "no-such-file.yaml"), 4),
         (("run", "no/such/playbook"), 4),
         (("run", HELLO, "--payload", "{"), 2),
         (("run", HELLO, "--payload", "[1]"), 2),
@@ -174,6 +174,22 @@ def test_verify_is_clean_and_sees_a_seeded_fault(platform: Platform) -> None:
     assert done.returncode == 1
     assert "attempts_are_the_leases: execution" in done.stdout
     assert done.stdout.endswith("2 violations\n")
+
+
+def test_what_an_action_prints_is_in_the_workers_log(platform: Platform, write: Any) -> None:
+    book = write("""
+  - step: start
+    next: talk
+  - step: talk
+    type: python
+    code: |
+      def main():
+          print("I AM PRINTED")
+""")
+    execution_id = run_json(platform, book, "--wait")["execution_id"]
+    log = (platform.data_dir / "logs" / "worker.log").read_text()
+    [line] = [line for line in log.splitlines() if "I AM PRINTED" in line]
+    assert execution_id in line
 
 
 def test_watching_without_a_terminal_tells_each_change_on_stderr(platform: Platform) -> None:
