@@ -6,7 +6,6 @@ from executors.credentials.store import CredentialSummary, delete_credential, li
 from executors.errors import CredentialNotFound, CredentialUnreadable, ExecutorError
 from executors.models import Runtime
 from executors.registry import argument_schemas
-from executors.sandbox.linux import hide_from_others
 from executors.services import save_credential
 from executors.worker.presence import Component, Presence, find_live
 
@@ -21,7 +20,6 @@ __all__ = [
     "argument_schemas",
     "delete_credential",
     "find_live",
-    "hide_from_others",
     "list_credentials",
     "save_credential",
 ]

@@ -9,8 +9,10 @@ class ExecutorsConfig(AppConfig):
     name = "executors"
 
     def ready(self) -> None:
-        """Let Celery carry the nudges of every process."""
+        """Let Celery carry the nudges of every process, and keep its keys from the code that steps bring along."""
         from executions.api import carry_with
         from executors.broker import carry
+        from executors.sandbox.linux import hide_from_others
 
         carry_with(carry)
+        hide_from_others()

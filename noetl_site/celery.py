@@ -26,9 +26,7 @@ def _log_as_configured(**_: Any) -> None:
 def _start_embedded_services(**_: Any) -> None:
     from django.conf import settings
 
-    from executors.api import hide_from_others
     from noetl_site import embedded
 
-    hide_from_others()
     if settings.NOETL_EMBEDDED:
         embedded.ensure_running(settings.NOETL_DATA_DIR)

@@ -23,7 +23,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
 
-from executors.api import Runtime, find_live, hide_from_others, save_credential
+from executors.api import Runtime, find_live, save_credential
 from noetl_site import embedded
 from noetl_site.supervisor import Program, Supervisor
 
@@ -84,7 +84,6 @@ class Platform:
 
         Raises: `CommandError`, `EmbeddedError`.
         """
-        hide_from_others()
         if self._wanted.with_web:
             self._listener = _listen(self._wanted.host, self._wanted.port)
         if settings.NOETL_EMBEDDED:

@@ -23,13 +23,6 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 _presence: dict[int, Any] = {}
 
 
-def when_ready(server: Any) -> None:
-    """Keep keys in memory and environment to this process and its forks, before there is one."""
-    from executors.api import hide_from_others
-
-    hide_from_others()
-
-
 def post_worker_init(worker: Any) -> None:
     """Let the platform know this server, from each of its workers."""
     from django.conf import settings

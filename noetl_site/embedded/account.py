@@ -19,6 +19,8 @@ from typing import Any, Final
 from noetl_site.embedded.folder import EmbeddedError, Folder, owner_of
 
 SERVER_ACCOUNT: Final = "pgserver"
+SERVER_ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+"""What a server is started with: nothing of ours, as whoever shares its user can read it."""
 TRAVERSE: Final = stat.S_IXOTH
 READ_AND_TRAVERSE: Final = stat.S_IROTH | stat.S_IXOTH
 

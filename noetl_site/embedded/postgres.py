@@ -20,7 +20,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from noetl_site.embedded.account import Account, open_for_reading, run_as
+from noetl_site.embedded.account import SERVER_ENVIRONMENT, Account, open_for_reading, run_as
 from noetl_site.embedded.folder import EmbeddedError, Folder, keep_secret, make_private
 from noetl_site.embedded.processes import POLL_SECONDS, find_in_folder, is_server, read_pid, wait_until
 
@@ -200,7 +200,6 @@ def _launch(folder: Folder, account: Account | None) -> None:
 
 
 def _run(command: list[str | Path], account: Account | None) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
     # Errors go to a file, not to a pipe: the server would inherit the pipe and keep it open for its whole life.
     with tempfile.TemporaryFile() as errors:
         result = subprocess.run(
@@ -210,7 +209,7 @@ def _run(command: list[str | Path], account: Account | None) -> None:
             stdout=subprocess.DEVNULL,
             stderr=errors,
             cwd="/",
-            env=environment | {"LC_ALL": "C"},
+            env=SERVER_ENVIRONMENT,
             umask=0o077,
             start_new_session=True,
             **run_as(account),

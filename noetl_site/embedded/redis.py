@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from noetl_site.embedded.account import Account, run_as
+from noetl_site.embedded.account import SERVER_ENVIRONMENT, Account, run_as
 from noetl_site.embedded.folder import EmbeddedError, Folder, make_private
 from noetl_site.embedded.processes import is_server, read_pid, wait_until
 
@@ -72,6 +72,8 @@ def start_redis(folder: Folder, account: Account | None) -> None:
         capture_output=True,
         text=True,
         cwd=folder.redis,
+        # It writes its title, by which it is recognised, over its environment: that needs room.
+        env=SERVER_ENVIRONMENT | {"ROOM_FOR_THE_TITLE": "." * 512},
         start_new_session=True,
         umask=0o077,
         **run_as(account),

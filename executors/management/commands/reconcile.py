@@ -12,7 +12,6 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from executors.models import Runtime
-from executors.sandbox.linux import hide_from_others
 from executors.worker import drain
 from executors.worker.presence import Component, Presence
 from executors.worker.reconciler import Reconciler
@@ -28,7 +27,6 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Work until SIGTERM or SIGINT."""
-        hide_from_others()
         stop = Event()
 
         def stop_soon(*_: Any) -> None:
