@@ -114,6 +114,45 @@ def test_exit_codes_of_mistakes(platform: Platform, arguments: tuple[str, ...], 
     assert done.stdout == "" or arguments[0] == "register"
 
 
+BROKEN = """apiVersion: noetl.io/v1
+kind: Playbook
+name: broken
+path: tests/broken
+workflow:
+  - step: start
+    next: nowhere
+  - step: a
+    type: python
+    with: {x: "{{ 1 + }}"}
+  - step: b
+    type: python
+    code: "def main(): return 1"
+    type: python
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        (BROKEN, ["7:11 unknown_target", "8:5 missing_argument", "10:15 template_syntax", "14:5 duplicate_key"]),
+        ("a:\n  - b\n c: d\n", ["3:2 yaml_syntax"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["validate", "register", "run"])
+def test_a_broken_playbook_is_refused_with_every_place(
+    platform: Platform, tmp_path: Path, command: str, text: str, problems: list[str]
+) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text(text)
+    before = query(platform, "SELECT count(*) FROM catalog")
+    done = platform.manage(command, str(file), check=False)
+    told = (done.stdout + done.stderr).splitlines()
+    errors = [line.removeprefix(f"{file}:").split(" ", 3) for line in told if " error " in line]
+    assert [f"{place.rstrip(':')} {code}" for place, _, code, _ in errors] == problems
+    assert done.returncode == 5
+    assert query(platform, "SELECT count(*) FROM catalog") == before
+
+
 def test_the_demo_playbook_says_what_a_separate_script_computes(platform: Platform) -> None:
     document = run_json(platform, WEATHER, "--wait")
     assert document["status"] == "completed", document
