@@ -1,6 +1,6 @@
 """Keeps the interpreter's own library importable after the change of uid.
 
-An interpreter below a closed directory (`/root/.pyenv`) is out of reach for an unprivileged uid. The zygote
+An interpreter below a closed directory (a home folder) is out of reach for an unprivileged uid. The zygote
 opens such directories while it still may, and puts the open descriptors on the import path instead.
 Knows nothing of jobs.
 """
