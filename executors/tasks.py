@@ -14,7 +14,7 @@ from executors.broker import carry, taking_next
 from executors.models import Runtime
 from executors.worker import drain
 from executors.worker.presence import Component, Presence
-from executors.worker.process import this_worker
+from executors.worker.process import close_this_worker, this_worker
 from executors.worker.turn import TurnBounds
 
 
@@ -35,6 +35,12 @@ def run_jobs(pool: str) -> None:
 def _drain_pool(**_: Any) -> None:
     """Celery's warm shutdown waits for running turns: let them end soon, and give back what takes long."""
     drain.begin()
+
+
+@signals.worker_process_shutdown.connect
+def _close_worker(**_: Any) -> None:
+    """A process of the pool ends: its sandboxes and connections with it."""
+    close_this_worker()
 
 
 @signals.worker_ready.connect

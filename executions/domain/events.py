@@ -43,8 +43,8 @@ NODE_TRANSITION: Final = "transition"
 class Event:
     """One event. `seq` is dense per execution, from 1.
 
-    `error` is `{code, message, ...}`. `loop_name`, `index` and `item` are set on events of one item of a loop.
-    `duration_seconds` is the time of the action, or of the step or execution that the event ends.
+    `error` is `{code, message, ...}`. `loop_name` and `index` are set on events of one item of a loop, whose items
+    stand in its `loop_start`. `duration_seconds` is the time of the action whose outcome the event is.
     """
 
     seq: int

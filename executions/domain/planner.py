@@ -2,7 +2,7 @@
 
 `plan` is pure. It folds the event into the state, then settles: as long as something follows from the state, it
 emits the event that says so and folds that too, so that a replay of the log gives the same state. It is read
-from the top: `plan`, then `_settle`, then the ways a step starts, ends and leads on.
+from the top: `plan`, then `settle`, then the ways a step starts, ends and leads on.
 """
 
 from __future__ import annotations

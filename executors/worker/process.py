@@ -32,6 +32,13 @@ def worker_for_process(pid: int) -> Worker:
     )
 
 
+def close_this_worker() -> None:
+    """Release what this process's worker keeps warm, if it ever worked."""
+    if worker_for_process.cache_info().currsize:
+        this_worker().close()
+        worker_for_process.cache_clear()
+
+
 def this_worker() -> Worker:
     """The worker of this process."""
     return worker_for_process(os.getpid())

@@ -88,6 +88,11 @@ class Worker:
         self._data_dir = data_dir
         self._lease_seconds = lease_seconds
 
+    def close(self) -> None:
+        """Release what the action kinds keep warm."""
+        for kind in self._kinds.values():
+            kind.close()
+
     def run_turn(self, pools: Sequence[str], bounds: TurnBounds) -> TurnEnd:
         """Take jobs one after the other until there are none or the bounds are reached."""
         started_at = time.monotonic()
