@@ -19,7 +19,7 @@ for name in list(os.environ):
         del os.environ[name]
 os.environ["NOETL_DATA_DIR"] = os.environ[FOLDER]
 
-from noetl_site.settings import *  # noqa: E402, F403
+from noetl_site.settings import *  # noqa: E402, F403  (the environment is set first; all of them)
 
 # Hashing a password slowly is for attackers; tests create users by the dozen.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

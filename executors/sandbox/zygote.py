@@ -111,8 +111,8 @@ class Zygote:
         try:
             keep = {payload, reply, *self._library_descriptors}
             jail.enter(spec, printed=printed, lifeline=self._lifeline, keep=keep)
-            sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-            sys.stdout = sys.stderr = open(  # noqa: SIM115
+            sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  (they live as long as the process)
+            sys.stdout = sys.stderr = open(  # noqa: SIM115  (they live as long as the process)
                 1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
             )
             question = json.loads(frames.read_all(payload))

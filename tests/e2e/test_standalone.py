@@ -79,7 +79,7 @@ def test_a_dead_child_is_started_again(data_dir: Path) -> None:
         for word in ("gunicorn", "celery", "reconcile"):
             [child] = named(running, word)
             child.kill()
-            assert processes.wait_until(lambda w=word, c=child: bool(set(named(running, w)) - {c}), 15)  # type: ignore[misc]
+            assert processes.wait_until(lambda w=word, c=child: bool(set(named(running, w)) - {c}), 15)  # type: ignore[misc]  # a lambda with defaults
 
 
 def test_killed_supervisor_takes_everything_with_it(data_dir: Path) -> None:

@@ -54,7 +54,7 @@ class User:
         command = [sys.executable, "-c", program, str(data_dir)]
         env = {**environment(data_dir), "PYTHONPATH": str(ROOT)}
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=pipe, stdout=pipe, text=True, **extra)  # type: ignore[call-overload]
+        self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=pipe, stdout=pipe, text=True, **extra)  # type: ignore[call-overload]  # its keywords vary
         self.said = self.process.stdout.readline().strip()
         assert self.said
 
@@ -317,7 +317,7 @@ def test_nobody_else_can_connect(data_dir: Path) -> None:
     words = embedded.ensure_running(data_dir)
     assert psutil.Process(pids(words.folder)[0]).uids().real != 0
     for place in (words.folder.redis_socket, words.folder.postgres_socket / ".s.PGSQL.5432"):
-        assert in_a_fork_as(pwd.getpwnam("nobody"), lambda place=place: refused(place)) == errno.EACCES  # type: ignore[misc]
+        assert in_a_fork_as(pwd.getpwnam("nobody"), lambda place=place: refused(place)) == errno.EACCES  # type: ignore[misc]  # a lambda with defaults
 
 
 def refused(place: Path) -> int:

@@ -68,7 +68,7 @@ def test_prints_are_logged_with_the_execution(
     with caplog.at_level(logging.INFO):
         run(action, "def main(): print('hello')", tmp_path)
     record = next(record for record in caplog.records if "hello" in record.getMessage())
-    assert record.execution_id == "e1" and record.step == "s"  # type: ignore[attr-defined]
+    assert record.execution_id == "e1" and record.step == "s"  # type: ignore[attr-defined]  # from `extra`
 
 
 @pytest.mark.parametrize("arguments", [{}, {"code": ""}, {"code": "x", "more": 1}])

@@ -44,7 +44,7 @@ def hung() -> Iterator[Callable[[], list[HeldLease]]]:
 def hold(answer: Callable[[], list[HeldLease]], lease_seconds: float = 0.3) -> Held:
     import time
 
-    return LeaseKeeper(Heartbeats(answer), lease_seconds).hold(JOB, time.monotonic())  # type: ignore[arg-type]
+    return LeaseKeeper(Heartbeats(answer), lease_seconds).hold(JOB, time.monotonic())  # type: ignore[arg-type]  # heartbeats only
 
 
 def test_a_hung_heartbeat_does_not_keep_a_worker_from_giving_up(hung: Callable[[], list[HeldLease]]) -> None:

@@ -216,7 +216,7 @@ def _encode_body(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
     content_type = headers.get("Content-Type", "").lower()
     if "multipart/form-data" in content_type and isinstance(body, dict):
         # The boundary is part of the type, so requests has to write it.
-        del headers["Content-Type"]  # type: ignore[attr-defined]
+        del headers["Content-Type"]  # type: ignore[attr-defined]  # its stub says mapping
         return {"files": {name: (None, _part(value)) for name, value in body.items()}}
     if "application/x-www-form-urlencoded" in content_type:
         return {"data": body}

@@ -128,7 +128,7 @@ class _CheckedConnection:
         if exchange is not None and self.sock is not None:
             # Kept alive from an earlier exchange, so no new connection told us of it.
             exchange.guard(self.sock)
-        super().request(*args, **kwargs)  # type: ignore[misc]
+        super().request(*args, **kwargs)  # type: ignore[misc]  # urllib3 overloads it
 
 
 def _connect(

@@ -82,7 +82,7 @@ class StoppableConnection:
             "passfile": "/dev/null",
             "connect_timeout": str(wait),
         }
-        self._connection = psycopg.connect(**known, autocommit=True)  # type: ignore[arg-type]
+        self._connection = psycopg.connect(**known, autocommit=True)  # type: ignore[arg-type]  # libpq words, checked above
         self._connection.adapters.register_loader("numeric", FloatLoader)
         # A map given as a parameter is JSON.
         self._connection.adapters.register_dumper(dict, JsonbDumper)
