@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from types import SimpleNamespace
@@ -17,7 +18,8 @@ from executors.contract import ActionFailed, ActionRequest, Credential
 from noetl_site import embedded
 
 PASSWORD = "s3cr3t p%w"
-ROLE = "step_tester"
+# Of this worker alone: the tests share a table.
+ROLE = f"step_tester_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 
 
 @pytest.fixture(scope="module")
