@@ -9,6 +9,7 @@ from executions.errors import (
     StartConflict,
     WorkloadInvalid,
 )
+from executions.failpoints import failpoint
 from executions.nudges import Nudge, carry_with
 from executions.selectors import (
     ExecutionView,
@@ -42,6 +43,7 @@ __all__ = [
     "cancel_execution",
     "carry_with",
     "evaluate_execution",
+    "failpoint",
     "find_executions_to_evaluate",
     "find_fold_difference",
     "get_execution",

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 from django.db import transaction
 
+from executions.failpoints import failpoint
+
 
 @dataclass(frozen=True, slots=True)
 class Nudge:
@@ -43,4 +45,9 @@ def carry_with(carrier: Carrier) -> None:
 def send_after_commit(nudge: Nudge) -> None:
     """Carry the nudge when the current transaction has committed; a carrier's failure is the carrier's."""
     if nudge:
-        transaction.on_commit(lambda: _Carriers.current(nudge), robust=True)
+        transaction.on_commit(lambda: _carry(nudge), robust=True)
+
+
+def _carry(nudge: Nudge) -> None:
+    failpoint("publish.before")
+    _Carriers.current(nudge)

@@ -31,6 +31,7 @@ from executions.domain.sight import job_uuid
 from executions.domain.start import build_workload
 from executions.domain.state import State, apply, replay
 from executions.errors import ImpossibleEvent, LogInconsistent, StartConflict
+from executions.failpoints import failpoint
 from executions.nudges import Nudge, send_after_commit
 from executions.store import LockedExecution, NewExecution
 from queueing.api import (
@@ -103,6 +104,7 @@ def start_execution(
         store.append_events(execution_id, [start])
         locked.last_seq = start.seq
         _evaluate_here_or_later(locked)
+    failpoint("start.committed")
     return execution_id
 
 
@@ -144,6 +146,8 @@ def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_lat
                 store.mark_for_evaluation(execution_id, locked.last_seq)
             else:
                 _evaluate_here_or_later(locked)
+        failpoint("report.inside")
+    failpoint("report.committed")
     judged = {fence: job.judgement for fence, job in zip(first, finished, strict=True)}
     return _judgements(reports, judged)
 
@@ -217,6 +221,7 @@ def evaluate_execution(execution_id: int) -> bool:
         locked = store.lock_execution_if_free(execution_id)
         if locked is None:
             return False
+        failpoint("evaluate.inside")
         if not locked.is_terminal:
             _evaluate_or_mark(locked)
     return True
@@ -335,6 +340,7 @@ def reap_expired_lease(expired: ExpiredLease) -> ReapedLease | None:
     the execution: the reconciler looks again. A job lost too often
     is dead: its action failed with `lease_exhausted`, and the execution goes on from there.
     """
+    failpoint("reap.between")
     with transaction.atomic():
         locked = store.lock_execution_if_free(expired.execution_id)
         reaped = reap_lease(expired.job_id, expired.attempt) if locked is not None else None
@@ -389,4 +395,5 @@ def cancel_execution(execution_id: int, reason: str = "", cancelled_by: str = ""
             logger.exception("execution %s is cancelled over a log that cannot be folded", execution_id)
             state = State(seq=event.seq, status="cancelled")
         store.save_state(execution_id, state, event)
+        failpoint("cancel.inside")
     return True

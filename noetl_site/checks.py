@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ DURABLE: Final = ("fsync", "full_page_writes", "synchronous_commit")
 def register_checks() -> None:
     """Make the checks known to Django."""
     register(check_roles, Tags.security, deploy=True)
+    register(check_failpoints, Tags.security, deploy=True)
     register(check_durability, Tags.database)
 
 
@@ -32,6 +34,19 @@ def check_roles(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[Check
             "The application uses the role that owns its tables, so grants do not protect the event log.",
             hint="Give the owner's role in DATABASE_ADMIN_URL and another, without ownership, in DATABASE_URL.",
             id="noetl_site.W001",
+        )
+    ]
+
+
+def check_failpoints(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Whether processes are told to die at named points, which is for tests."""
+    if not os.environ.get("NOETL_FAILPOINTS"):
+        return []
+    return [
+        Warning(
+            "Failpoints are switched on: whoever writes into their folder kills processes of the platform.",
+            hint="Unset NOETL_FAILPOINTS.",
+            id="noetl_site.W002",
         )
     ]
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from django.db import InterfaceError, InternalError, OperationalError, connection
 
-from executions.api import Report, report_results
+from executions.api import Report, failpoint, report_results
 from queueing.api import Fence, HeldLease, Judgement, LeasedJob, extend_leases, lease_jobs, release_jobs
 
 
@@ -51,7 +51,11 @@ class DatabaseGateway:
     def lease(self, worker_id: str, pools: Sequence[str], count: int, lease_seconds: float) -> list[LeasedJob]:
         """Lease up to `count` jobs."""
         with _reachable():
-            return lease_jobs(worker_id, pools, count, lease_seconds)
+            failpoint("lease.before")
+            leased = lease_jobs(worker_id, pools, count, lease_seconds)
+            if leased:
+                failpoint("lease.after")
+            return leased
 
     def extend(self, fences: Sequence[Fence], lease_seconds: float) -> list[HeldLease]:
         """Extend leases; a lost one is missing from the answer."""
@@ -66,4 +70,5 @@ class DatabaseGateway:
     def report(self, execution_id: int, reports: Sequence[Report], *, evaluate_later: bool = False) -> list[Judgement]:
         """Hand in results of one execution; the broker evaluator runs in the same transaction, unless told not to."""
         with _reachable():
+            failpoint("report.before")
             return report_results(execution_id, reports, evaluate_later=evaluate_later)

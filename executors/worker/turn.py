@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from executions.api import Report
+from executions.api import Report, failpoint
 from executors.contract import ActionFailed, ActionKind, ActionRequest, Credential, Outcome
 from executors.errors import ExecutorError
 from executors.sandbox.sanitise import OutputInvalid, sanitise
@@ -115,7 +115,9 @@ class Worker:
         held = self._keeper.hold(job, asked_at)
         begun_at = time.monotonic()
         try:
+            failpoint("action.before")
             outcome = self._run_action(job, held.stop)
+            failpoint("action.after")
             if held.lost.is_set():
                 logger.warning("lease of %s was lost; its result is dropped", job.node_id)
             elif held.stop.is_set() and outcome.code == CANCELLED:
