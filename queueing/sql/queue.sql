@@ -1,5 +1,6 @@
 -- The queue's statements. Time is always noetl.clock_now(); every change by a holder is fenced by
 -- (id, status = 'leased', attempts, lease_token). Tables are found through the search path.
+-- Whoever changes several jobs locks them in the order of their ids first: two batches never wait for each other.
 
 -- name: enqueue(execution_ids, node_ids, node_names, kinds, actions, contexts, uuids, item_indexes, timeouts, pools, priorities, max_attempts)
 -- One job per (execution, node): an existing one is left as it is.
@@ -36,26 +37,35 @@ FROM leased ORDER BY priority DESC, id;
 
 -- name: heartbeat(lease_seconds, job_ids, attempts, tokens)
 -- A lease that has run out is not revived: whoever may reap it decides (rule R4).
+WITH held AS (
+    SELECT q.id
+    FROM queue q
+    JOIN unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS shown (id, attempt, token) ON q.id = shown.id
+    WHERE q.status = 'leased' AND q.attempts = shown.attempt AND q.lease_token = shown.token
+      AND q.lease_until > clock_now()
+    ORDER BY q.id FOR NO KEY UPDATE OF q
+)
 UPDATE queue q
 SET lease_until = clock_now() + make_interval(secs => :lease_seconds), last_heartbeat = clock_now(),
     updated_at = clock_now()
-FROM unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS held (id, attempt, token)
-WHERE q.id = held.id AND q.status = 'leased' AND q.attempts = held.attempt AND q.lease_token = held.token
-  AND q.lease_until > clock_now()
+FROM held WHERE q.id = held.id
 RETURNING q.id, q.lease_until, q.cancel_requested_at IS NOT NULL;
 
 -- name: finish(job_ids, attempts, tokens, statuses, execution_id)
 -- The caller holds the lock of the execution (rule R2). `status` is done or failed, row by row.
-WITH shown AS (
-    SELECT * FROM unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[], :statuses::text[])
-        AS shown (id, attempt, token, status)
+WITH held AS (
+    SELECT q.id, shown.status
+    FROM queue q
+    JOIN unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[], :statuses::text[])
+        AS shown (id, attempt, token, status) ON q.id = shown.id
+    WHERE q.execution_id = :execution_id AND q.status = 'leased'
+      AND q.attempts = shown.attempt AND q.lease_token = shown.token
+    ORDER BY q.id FOR NO KEY UPDATE OF q
 ), finished AS (
     UPDATE queue q
-    SET status = shown.status, accepted_token = q.lease_token, lease_token = NULL, worker_id = NULL,
+    SET status = held.status, accepted_token = q.lease_token, lease_token = NULL, worker_id = NULL,
         lease_until = NULL, finished_at = clock_now(), updated_at = clock_now()
-    FROM shown
-    WHERE q.id = shown.id AND q.execution_id = :execution_id AND q.status = 'leased'
-      AND q.attempts = shown.attempt AND q.lease_token = shown.token
+    FROM held WHERE q.id = held.id
     RETURNING q.id, q.node_id, q.node_name, q.item_index, q.attempts, q.status
 ), history AS (
     UPDATE lease_history h
@@ -75,13 +85,18 @@ WHERE q.accepted_token = shown.token;
 
 -- name: release(job_ids, attempts, tokens)
 -- A graceful drain: the job goes back, and nothing is counted against it.
-WITH released AS (
+WITH held AS (
+    SELECT q.id
+    FROM queue q
+    JOIN unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS shown (id, attempt, token) ON q.id = shown.id
+    WHERE q.status = 'leased' AND q.attempts = shown.attempt AND q.lease_token = shown.token
+    ORDER BY q.id FOR NO KEY UPDATE OF q
+), released AS (
     UPDATE queue q
     SET status = CASE WHEN q.cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END,
         lease_token = NULL, worker_id = NULL, lease_until = NULL, updated_at = clock_now(),
         finished_at = CASE WHEN q.cancel_requested_at IS NULL THEN NULL ELSE clock_now() END
-    FROM unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS held (id, attempt, token)
-    WHERE q.id = held.id AND q.status = 'leased' AND q.attempts = held.attempt AND q.lease_token = held.token
+    FROM held WHERE q.id = held.id
     RETURNING q.id, q.attempts, q.status
 )
 UPDATE lease_history h
@@ -117,12 +132,16 @@ SELECT lost.*, coalesce(history.worker_id, '') FROM lost LEFT JOIN history ON tr
 
 -- name: close_open(execution_id)
 -- The execution is over: what waits is cancelled, what runs is asked to stop and keeps its lease until it reports.
-UPDATE queue
-SET status = CASE status WHEN 'queued' THEN 'cancelled' ELSE status END,
-    finished_at = CASE status WHEN 'queued' THEN clock_now() END,
+WITH open AS (
+    SELECT id FROM queue WHERE execution_id = :execution_id AND status IN ('queued', 'leased')
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE queue q
+SET status = CASE q.status WHEN 'queued' THEN 'cancelled' ELSE q.status END,
+    finished_at = CASE q.status WHEN 'queued' THEN clock_now() END,
     cancel_requested_at = clock_now(), updated_at = clock_now()
-WHERE execution_id = :execution_id AND status IN ('queued', 'leased')
-RETURNING id;
+FROM open WHERE q.id = open.id
+RETURNING q.id;
 
 -- name: waiting_pools(seconds)
 -- Pools with jobs that could have been leased for longer than so many seconds.
