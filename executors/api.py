@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from executors.broker import broker_answers
 from executors.credentials.store import CredentialSummary, delete_credential, list_credentials
 from executors.errors import CredentialNotFound, CredentialUnreadable, ExecutorError
 from executors.models import Runtime
@@ -18,6 +19,7 @@ __all__ = [
     "Presence",
     "Runtime",
     "argument_schemas",
+    "broker_answers",
     "delete_credential",
     "find_live",
     "list_credentials",

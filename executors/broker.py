@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 RUN_JOBS: Final = "executors.tasks.run_jobs"
 EVALUATE: Final = "executions.tasks.evaluate_execution"
 SILENT_SECONDS: Final = 2.0
+MAX_SENDERS: Final = 4
+"""Threads that send at once: as many as the pool has connections, so that they wait here, and not for one of those."""
 MAX_WAKE_UPS: Final = 8
 """Messages per commit and pool at most: more would wake workers that are awake already."""
 
@@ -67,6 +69,7 @@ class Breaker:
 
 
 breaker: Final = Breaker()
+_senders: Final = threading.BoundedSemaphore(MAX_SENDERS)
 
 
 def carry(nudge: Nudge) -> None:
@@ -85,10 +88,24 @@ def send(task: str, queue: str, arguments: Mapping[str, object]) -> bool:
     """Send one message. Returns: whether it was sent."""
     if breaker.is_away:
         return False
+    with _senders:
+        # Again: it may have been found to hang while this thread waited for its turn.
+        if breaker.is_away:
+            return False
+        try:
+            current_app.send_task(task, kwargs=dict(arguments), queue=queue, retry=False, ignore_result=True)
+        except (OperationalError, OSError) as error:
+            breaker.trip()
+            logger.warning("the broker is away, the reconciler takes over: %s", error)
+            return False
+    return True
+
+
+def broker_answers() -> bool:
+    """Whether the broker takes a connection and answers on it."""
     try:
-        current_app.send_task(task, kwargs=dict(arguments), queue=queue, retry=False, ignore_result=True)
-    except (OperationalError, OSError) as error:
-        breaker.trip()
-        logger.warning("the broker is away, the reconciler takes over: %s", error)
+        with current_app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=1)
+    except (OperationalError, OSError):
         return False
     return True

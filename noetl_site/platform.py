@@ -23,7 +23,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
 
-from executors.api import Runtime, find_live, save_credential
+from executors.api import Runtime, broker_answers, find_live, save_credential
 from noetl_site import embedded
 from noetl_site.supervisor import Program, Supervisor
 
@@ -154,7 +154,7 @@ class Platform:
         if now - self._looked_at < POLL_SECONDS:
             return False
         self._looked_at = now
-        return self._web_answers() and self._worker_is_known()
+        return self._web_answers() and (self._worker_is_known() or self._does_without_broker())
 
     def _web_answers(self) -> bool:
         if self._listener is None:
@@ -173,10 +173,20 @@ class Platform:
     def _worker_is_known(self) -> bool:
         if not self._wanted.workers:
             return True
+        return self._is_known(WORKER, Runtime.ComponentType.WORKER_POOL)
+
+    def _does_without_broker(self) -> bool:
+        """Whether no worker can come because the broker is away, and the reconciler does the work (rule R11)."""
+        if not self._is_known(RECONCILER, Runtime.ComponentType.BROKER) or broker_answers():
+            return False
+        self._tell("the broker does not answer: until it does, the reconciler runs the jobs")
+        return True
+
+    def _is_known(self, program: str, component_type: str) -> bool:
+        """Whether the program that runs has announced itself."""
         assert self._supervisor is not None
-        pid = self._supervisor.pid_of(WORKER)
-        live = find_live(Runtime.ComponentType.WORKER_POOL)
-        return any(pool.runtime.get("pid") == pid for pool in live)
+        pid = self._supervisor.pid_of(program)
+        return any(component.runtime.get("pid") == pid for component in find_live(component_type))
 
     def _look_after_services(self) -> bool:
         """Start an embedded server again that has died; the programs wait for it."""
