@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from pytest_django.plugin import DjangoDbBlocker
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from noetl_site import embedded
 from tests.settings import FOLDER
@@ -23,6 +25,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     embedded.release()
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
+
+
+class ByPlatform(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Tests of a file that starts a platform run on one worker, so that it is started once; others wherever."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.startswith(("tests/e2e/", "tests/faults/")) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """With `--dist loadgroup`: by platform. pytest-xdist 3.8 does not see its own groups under pytest 9.2."""
+    return ByPlatform(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session")

@@ -235,3 +235,10 @@ def test_watching_without_a_terminal_tells_each_change_on_stderr(platform: Platf
     done = platform.manage("run", HELLO, "--watch")
     assert "loud: success" in done.stderr.splitlines()
     assert "completed" in done.stdout
+
+
+def test_run_starts_a_platform_of_its_own_when_there_is_none() -> None:
+    with temporary_data_dir() as data_dir, running_platform(data_dir, "--workers", "0") as without_workers:
+        done = without_workers.manage("run", "examples/hello.yaml", "--wait", "--json", timeout=120)
+        assert json.loads(done.stdout)["status"] == "completed"
+        assert "starting the platform" in done.stderr

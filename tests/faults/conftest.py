@@ -1,4 +1,4 @@
-"""The platforms that faults are brought upon, each shared by the tests of one xdist group."""
+"""The platforms that faults are brought upon, each shared by the tests of a worker."""
 
 from __future__ import annotations
 

@@ -8,8 +8,6 @@ from executions.failpoints import Point
 from tests.faults.faulty import CHAIN_RESULT, Faulty, killed_at
 from tests.support.starting import NotAcknowledged, running_starter
 
-pytestmark = pytest.mark.xdist_group("killable")
-
 ENDINGS: dict[Point, list[str | None]] = {
     "lease.before": ["done"],
     "lease.after": ["lost", "done"],

@@ -13,8 +13,6 @@ from tests.faults.faulty import CHAIN_RESULT, Faulty
 from tests.support.inspection import wait_for
 from tests.support.platform import temporary_data_dir
 
-killable_group = pytest.mark.xdist_group("killable")
-
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
@@ -36,7 +34,6 @@ def expire(faulty: Faulty, execution_id: str) -> None:
     wait_for(lambda: faulty.query(statement, int(execution_id)) == [(0,)])
 
 
-@killable_group
 def test_a_zombies_late_report_is_refused_and_writes_nothing(killable: Faulty) -> None:
     killable.points.arm("report.before", "pause")
     execution_id = killable.start_chain()
@@ -54,7 +51,6 @@ def test_a_zombies_late_report_is_refused_and_writes_nothing(killable: Faulty) -
     killable.check_completed(execution_id, result=CHAIN_RESULT)
 
 
-@killable_group
 @pytest.mark.parametrize("is_last", [False, True])
 def test_cancelling_waits_for_the_report_that_came_first(
     killable: Faulty, pool: ThreadPoolExecutor, is_last: bool
@@ -74,7 +70,6 @@ def test_cancelling_waits_for_the_report_that_came_first(
     killable.check_invariants()
 
 
-@killable_group
 def test_a_report_that_waited_for_the_cancelling_is_a_late_result(killable: Faulty) -> None:
     killable.points.arm("report.before", "pause")
     execution_id = killable.start_chain()
@@ -87,7 +82,6 @@ def test_a_report_that_waited_for_the_cancelling_is_a_late_result(killable: Faul
     killable.check_invariants()
 
 
-@killable_group
 def test_the_reaper_leaves_a_job_that_is_reported_before_it_comes_back(killable: Faulty) -> None:
     points = killable.points
     points.arm("report.before", "pause")
@@ -109,7 +103,7 @@ def test_the_reaper_leaves_a_job_that_is_reported_before_it_comes_back(killable:
     assert killable.endings_of(execution_id, "one") == ["done"]
 
 
-@pytest.mark.xdist_group("evaluators")
+@pytest.mark.long
 def test_two_evaluators_at_once_write_one_plan(pool: ThreadPoolExecutor) -> None:
     with temporary_data_dir() as data_dir, faulty_platform(data_dir, NOETL_EVALUATE_INLINE="0") as faulty:
         faulty.points.arm("evaluate.inside", "pause")
