@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs Python 3.11, git and make.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock clean
+.PHONY: help setup demo test faults mutants lint format lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -26,8 +26,14 @@ $(STAMP): requirements.lock
 demo: setup ## The whole platform with a demo playbook (ARGS="--exit" stops after it)
 	$(BIN)/python manage.py demo $(ARGS)
 
-test: setup lint ## Lint, then all tests (ARGS="-k name" chooses)
-	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
+test: setup lint ## Lint, then all tests but the long ones (ARGS="-k name" chooses)
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
+
+faults: setup ## Every fault on real processes, the long ones as well (ARGS="-k name" chooses)
+	$(BIN)/pytest -n 2 --dist loadgroup tests/faults $(ARGS)
+
+mutants: setup ## Break the code where it matters, and see a named test fail (ARGS="--times 3 NAME...")
+	$(BIN)/python -m tests.faults.mutants $(ARGS)
 
 lint: setup ## Style, types, import contracts, missing migrations
 	$(BIN)/ruff check .

@@ -217,12 +217,12 @@ BATCHES = {
 def test_two_batches_over_the_same_jobs_never_wait_for_each_other(batch: str) -> None:
     """A third session holds the middle one; both come to it, each from its end of the batch, and are let go.
 
-    One plan follows the table and the other an index that tells the opposite order: without an order of their own each
-    would hold what the other still needs, and one be killed as the victim of a deadlock.
+    One plan follows the table, in which they lie the wrong way round, and the other an index: without an order of their
+    own each would hold what the other still needs, and one be killed as the victim of a deadlock.
     """
     start(FAN)
     jobs = lease(count=5)
-    for nth, job in enumerate(jobs):
+    for nth, job in enumerate(reversed(jobs)):
         Job.objects.filter(id=job.id).update(lease_until=job.lease_until - timedelta(seconds=nth))
 
     def run(name: str, *off: str) -> int:

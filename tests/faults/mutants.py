@@ -1,0 +1,216 @@
+"""Break the code on purpose, one place at a time, and see the named test fail: `python -m tests.faults.mutants`.
+
+Each mutant is a copy of the tree with one text replaced. A test that passes on it guards nothing: the mutant SURVIVED,
+and this exits with 1. `--times 3` wants each to fail three times out of three; names choose mutants.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+LEFT_OUT: Final = (".git", ".venv", "data", "staticfiles", "__pycache__", ".*_cache", ".hypothesis")
+TEST_SECONDS: Final = 180
+FAILED: Final = 1
+"""pytest's exit code for failed tests; any other one says that nothing was tested."""
+
+SERVICES: Final = "tests/integration/test_execution_services.py"
+SCHEDULES: Final = "tests/integration/test_forced_schedules.py"
+WORKER: Final = "tests/unit/test_worker.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """In `file`, `old` becomes `new`; `test` must fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+FINISH_FENCE: Final = """    WHERE q.execution_id = :execution_id AND q.status = 'leased'
+      AND q.attempts = shown.attempt AND q.lease_token = shown.token
+"""
+BATCHES: Final = f"{SCHEDULES}::test_two_batches_over_the_same_jobs_never_wait_for_each_other"
+IN_ORDER: Final = "    ORDER BY q.id FOR NO KEY UPDATE OF q\n)"
+EVALUATE: Final = "            new_jobs = _evaluate(locked)\n    except Exception as error:\n"
+QUEUE: Final = "queueing/sql/queue.sql"
+LOCKED: Final = """SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now()
+FROM execution WHERE id = :execution_id FOR NO KEY UPDATE"""
+
+MUTANTS: Final = (
+    Mutant(
+        "finish-without-token", QUEUE, FINISH_FENCE, FINISH_FENCE.replace(" AND q.lease_token = shown.token", ""),
+        f"{SCHEDULES}::test_a_lease_is_told_by_its_attempt_and_by_its_token",
+    ),
+    Mutant(
+        "finish-without-attempt", QUEUE, FINISH_FENCE, FINISH_FENCE.replace("q.attempts = shown.attempt AND ", ""),
+        f"{SCHEDULES}::test_a_lease_is_told_by_its_attempt_and_by_its_token",
+    ),
+    Mutant(
+        "finish-of-any-execution", QUEUE, FINISH_FENCE, FINISH_FENCE.replace("q.execution_id = :execution_id AND ", ""),
+        f"{SERVICES}::test_a_job_of_another_execution_is_not_finished",
+    ),
+    Mutant(
+        "report-without-lock", "executions/sql/executions.sql", f"{LOCKED};",
+        f"{LOCKED};".replace(" FOR NO KEY UPDATE", ""),
+        f"{SCHEDULES}::test_a_report_waits_for_the_report_of_another_job",
+    ),
+    Mutant(
+        "evaluate-without-lock", "executions/sql/executions.sql", f"{LOCKED} SKIP LOCKED;",
+        f"{LOCKED} SKIP LOCKED;".replace(" FOR NO KEY UPDATE SKIP LOCKED", ""),
+        f"{SCHEDULES}::test_a_second_evaluator_leaves_the_execution_to_the_first",
+    ),
+    Mutant(
+        "outcome-not-unique", "executions/sql/event_log.sql",
+        "CREATE UNIQUE INDEX event_log_one_outcome", "CREATE INDEX event_log_one_outcome",
+        f"{SERVICES}::test_the_database_refuses_a_second_outcome[action_completed]",
+    ),
+    Mutant(
+        "end-not-unique", "executions/sql/event_log.sql",
+        "CREATE UNIQUE INDEX event_log_one_terminal", "CREATE INDEX event_log_one_terminal",
+        f"{SERVICES}::test_the_database_refuses_a_second_outcome[execution_completed]",
+    ),
+    Mutant(
+        "reap-without-checks", QUEUE,
+        " AND q.status = 'leased' AND q.attempts = :attempt AND q.lease_until < clock_now()", "",
+        f"{SCHEDULES}::test_the_reaper_leaves_a_job_that_was_reported_meanwhile",
+    ),
+    Mutant(
+        "reap-without-time", QUEUE, " AND q.attempts = :attempt AND q.lease_until < clock_now()",
+        " AND q.attempts = :attempt", f"{SCHEDULES}::test_the_reaper_leaves_a_lease_that_runs_again",
+    ),
+    Mutant(
+        "reap-without-attempt", QUEUE, " AND q.attempts = :attempt AND q.lease_until < clock_now()",
+        " AND q.lease_until < clock_now()", f"{SCHEDULES}::test_the_reaper_leaves_the_lease_of_the_next_holder",
+    ),
+    Mutant(
+        "heartbeat-revives", QUEUE, "\n      AND q.lease_until > clock_now()\n", "\n",
+        f"{SERVICES}::test_a_heartbeat_does_not_revive_a_lease_that_ran_out",
+    ),
+    Mutant(
+        "heartbeat-out-of-order", QUEUE, f"{IN_ORDER}\nUPDATE", f"{IN_ORDER}\nUPDATE".replace("ORDER BY q.id ", ""),
+        f"{BATCHES}[heartbeats]",
+    ),
+    Mutant(
+        "finish-out-of-order", QUEUE, f"{IN_ORDER}, finished", f"{IN_ORDER}, finished".replace("ORDER BY q.id ", ""),
+        f"{BATCHES}[reports]",
+    ),
+    Mutant(
+        "release-out-of-order", QUEUE, f"{IN_ORDER}, released", f"{IN_ORDER}, released".replace("ORDER BY q.id ", ""),
+        f"{BATCHES}[releases]",
+    ),
+    Mutant(
+        "cancel-out-of-order", QUEUE, "    ORDER BY id FOR NO KEY UPDATE\n", "    FOR NO KEY UPDATE\n",
+        f"{BATCHES}[cancelling]",
+    ),
+    Mutant(
+        "lease-without-lock", QUEUE, "    FOR UPDATE SKIP LOCKED\n", "",
+        f"{SCHEDULES}::test_a_job_that_is_being_leased_is_leased_to_nobody_else",
+    ),
+    Mutant(
+        "worker-never-gives-up", "executors/worker/heartbeat.py", "if now >= lease.give_up_at:", "if now < 0:",
+        f"{WORKER}::test_a_hung_heartbeat_does_not_keep_a_worker_from_giving_up",
+    ),
+    Mutant(
+        "nudge-before-commit", "executions/nudges.py", "transaction.on_commit(lambda: _carry(nudge), robust=True)",
+        "_carry(nudge)", f"{SCHEDULES}::test_nothing_is_told_before_the_commit",
+    ),
+    Mutant(
+        "evaluation-takes-the-result-along", "executions/services.py",
+        f"        with transaction.atomic():\n{EVALUATE}",
+        EVALUATE.replace("    new", "new").replace("Exception", "KeyError"),
+        f"{SERVICES}::test_what_was_reported_survives_a_broken_evaluation",
+    ),
+    Mutant(
+        "late-result-changes-the-end", "executions/services.py", "    if locked.is_terminal:\n        return [Event(",
+        "    if locked.is_terminal and not job:\n        return [Event(",
+        f"{SCHEDULES}::test_a_result_that_waited_for_the_cancelling_is_late",
+    ),
+    Mutant(
+        "cancel-without-look", "executions/services.py",
+        "        if locked.is_terminal:\n            return False\n        playbook", "        playbook",
+        f"{SERVICES}::test_cancelling_calls_off_what_waits_and_records_what_comes_late",
+    ),
+    Mutant(
+        "senders-queue-for-the-broker", "executors/broker.py",
+        "        if breaker.is_away:\n            return False\n", "",
+        "tests/faults/test_servers.py::test_redis_hung_keeps_no_start_waiting[3.0]",
+    ),
+)  # fmt: skip
+
+
+def main() -> int:
+    """Run the chosen mutants. Returns: the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="mutants; all when none is named")
+    parser.add_argument("--times", type=int, default=1, help="how often each test must fail (default 1)")
+    options = parser.parse_args()
+    chosen = [mutant for mutant in MUTANTS if not options.names or mutant.name in options.names]
+    if unknown := set(options.names) - {mutant.name for mutant in MUTANTS}:
+        parser.error(f"there is no mutant {', '.join(sorted(unknown))}")
+    tests = sorted({mutant.test for mutant in chosen})
+    if run_tests(ROOT, tests) != 0:
+        tell("the named tests do not pass on the code as it is")
+        return 1
+    tell(f"{len(tests)} named tests pass on the code as it is")
+    survived = [mutant for mutant in chosen if not is_killed(mutant, options.times)]
+    tell(f"{len(chosen)} mutants, {len(survived)} survived")
+    return 1 if survived else 0
+
+
+def is_killed(mutant: Mutant, times: int) -> bool:
+    """Whether the mutant's test fails every time."""
+    with mutated(mutant) as tree:
+        codes = [run_tests(tree, [mutant.test]) for _ in range(times)]
+    killed = codes == [FAILED] * times
+    name = mutant.test.partition("::")[2]
+    tell(f"{mutant.name}: killed by {name}" if killed else f"{mutant.name}: SURVIVED {name} (exit codes {codes})")
+    return killed
+
+
+@contextmanager
+def mutated(mutant: Mutant) -> Iterator[Path]:
+    """A copy of the tree with the mutant's edit. Raises: `ValueError` when its text is not there exactly once."""
+    # A short path: sockets are kept below it.
+    with tempfile.TemporaryDirectory(prefix="noetl-mutant-", dir="/tmp") as folder:
+        tree = Path(folder) / "tree"
+        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        file = tree / mutant.file
+        text = file.read_text()
+        if text.count(mutant.old) != 1:
+            raise ValueError(f"{mutant.name}: the text to replace is in {mutant.file} {text.count(mutant.old)} times")
+        file.write_text(text.replace(mutant.old, mutant.new))
+        yield tree
+
+
+def run_tests(tree: Path, tests: Sequence[str]) -> int:
+    """pytest's exit code for these tests of a tree; a run that hangs has failed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    try:
+        return subprocess.run(
+            command, check=False, cwd=tree, capture_output=True, text=True, timeout=TEST_SECONDS
+        ).returncode
+    except subprocess.TimeoutExpired:
+        return FAILED
+
+
+def tell(line: str) -> None:
+    """One line of the report."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
