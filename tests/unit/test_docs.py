@@ -7,6 +7,7 @@ from pathlib import Path
 
 from catalog.domain.action_schemas import ActionSchemas
 from catalog.domain.normalise import read_playbook
+from executions.failpoints import POINTS
 from executors.registry import argument_schemas
 from noetl_site import exits
 
@@ -53,3 +54,16 @@ def test_the_readmes_playbook_is_the_example() -> None:
     assert shown is not None
     assert shipped is not None
     assert shown.steps == shipped.steps
+
+
+def test_every_failpoint_is_told() -> None:
+    table = (ROOT / "docs" / "reliability.md").read_text().partition("| point | where |")[2]
+    told = re.findall(r"`([a-z.]+)`", "".join(line.split("|")[1] for line in table.splitlines() if "`" in line))
+    assert sorted(told) == sorted(POINTS)
+
+
+def test_every_test_of_a_fault_that_is_told_is_there() -> None:
+    tests = "".join(file.read_text() for file in (ROOT / "tests" / "faults").glob("test_*.py"))
+    told = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "reliability.md").read_text())
+    assert len(told) > 10
+    assert [name for name in told if f"def {name}(" not in tests] == []
