@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from django.db.models import QuerySet
+
 from catalog import store
 from catalog.domain.codec import LATEST, split_reference
 from catalog.domain.playbook import Playbook
 from catalog.domain.registered import RegisteredPlaybook
 from catalog.errors import PlaybookNotFound
+from catalog.models import PlaybookVersion
 
 
 def find_playbook_version(path: str, version: str | None = None) -> RegisteredPlaybook:
@@ -49,3 +52,18 @@ def list_playbooks(prefix: str = "") -> list[RegisteredPlaybook]:
 def list_playbook_versions(path: str) -> list[RegisteredPlaybook]:
     """All versions of a playbook, the newest first; none for an unknown path."""
     return store.list_versions(path)
+
+
+def query_versions(path: str = "") -> QuerySet[PlaybookVersion]:
+    """All versions as rows, of one playbook when its path is given; for pages of lists."""
+    return store.query_versions(path)
+
+
+def query_newest_versions() -> QuerySet[PlaybookVersion]:
+    """The newest version of every playbook as rows, by path."""
+    return store.query_newest("")
+
+
+def get_version_row(reference: str) -> PlaybookVersion:
+    """The row that PATH or PATH:VERSION names. Raises: `PlaybookNotFound`."""
+    return store.query_versions("").get(pk=find_playbook_version(reference).id)

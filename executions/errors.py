@@ -59,6 +59,43 @@ class StartConflict(ExecutionError):
         super().__init__(f"the idempotency key {key!r} was used for another start")
 
 
+class ExecutionEnded(ExecutionError):
+    """The execution is over: nothing starts work in it any more."""
+
+    code = "execution_ended"
+
+    def __init__(self, execution_id: int | str, status: str) -> None:
+        super().__init__(f"execution {execution_id} is {status}: it takes no more jobs")
+
+
+class NodeReserved(ExecutionError):
+    """A job enqueued by hand was given a node id that belongs to the planner; nothing was enqueued."""
+
+    code = "node_reserved"
+
+    def __init__(self, node_id: str) -> None:
+        prefix = node_id.partition(":")[0]
+        super().__init__(f"node ids that begin with {prefix}: are the planner's: give the job another one")
+
+
+class EventIdTaken(ExecutionError):
+    """An event was posted under the id of another execution's event; nothing was written."""
+
+    code = "event_id_taken"
+
+    def __init__(self, event_id: int) -> None:
+        super().__init__(f"the event id {event_id} belongs to an event of another execution")
+
+
+class EventNotFound(ExecutionError):
+    """No event has this id."""
+
+    code = "event_not_found"
+
+    def __init__(self, event_id: int | str) -> None:
+        super().__init__(f"there is no event {event_id}")
+
+
 class LogInconsistent(ExecutionError):
     """The stored state and the event log disagree; the execution is left as it is for an operator."""
 

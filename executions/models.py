@@ -55,6 +55,12 @@ class Execution(models.Model):
     class Meta:
         db_table = "execution"
         ordering: ClassVar = ["-id"]
+        permissions: ClassVar = [
+            ("start_execution", "Can start executions"),
+            ("cancel_execution", "Can cancel executions"),
+            ("render_template", "Can render templates against an execution"),
+            ("post_event", "Can annotate executions with events"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["idempotency_key"], name="execution_one_per_key"),
             models.UniqueConstraint(

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db.models import QuerySet
+
 from catalog.api import load_playbook
 from executions import store
 from executions.domain import events as ev
 from executions.domain import state as states
-from executions.errors import ExecutionNotFound, ImpossibleEvent
+from executions.errors import EventIdTaken, EventNotFound, ExecutionNotFound, ImpossibleEvent
 from executions.models import EventLog, Execution
 
 STEP_EVENTS = {
@@ -24,12 +26,14 @@ STEP_EVENTS = {
 
 @dataclass(frozen=True, slots=True)
 class ExecutionView:
-    """An execution as its users see it; times are aware UTC."""
+    """An execution as its users see it; times are aware UTC. `progress` is the percent of steps that have ended."""
 
     id: str
     path: str
     version: str
+    playbook_name: str
     status: str
+    progress: int
     workload: Any
     result: Any
     error: Any
@@ -69,7 +73,7 @@ def get_execution(reference: int | str) -> ExecutionView:
         row = Execution.objects.filter(id=_as_id(reference)).first()
     if row is None:
         raise ExecutionNotFound(reference)
-    return _view(row)
+    return view_of(row)
 
 
 def _as_id(reference: int | str) -> int:
@@ -81,20 +85,27 @@ def _as_id(reference: int | str) -> int:
 
 def list_executions(status: str | None = None, path: str | None = None, limit: int = 20) -> list[ExecutionView]:
     """The newest executions first, of one status and one path when given."""
+    return [view_of(row) for row in query_executions(status, path)[:limit]]
+
+
+def query_executions(status: str | None = None, path: str | None = None) -> QuerySet[Execution]:
+    """Executions as rows, the newest first, of one status and one path when given; for pages of lists."""
     rows = Execution.objects.order_by("-id")
     if status:
         rows = rows.filter(status=status)
-    if path:
-        rows = rows.filter(path=path)
-    return [_view(row) for row in rows[:limit]]
+    return rows.filter(path=path) if path else rows
 
 
-def _view(row: Execution) -> ExecutionView:
+def view_of(row: Execution) -> ExecutionView:
+    """The row as its users see it."""
+    playbook = load_playbook(row.playbook_version_id)
     return ExecutionView(
         id=str(row.id),
         path=row.path,
         version=row.version,
+        playbook_name=playbook.name,
         status=row.status,
+        progress=_progress(row, len(playbook.steps)),
         workload=row.workload,
         result=row.result,
         error=row.error,
@@ -104,10 +115,54 @@ def _view(row: Execution) -> ExecutionView:
     )
 
 
+def _progress(row: Execution, steps: int) -> int:
+    if row.status == Execution.Status.COMPLETED:
+        return 100
+    if row.state is None or row.state.get("format") != states.FORMAT:
+        return 0
+    state = states.decode(row.state)
+    return min(99, 100 * (state.visited.bit_count() - len(state.live)) // steps)
+
+
 def list_events(execution_id: int | str, after_seq: int = 0) -> Iterator[EventLog]:
     """The events of an execution in order, after a seq."""
-    rows = EventLog.objects.filter(execution_id=_as_id(execution_id), seq__gt=after_seq).order_by("seq")
-    return rows.iterator(chunk_size=1000)
+    return query_events(execution_id, after_seq).iterator(chunk_size=1000)
+
+
+def query_events(execution_id: int | str, after_seq: int = 0) -> QuerySet[EventLog]:
+    """The events of an execution as rows, in order, after a seq."""
+    return EventLog.objects.filter(execution_id=_as_id(execution_id), seq__gt=after_seq).order_by("seq")
+
+
+def get_event(event_id: int | str) -> EventLog:
+    """One event by its id. Raises: `EventNotFound`."""
+    try:
+        found = EventLog.objects.filter(event_id=_as_id(event_id)).first()
+    except ExecutionNotFound:
+        found = None
+    if found is None:
+        raise EventNotFound(event_id)
+    return found
+
+
+def find_posted(execution_id: int, event_id: int | None) -> EventLog | None:
+    """The event of this execution that was posted under this id. Raises: `EventIdTaken` for another's."""
+    if event_id is None:
+        return None
+    found = EventLog.objects.filter(event_id=event_id).first()
+    if found is not None and found.execution_id != execution_id:
+        raise EventIdTaken(event_id)
+    return found
+
+
+def get_outcome(execution_id: int, node_id: str) -> EventLog:
+    """The newest event that tells how a node's action ended. Raises: `EventNotFound`."""
+    told = [*ev.OUTCOMES, ev.LATE_RESULT, ev.ANNOTATION]
+    rows = EventLog.objects.filter(execution_id=execution_id, node_id=node_id, event_type__in=told)
+    found = rows.order_by("-seq").first()
+    if found is None:
+        raise EventNotFound(f"at {node_id}")
+    return found
 
 
 def list_steps(execution_id: int | str) -> list[StepView]:

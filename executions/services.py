@@ -36,6 +36,7 @@ from executions.store import LockedExecution, NewExecution
 from queueing.api import (
     DEAD,
     DONE,
+    EXTERNAL,
     FAILED,
     ExpiredLease,
     Fence,
@@ -54,7 +55,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker says of one leased job. `error` is `{code, message}` of a failed action."""
+    """What a worker says of one leased job. `error` is `{code, message}` of a failed action.
+
+    `event_id` is the id that the worker gave the outcome's event, if it gave one.
+    """
 
     fence: Fence
     status: Literal["success", "error"]
@@ -62,6 +66,7 @@ class Report:
     error: Mapping[str, Any] | None = None
     traceback: str | None = None
     duration_seconds: float = 0.0
+    event_id: int | None = None
 
 
 # -- start ------------------------------------------------------------------------------------------
@@ -170,11 +175,15 @@ def _outcome_events(locked: LockedExecution, report: Report, job: FinishedJob, a
         "error": _error_of(report),
         "traceback": report.traceback,
         "duration_seconds": report.duration_seconds,
+        "event_id": report.event_id,
     }
     if locked.is_terminal:
         return [Event(seq, ev.LATE_RESULT, meta=meta, **common, **outcome)]
-    started = {**meta, "leased_at": _text(job.leased_at)}
     type_ = ev.ACTION_COMPLETED if report.status == "success" else ev.ACTION_ERROR
+    if job.origin == EXTERNAL:
+        # Nothing to plan with: no step waits for a job that was enqueued by hand.
+        return [Event(seq, ev.ANNOTATION, meta={**meta, "posted_type": type_}, **common, **outcome)]
+    started = {**meta, "leased_at": _text(job.leased_at)}
     return [
         Event(seq, ev.ACTION_STARTED, status="running", meta=started, **common),
         Event(seq + 1, type_, meta=meta, **common, **outcome),
@@ -343,7 +352,7 @@ def reap_expired_lease(expired: ExpiredLease) -> ReapedLease | None:
         events = _lost_lease_events(locked, reaped)
         store.append_events(locked.id, events)
         locked.last_seq = events[-1].seq
-        if reaped.status == DEAD and not locked.is_terminal:
+        if len(events) > 1:
             _evaluate_here_or_later(locked)
         else:
             store.set_last_seq(locked.id, locked.last_seq)
@@ -355,7 +364,7 @@ def _lost_lease_events(locked: LockedExecution, reaped: ReapedLease) -> list[Eve
     common = {**_about(reaped), "meta": meta}
     seq = locked.last_seq + 1
     lost = Event(seq, ev.LEASE_LOST, status=reaped.status, **common)
-    if reaped.status != DEAD or locked.is_terminal:
+    if reaped.status != DEAD or locked.is_terminal or reaped.origin == EXTERNAL:
         return [lost]
     message = f"the job's lease ran out {reaped.lost_leases} times: its workers died or hung"
     error = {"code": "lease_exhausted", "message": message}

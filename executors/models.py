@@ -44,6 +44,7 @@ class Runtime(models.Model):
     class Meta:
         db_table = "runtime"
         ordering: ClassVar = ["component_type", "name"]
+        permissions: ClassVar = [("announce_runtime", "Can announce components of the platform")]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["component_type", "name"], name="runtime_one_per_name"),
             models.CheckConstraint(

@@ -6,11 +6,21 @@ lock of the execution (lock order: execution, then queue).
 
 from __future__ import annotations
 
-from queueing.domain.jobs import DEAD, DEFAULT_POOL, DONE, FAILED, Fence, LeasedJob, NewJob
-from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, Judgement, ReapedLease
-from queueing.errors import JobNotFound, QueueError
-from queueing.selectors import count_jobs, count_waiting_by_pool, find_expired_leases
-from queueing.services import extend_leases, lease_jobs, release_jobs
+from queueing.domain.jobs import DEAD, DEFAULT_POOL, DONE, EXTERNAL, FAILED, Fence, LeasedJob, NewJob
+from queueing.domain.jobs import STATUSES as JOB_STATUSES
+from queueing.domain.leases import Claim, ExpiredLease, FinishedJob, HeldLease, Judgement, ReapedLease
+from queueing.errors import JobNotFound, LeaseLost, QueueError
+from queueing.selectors import (
+    count_jobs,
+    count_waiting_by_pool,
+    find_expired_leases,
+    find_fence,
+    find_job_of_node,
+    get_live_action,
+    list_held_jobs,
+    query_jobs,
+)
+from queueing.services import extend_leases, lease_jobs, release_jobs, retry_external_job
 from queueing.store import close_open as close_open_jobs
 from queueing.store import enqueue as enqueue_jobs
 from queueing.store import finish as finish_jobs
@@ -20,13 +30,17 @@ __all__ = [
     "DEAD",
     "DEFAULT_POOL",
     "DONE",
+    "EXTERNAL",
     "FAILED",
+    "JOB_STATUSES",
+    "Claim",
     "ExpiredLease",
     "Fence",
     "FinishedJob",
     "HeldLease",
     "JobNotFound",
     "Judgement",
+    "LeaseLost",
     "LeasedJob",
     "NewJob",
     "QueueError",
@@ -37,8 +51,14 @@ __all__ = [
     "enqueue_jobs",
     "extend_leases",
     "find_expired_leases",
+    "find_fence",
+    "find_job_of_node",
     "finish_jobs",
+    "get_live_action",
     "lease_jobs",
+    "list_held_jobs",
+    "query_jobs",
     "reap_lease",
     "release_jobs",
+    "retry_external_job",
 ]

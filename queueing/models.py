@@ -64,6 +64,11 @@ class Job(models.Model):
     class Meta:
         db_table = "queue"
         ordering: ClassVar = ["-priority", "id"]
+        permissions: ClassVar = [
+            ("work_job", "Can lease jobs, and report the jobs it holds"),
+            ("enqueue_job", "Can enqueue jobs by hand"),
+            ("repair_job", "Can release leases and requeue dead jobs"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["execution_id", "node_id"], name="queue_one_job_per_node"),
             models.CheckConstraint(
@@ -100,6 +105,7 @@ class LeaseHistory(models.Model):
     node_id = models.TextField()
     attempt = models.IntegerField(help_text="From 1.")
     worker_id = models.TextField()
+    principal = models.TextField(db_default="", help_text="Who asked for it over the API; empty: the platform's own.")
     lease_token = models.UUIDField()
     leased_at = models.DateTimeField(db_default=CLOCK)
     ended_at = models.DateTimeField(null=True)

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.db.models import QuerySet
+
 from queueing import store
-from queueing.domain.leases import ExpiredLease
+from queueing.domain.jobs import Fence, LeasedJob
+from queueing.domain.leases import Claim, ExpiredLease, find_claimed
+from queueing.errors import JobNotFound, LeaseLost
+from queueing.models import Job
+
+MAX_HELD = 1000
 
 
 def find_expired_leases(count: int) -> list[ExpiredLease]:
@@ -19,3 +28,43 @@ def count_waiting_by_pool(older_than_seconds: float) -> dict[str, int]:
 def count_jobs(status: str = "queued", pool: str | None = None) -> int:
     """How many jobs have this status, in one pool or in all."""
     return store.size(status, pool)
+
+
+def query_jobs(**filters: Any) -> QuerySet[Job]:
+    """Jobs as rows, higher priority and older first; of one status, execution or worker when asked."""
+    wanted = {name: value for name, value in filters.items() if value is not None}
+    return Job.objects.filter(**wanted).order_by("-priority", "id")
+
+
+def find_fence(job_id: int, claim: Claim) -> Fence:
+    """The fence that a claim speaks for; whether it still holds is judged by the statement that uses it.
+
+    Raises: `JobNotFound`; `LeaseLost` when the claim fits no lease of the job, or fits several.
+    """
+    if not Job.objects.filter(id=job_id).exists():
+        raise JobNotFound(job_id)
+    record = find_claimed(store.leases_of(job_id), claim)
+    if record is None:
+        raise LeaseLost(job_id)
+    return Fence(job_id, record.attempt, record.lease_token)
+
+
+def find_job_of_node(execution_id: int, node_id: str) -> int:
+    """The id of the job at a node. Raises: `JobNotFound`."""
+    found = Job.objects.filter(execution_id=execution_id, node_id=node_id).values_list("id", flat=True).first()
+    if found is None:
+        raise JobNotFound(f"at {node_id}")
+    return found
+
+
+def list_held_jobs(execution_id: int, principal: str) -> list[LeasedJob]:
+    """The leased jobs of an execution that a principal of the API holds, at most 1,000."""
+    return store.held_by(execution_id, principal, MAX_HELD)
+
+
+def get_live_action(fence: Fence) -> dict[str, Any]:
+    """The action of a job under a lease that is held now. Raises: `LeaseLost`."""
+    action = store.live_action(fence)
+    if action is None:
+        raise LeaseLost(fence.job_id)
+    return action

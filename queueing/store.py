@@ -14,7 +14,7 @@ import aiosql
 from django.db import connection
 
 from queueing.domain.jobs import Fence, LeasedJob, NewJob
-from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, ReapedLease
+from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, LeaseRecord, ReapedLease
 
 _QUERIES: Final[Any] = aiosql.from_path(Path(__file__).parent / "sql" / "queue.sql", "psycopg")
 
@@ -42,12 +42,23 @@ def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
         pools=[job.pool for job in jobs],
         priorities=[job.priority for job in jobs],
         max_attempts=[job.max_attempts for job in jobs],
+        origins=[job.origin for job in jobs],
+        availables=[job.available_at for job in jobs],
     )
 
 
-def lease(worker_id: str, pools: Sequence[str], count: int, lease_seconds: float) -> list[LeasedJob]:
+def lease(
+    worker_id: str, pools: Sequence[str], count: int, lease_seconds: float, principal: str = ""
+) -> list[LeasedJob]:
     """Lease up to `count` jobs in one statement, higher priority and older first."""
-    rows = _run("lease", worker_id=worker_id, pools=list(pools), count=count, lease_seconds=lease_seconds)
+    rows = _run(
+        "lease",
+        worker_id=worker_id,
+        pools=list(pools),
+        count=count,
+        lease_seconds=lease_seconds,
+        principal=principal,
+    )
     return [_leased(row) for row in rows]
 
 
@@ -96,6 +107,28 @@ def finish(execution_id: int, fences: Sequence[Fence], statuses: Sequence[str]) 
 def release(fences: Iterable[Fence]) -> list[int]:
     """Give leased jobs back uncounted. Returns: the ids of those that were still held."""
     return [row[0] for row in _run("release", **_columns(fences))]
+
+
+def retry_later(fence: Fence, delay_seconds: float) -> bool:
+    """Give a failed job of origin `external` back for another try. Returns: False when it may have none."""
+    given = {"job_id": fence.job_id, "attempt": fence.attempt, "token": fence.lease_token}
+    return bool(_run("retry_later", delay_seconds=delay_seconds, **given))
+
+
+def leases_of(job_id: int) -> list[LeaseRecord]:
+    """Every lease that a job has or had, in their order."""
+    return [LeaseRecord(*row) for row in _run("leases_of", job_id=job_id)]
+
+
+def held_by(execution_id: int, principal: str, count: int) -> list[LeasedJob]:
+    """The leased jobs of an execution that a principal of the API holds."""
+    return [_leased(row) for row in _run("held_by", execution_id=execution_id, principal=principal, count=count)]
+
+
+def live_action(fence: Fence) -> dict[str, Any] | None:
+    """The action of a job whose lease is held and has not run out."""
+    rows = _run("live_lease", job_id=fence.job_id, attempt=fence.attempt, token=fence.lease_token)
+    return json.loads(rows[0][0]) if rows else None
 
 
 def find_expired(count: int) -> list[ExpiredLease]:

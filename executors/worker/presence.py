@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import psutil
 from django.conf import settings
 from django.db import Error, connection
+from django.db.models import QuerySet
 
 from executors.models import CLOCK, Runtime
 
@@ -28,7 +30,7 @@ class Component:
     base_url: str = ""
     capacity: int | None = None
     runtime_type: str = ""
-    labels: dict[str, Any] = field(default_factory=dict)
+    labels: Any = field(default_factory=dict)
 
 
 def announce(component: Component) -> None:
@@ -39,19 +41,38 @@ def announce(component: Component) -> None:
         "hostname": socket.gethostname(),
         "started_at": psutil.Process().create_time(),
     }
-    Runtime.objects.update_or_create(
+    record(component, process, Runtime.Status.READY)
+
+
+def record(component: Component, runtime: Mapping[str, Any], status: str) -> Runtime:
+    """Write or renew a component's row; `runtime` is what it tells of its process."""
+    row, _ = Runtime.objects.update_or_create(
         component_type=component.component_type,
         name=component.name,
         defaults={
             "base_url": component.base_url,
-            "status": Runtime.Status.READY,
+            "status": status,
             "capacity": component.capacity,
             "labels": component.labels,
-            "runtime": process,
+            "runtime": dict(runtime),
             "last_heartbeat": CLOCK,
             "updated_at": CLOCK,
         },
     )
+    row.refresh_from_db()
+    return row
+
+
+def beat(component_type: str, name: str) -> bool:
+    """Renew a component's heartbeat. Returns: whether there is such a component."""
+    rows = Runtime.objects.filter(component_type=component_type, name=name)
+    return bool(rows.update(status=Runtime.Status.READY, last_heartbeat=CLOCK, updated_at=CLOCK))
+
+
+def query_components(component_type: str | None, status: str | None, runtime_type: str | None) -> QuerySet[Runtime]:
+    """Components by type and name: of one type, status and kind of runtime when given."""
+    wanted = {"component_type": component_type, "status": status, "runtime__type": runtime_type}
+    return Runtime.objects.filter(**{name: value for name, value in wanted.items() if value is not None})
 
 
 def say_goodbye(component: Component) -> None:
@@ -77,7 +98,8 @@ def find_live(component_type: str) -> list[Runtime]:
 
 
 def _process_is_there(runtime: dict[str, Any]) -> bool:
-    if runtime.get("hostname") != socket.gethostname():
+    if runtime.get("hostname") != socket.gethostname() or "started_at" not in runtime:
+        # Elsewhere, or announced over the API: its heartbeat is all that is known.
         return True
     try:
         started_at: float = psutil.Process(runtime["pid"]).create_time()

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -58,6 +59,7 @@ class Lent:
     data_dir: Path
     cancelled: Event
     resolve: Callable[[str], Credential]
+    """The credential of a name, for the job at hand."""
 
     def credential(self, name: str) -> Credential:
         """Resolve a stored credential. Raises: `ActionFailed`."""
@@ -76,7 +78,7 @@ class Worker:
         gateway: Gateway,
         kinds: Mapping[str, ActionKind],
         keeper: LeaseKeeper,
-        resolve: Callable[[str], Credential],
+        resolve: Callable[[LeasedJob, str], Credential],
         data_dir: Path,
         lease_seconds: float,
     ) -> None:
@@ -152,7 +154,7 @@ class Worker:
             known = ", ".join(sorted(self._kinds))
             return Outcome("error", code="unknown_action", message=f"no action kind {job.kind!r} here; known: {known}")
         try:
-            data = sanitise(kind.run(_request(job), Lent(self._data_dir, stop, self._resolve)))
+            data = sanitise(kind.run(_request(job), Lent(self._data_dir, stop, partial(self._resolve, job))))
         except ActionFailed as failure:
             return _failed(failure)
         except OutputInvalid as error:

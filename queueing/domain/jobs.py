@@ -12,6 +12,11 @@ DONE: Final = "done"
 FAILED: Final = "failed"
 DEAD: Final = "dead"
 CANCELLED: Final = "cancelled"
+STATUSES: Final = (QUEUED, LEASED, DONE, FAILED, DEAD, CANCELLED)
+
+ENGINE: Final = "engine"
+EXTERNAL: Final = "external"
+"""Where a job comes from: the planner, or somebody's hand (its outcome is nothing to plan with)."""
 
 DEFAULT_POOL: Final = "default"
 DEFAULT_MAX_ATTEMPTS: Final = 5
@@ -19,7 +24,10 @@ DEFAULT_MAX_ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be queued. `action` is rendered: `{kind, arguments, inputs}`; one per (execution, node)."""
+    """A job to be queued. `action` is rendered: `{kind, arguments, inputs}`; one per (execution, node).
+
+    `uuid` is the same for every attempt; `available_at` None is now.
+    """
 
     execution_id: int
     node_id: str
@@ -33,6 +41,8 @@ class NewJob:
     pool: str = DEFAULT_POOL
     priority: int = 0
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    origin: str = ENGINE
+    available_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
