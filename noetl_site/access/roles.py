@@ -32,10 +32,9 @@ _RUN: Final = frozenset({"executions.start_execution", "executions.cancel_execut
 
 ROLES: Final[dict[str, frozenset[str]]] = {
     VIEWER: _VIEW,
-    OPERATOR: _VIEW
-    | _RUN
-    | {"executions.render_template", "executions.post_event", "queueing.enqueue_job", "queueing.repair_job"},
-    AUTHOR: _VIEW | _RUN | {"catalog.register_playbookversion"},
+    OPERATOR: _VIEW | _RUN | {"executions.render_template", "executions.post_event", "queueing.repair_job"},
+    # A job by hand is code that workers run, as a playbook is.
+    AUTHOR: _VIEW | _RUN | {"catalog.register_playbookversion", "queueing.enqueue_job"},
     WORKER: frozenset({"queueing.work_job", "executors.announce_runtime"}),
 }
 """Every role but `admin`, which holds every permission there is."""

@@ -7,24 +7,26 @@ from typing import Any
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from noetl_site.access.roles import ADMIN
 from noetl_site.access.tokens import create_token, ensure_service_account
 from tests.support.books import CHAIN
 
 
 class Api:
-    """A client with a token. Replies are checked to be JSON, or a problem document where they tell of one."""
+    """A client with a token, or without one. Names of places are below `/api/`."""
 
     def __init__(self, token: str | None = None) -> None:
         self.client = APIClient(raise_request_exception=False)
         if token is not None:
             self.client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
 
-    def get(self, path: str, **query: Any) -> Any:
-        return self.client.get(f"/api/{path}", query)
+    def get(self, place: str, **query: Any) -> Any:
+        return self.client.get(f"/api/{place}", query)
 
-    def post(self, path: str, body: Any = None, **headers: str) -> Any:
-        return self.client.post(f"/api/{path}", body, format="json", **headers)  # type: ignore[arg-type]  # headers
+    def post(self, place: str, body: Any = None) -> Any:
+        return self.client.post(f"/api/{place}", body, format="json")
+
+    def send(self, method: str, place: str, body: bytes = b"", type_: str = "application/json") -> Any:
+        return self.client.generic(method, f"/api/{place}", body, type_)  # type: ignore[arg-type]  # bytes are fine
 
     def run(self, text: str = CHAIN, **parameters: Any) -> str:
         """Register a playbook and start it. Gives the execution's id."""
@@ -50,6 +52,3 @@ def admin_api() -> Api:
     """A client that may do everything."""
     user = User.objects.filter(username="boss").first() or User.objects.create_superuser("boss", password="x")
     return Api(create_token(user, "test"))
-
-
-ALL = (ADMIN,)
