@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs Python 3.11, git and make.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format lock clean
+.PHONY: help setup demo test lint openapi format lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -35,6 +35,9 @@ lint: setup ## Style, types, import contracts, missing migrations
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python manage.py makemigrations --check --dry-run
+
+openapi: setup ## Write docs/openapi.yaml anew from the views
+	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
 
 format: setup ## Mend what ruff can mend safely, and format
 	$(BIN)/ruff check --fix-only .
