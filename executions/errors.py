@@ -79,12 +79,12 @@ class NodeReserved(ExecutionError):
 
 
 class EventIdTaken(ExecutionError):
-    """An event was posted under the id of another execution's event; nothing was written."""
+    """An event was posted under the id of another event; nothing was written."""
 
     code = "event_id_taken"
 
     def __init__(self, event_id: int) -> None:
-        super().__init__(f"the event id {event_id} belongs to an event of another execution")
+        super().__init__(f"the event id {event_id} belongs to another event")
 
 
 class EventNotFound(ExecutionError):

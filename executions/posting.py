@@ -19,21 +19,21 @@ from executions.nudges import Nudge, send_after_commit
 from queueing.api import NewJob, enqueue_jobs
 
 
-def post_annotation(execution_id: int, posted: Event) -> EventLog:
+def post_annotation(execution_id: int, posted: Event) -> tuple[EventLog, bool]:
     """Append an event that somebody posts, as an annotation that keeps the type it was posted with.
 
     `posted.seq` does not count. An id that is there already gives the row that has it, and nothing is written.
-    Raises: `ExecutionNotFound`, `EventIdTaken`.
+    Returns: the row, and whether it is new. Raises: `ExecutionNotFound`, `EventIdTaken`.
     """
     with transaction.atomic():
         locked = store.lock_execution(execution_id)
         if (found := selectors.find_posted(execution_id, posted.event_id)) is not None:
-            return found
+            return found, False
         meta = {**(posted.meta or {}), "posted_type": posted.type}
         annotation = replace(posted, seq=locked.last_seq + 1, type=ev.ANNOTATION, meta=meta)
         store.append_events(execution_id, [annotation])
         store.set_last_seq(execution_id, annotation.seq)
-        return selectors.query_events(execution_id, locked.last_seq).get()
+        return selectors.query_events(execution_id, locked.last_seq).get(), True
 
 
 def enqueue_external_job(job: NewJob) -> int | None:

@@ -143,7 +143,7 @@ X_FRAME_OPTIONS = "DENY"
 # Behind TLS; off on one machine, where the console is plain http on the loopback address.
 NOETL_HTTPS = boolean("NOETL_HTTPS", default=False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = NOETL_HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^api/health"]
+SECURE_REDIRECT_EXEMPT = [r"^(api/)?health"]
 SECURE_HSTS_SECONDS = 31536000 if NOETL_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = NOETL_HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if boolean("NOETL_BEHIND_PROXY", default=False) else None

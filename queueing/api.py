@@ -17,6 +17,7 @@ from queueing.selectors import (
     find_fence,
     find_job_of_node,
     get_live_action,
+    is_held_by,
     list_held_jobs,
     query_jobs,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "find_job_of_node",
     "finish_jobs",
     "get_live_action",
+    "is_held_by",
     "lease_jobs",
     "list_held_jobs",
     "query_jobs",

@@ -10,7 +10,7 @@ from queueing import store
 from queueing.domain.jobs import Fence, LeasedJob
 from queueing.domain.leases import Claim, ExpiredLease, find_claimed
 from queueing.errors import JobNotFound, LeaseLost
-from queueing.models import Job
+from queueing.models import Job, LeaseHistory
 
 MAX_HELD = 1000
 
@@ -60,6 +60,12 @@ def find_job_of_node(execution_id: int, node_id: str) -> int:
 def list_held_jobs(execution_id: int, principal: str) -> list[LeasedJob]:
     """The leased jobs of an execution that a principal of the API holds, at most 1,000."""
     return store.held_by(execution_id, principal, MAX_HELD)
+
+
+def is_held_by(execution_id: int, node_id: str, principal: str) -> bool:
+    """Whether a principal of the API holds the lease of the job at this node."""
+    held = LeaseHistory.objects.filter(execution_id=execution_id, node_id=node_id, principal=principal)
+    return held.filter(ending__isnull=True).exists()
 
 
 def get_live_action(fence: Fence) -> dict[str, Any]:

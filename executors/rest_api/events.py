@@ -14,6 +14,7 @@ from executions.api import (
     OUTCOMES,
     SPELLINGS,
     Event,
+    EventIdTaken,
     Rendering,
     TemplateError,
     find_posted,
@@ -23,8 +24,8 @@ from executions.api import (
 from executors.rest_api.holders import fence_of, principal_of
 from executors.rest_api.queue import LOST, WORK, valid
 from executors.rest_api.serializers import PostedEventSerializer, RenderedSerializer, RenderSerializer
-from executors.worker.protocol import accept_posted_outcome, find_held_template, holds_node
-from queueing.api import find_job_of_node
+from executors.worker.protocol import accept_posted_outcome, find_held_template
+from queueing.api import find_job_of_node, is_held_by
 
 ANNOTATE = "executions.post_event"
 RENDER = "executions.render_template"
@@ -52,22 +53,23 @@ class PostEventView(GenericAPIView[Any]):
         """
         given = valid(self, request)
         posted = _event(given)
-        if (found := find_posted(given["execution_id"], posted.event_id)) is not None:
-            return Response(_told(found, posted), status=200)
         if posted.type in OUTCOMES and WORK in self.permitted:
             return self._accept(request, given, posted)
-        if ANNOTATE not in self.permitted and not holds_node(
+        if ANNOTATE not in self.permitted and not is_held_by(
             given["execution_id"], posted.node_id, principal_of(request)
         ):
             raise PermissionDenied("a worker may post events of jobs that it holds only")
-        row = post_annotation(given["execution_id"], posted)
-        return Response(_told(row, posted), status=201)
+        row, is_new = post_annotation(given["execution_id"], posted)
+        return Response(_told(row), status=201 if is_new else 200)
 
     def _accept(self, request: Request, given: dict[str, Any], posted: Event) -> Response:
-        job_id = find_job_of_node(given["execution_id"], posted.node_id)
-        judgement = accept_posted_outcome(fence_of(request, job_id, given), posted)
-        row = get_outcome(given["execution_id"], posted.node_id)
-        return Response(_told(row, posted), status=201 if judgement == "accepted" else 200)
+        execution_id, node_id = given["execution_id"], posted.node_id
+        fence = fence_of(request, find_job_of_node(execution_id, node_id), given)
+        found = find_posted(execution_id, posted.event_id)
+        if found is not None and found.node_id != node_id:
+            raise EventIdTaken(found.event_id)
+        judgement = accept_posted_outcome(fence, posted)
+        return Response(_told(get_outcome(execution_id, node_id)), status=201 if judgement == "accepted" else 200)
 
 
 def _event(given: dict[str, Any]) -> Event:
@@ -92,12 +94,12 @@ def _event(given: dict[str, Any]) -> Event:
     )
 
 
-def _told(row: Any, posted: Event) -> dict[str, Any]:
-    """The event as it is kept."""
+def _told(row: Any) -> dict[str, Any]:
+    """The event as it is kept, under the type it was posted with."""
     return {
         "event_id": str(row.event_id),
         "execution_id": str(row.execution_id),
-        "event_type": posted.type,
+        "event_type": (row.meta or {}).get("posted_type", row.event_type),
         "node_id": row.node_id,
         "node_name": row.node_name,
         "node_type": row.node_type,

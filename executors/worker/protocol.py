@@ -102,11 +102,6 @@ def _cause(error: Any) -> dict[str, Any]:
     return {"code": "action_failed", "message": str(error)[:MAX_TEXT]}
 
 
-def holds_node(execution_id: int, node_id: str, principal: str) -> bool:
-    """Whether the principal holds the lease of the job at this node now."""
-    return any(job.node_id == node_id for job in list_held_jobs(execution_id, principal))
-
-
 def find_held_template(execution_id: int, template: Any, principal: str) -> dict[str, Any] | None:
     """The parts `work` and `task` of a template, when they are the stored context and action of a job held now.
 

@@ -238,6 +238,27 @@ def test_posting_an_id_again_gives_the_row_and_changes_nothing(admin: Api) -> No
     assert admin.get("events/by-id/77").json()["events"][0]["status"] == "DONE"
 
 
+def test_a_posted_outcome_keeps_its_id_and_takes_nobody_elses(admin: Api, worker: Api) -> None:
+    execution_id = admin.run()
+    job = worker.lease()
+    admin.post("events", {"execution_id": execution_id, "event_type": "note", "event_id": "77"})
+    event = {"execution_id": execution_id, "node_id": job["node_id"], "event_type": "action_completed"}
+    taken = worker.post("events", {**event, "event_id": "77", "result": {"n": 2}})
+    assert (taken.status_code, taken.json()["code"]) == (409, "event_id_taken")
+    posted = worker.post("events", {**event, "event_id": 78, "result": {"n": 2}})
+    assert (posted.status_code, posted.json()["event_id"]) == (201, "78")
+    assert worker.post("events", {**event, "event_id": 78, "result": {"n": 3}}).json() == posted.json()
+    assert admin.get("events/by-id/78").json()["events"][0]["result"] == {"n": 2}
+
+
+def test_an_id_opens_no_event_to_a_worker(admin: Api, worker: Api) -> None:
+    execution_id = admin.run(n=1234)
+    [start, *_] = admin.get(f"events/by-execution/{execution_id}").json()["events"]
+    asked = {"execution_id": execution_id, "event_type": "note", "event_id": start["event_id"]}
+    answer = worker.post("events", asked)
+    assert answer.status_code == 403 and b"1234" not in answer.content
+
+
 def test_a_worker_annotates_only_jobs_that_it_holds(admin: Api, worker: Api) -> None:
     execution_id = admin.run()
     note = {"execution_id": execution_id, "node_id": f"{execution_id}:one", "event_type": "note"}
