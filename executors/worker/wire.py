@@ -42,7 +42,8 @@ def read_action(told: Any) -> dict[str, Any]:
     named = [config.pop(name) for name in TYPE_SPELLINGS if name in config]
     if not named or not isinstance(named[0], str):
         raise ActionUnreadable("the action names no type")
-    inputs = config.pop(INPUTS, None) or {}
+    inputs = config.pop(INPUTS, None)
+    inputs = {} if inputs is None else inputs
     if not isinstance(inputs, Mapping):
         raise ActionUnreadable("`with` must be a map of inputs")
     return {
