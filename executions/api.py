@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from executions.errors import (
+    ExecutionEnded,
     ExecutionError,
     ExecutionNotFound,
     LogInconsistent,
+    OutcomeRecorded,
     StartConflict,
     WorkloadInvalid,
 )
@@ -25,16 +27,20 @@ from executions.services import (
     cancel_execution,
     evaluate_execution,
     reap_expired_lease,
+    release_lease,
     report_results,
+    requeue_dead_job,
     start_execution,
 )
 
 __all__ = [
+    "ExecutionEnded",
     "ExecutionError",
     "ExecutionNotFound",
     "ExecutionView",
     "LogInconsistent",
     "Nudge",
+    "OutcomeRecorded",
     "Report",
     "StartConflict",
     "StepView",
@@ -49,6 +55,8 @@ __all__ = [
     "list_executions",
     "list_steps",
     "reap_expired_lease",
+    "release_lease",
     "report_results",
+    "requeue_dead_job",
     "start_execution",
 ]

@@ -22,6 +22,8 @@ STATUS: Final = {
     "playbook_invalid": 422,
     "workload_invalid": 422,
     "start_conflict": 409,
+    "outcome_recorded": 409,
+    "execution_ended": 409,
     "lease_lost": 409,
 }
 """By the stable code of an app's error; every other one is 500."""

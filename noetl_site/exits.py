@@ -35,6 +35,8 @@ EXIT_CODES: Final = {
     "playbook_invalid": PLAYBOOK_INVALID,
     "workload_invalid": USAGE,
     "start_conflict": CONFLICT,
+    "outcome_recorded": CONFLICT,
+    "execution_ended": CONFLICT,
     "lease_lost": CONFLICT,
     "not_authenticated": NOT_AUTHENTICATED,
     "server_unreachable": UNREACHABLE,

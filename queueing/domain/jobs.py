@@ -13,6 +13,8 @@ FAILED: Final = "failed"
 DEAD: Final = "dead"
 CANCELLED: Final = "cancelled"
 
+EXTERNAL: Final = "external"
+
 DEFAULT_POOL: Final = "default"
 DEFAULT_MAX_ATTEMPTS: Final = 5
 
@@ -42,6 +44,19 @@ class Fence:
     job_id: int
     attempt: int
     lease_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundJob:
+    """Whose job it is: what never changes of it. An external job belongs to no step of a playbook."""
+
+    execution_id: int
+    origin: str
+
+    @property
+    def is_external(self) -> bool:
+        """Whether a client queued it, not the engine."""
+        return self.origin == EXTERNAL
 
 
 @dataclass(frozen=True, slots=True)
