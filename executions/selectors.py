@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+from django.db.models import BigIntegerField, Count, Func, QuerySet
 
 from catalog.api import load_playbook
 from executions import store
 from executions.domain import events as ev
 from executions.domain import state as states
 from executions.errors import ExecutionNotFound, ImpossibleEvent
-from executions.models import EventLog, Execution
+from executions.models import CLOCK, EventLog, Execution
 
 STEP_EVENTS = {
     ev.STEP_STARTED: "running",
@@ -60,6 +62,11 @@ class StepView:
     error: Any = None
     items: tuple[int, int, int] | None = None
 
+    @property
+    def duration_seconds(self) -> float | None:
+        """From the start to the end, or None while it runs."""
+        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+
 
 def get_execution(reference: int | str) -> ExecutionView:
     """One execution by id, or the newest one by `@latest`. Raises: `ExecutionNotFound`."""
@@ -79,14 +86,32 @@ def _as_id(reference: int | str) -> int:
     return int(text)
 
 
-def list_executions(status: str | None = None, path: str | None = None, limit: int = 20) -> list[ExecutionView]:
-    """The newest executions first, of one status and one path when given."""
-    rows = Execution.objects.order_by("-id")
-    if status:
-        rows = rows.filter(status=status)
-    if path:
-        rows = rows.filter(path=path)
+def list_executions(
+    status: str | None = None, path: str | None = None, limit: int = 20, version: str | None = None
+) -> list[ExecutionView]:
+    """The newest executions first, of one status, one path and one version when given."""
+    wanted = {"status": status, "path": path, "version": version}
+    rows = Execution.objects.filter(**{name: value for name, value in wanted.items() if value}).order_by("-id")
     return [_view(row) for row in rows[:limit]]
+
+
+def count_executions_of_version(path: str, version: str) -> dict[str, int]:
+    """How many executions of a playbook version have each status."""
+    return _count_by_status(Execution.objects.filter(path=path, version=version))
+
+
+def count_recent_executions(since_seconds: float) -> dict[str, int]:
+    """How many of the executions started in the last so many seconds have each status."""
+    return _count_by_status(Execution.objects.filter(id__gte=_first_id(since_seconds)))
+
+
+def _count_by_status(rows: QuerySet[Execution]) -> dict[str, int]:
+    return dict(rows.order_by().values_list("status").annotate(count=Count("id")))
+
+
+def _first_id(since_seconds: float) -> Func:
+    """The first id of a moment so long ago: ids are in the order of time, so their index finds what is recent."""
+    return Func(CLOCK - timedelta(seconds=since_seconds), function="id_at", output_field=BigIntegerField())
 
 
 def _view(row: Execution) -> ExecutionView:
@@ -108,6 +133,21 @@ def list_events(execution_id: int | str, after_seq: int = 0) -> Iterator[EventLo
     """The events of an execution in order, after a seq."""
     rows = EventLog.objects.filter(execution_id=_as_id(execution_id), seq__gt=after_seq).order_by("seq")
     return rows.iterator(chunk_size=1000)
+
+
+def list_latest_events(execution_id: int | str, limit: int) -> list[EventLog]:
+    """The newest events of an execution, the newest first, without what they carry."""
+    rows = EventLog.objects.filter(execution_id=_as_id(execution_id)).order_by("-seq")
+    return list(rows.defer("context", "result", "meta", "stack_trace", "current_item")[:limit])
+
+
+def find_item_error(execution_id: int | str, node_id: str, index: int) -> Any:
+    """The error of one item of a loop, by the loop's node; None when the item has none."""
+    loop, visit_mark, visit = node_id.partition("#")
+    outcome = EventLog.objects.filter(
+        execution_id=_as_id(execution_id), node_id=f"{loop}:{index}{visit_mark}{visit}", event_type__in=ev.OUTCOMES
+    )
+    return outcome.values_list("error", flat=True).first()
 
 
 def list_steps(execution_id: int | str) -> list[StepView]:

@@ -9,7 +9,15 @@ from __future__ import annotations
 from queueing.domain.jobs import DEAD, DEFAULT_POOL, DONE, FAILED, Fence, FoundJob, LeasedJob, NewJob
 from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, Judgement, ReapedLease
 from queueing.errors import JobNotFound, QueueError
-from queueing.selectors import count_jobs, count_waiting_by_pool, find_expired_leases
+from queueing.selectors import (
+    count_jobs,
+    count_jobs_of_execution,
+    count_recent_jobs,
+    count_waiting_by_pool,
+    find_expired_leases,
+    list_jobs,
+    list_leases,
+)
 from queueing.services import extend_leases, lease_jobs, release_jobs
 from queueing.store import close_open as close_open_jobs
 from queueing.store import enqueue as enqueue_jobs
@@ -37,6 +45,8 @@ __all__ = [
     "ReapedLease",
     "close_open_jobs",
     "count_jobs",
+    "count_jobs_of_execution",
+    "count_recent_jobs",
     "count_waiting_by_pool",
     "enqueue_jobs",
     "extend_leases",
@@ -44,6 +54,8 @@ __all__ = [
     "find_job",
     "finish_jobs",
     "lease_jobs",
+    "list_jobs",
+    "list_leases",
     "reap_lease",
     "release_jobs",
     "requeue_dead_job",
