@@ -19,6 +19,7 @@ class PlaybookVersionAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no t
     list_filter = ("created_at",)
     search_fields = ("path", "content")
     search_help_text = "A path, or words of the playbook"
+    list_defer = ("content", "payload", "meta")
     date_hierarchy = "created_at"
     ordering = ("-id",)
     fieldsets: ClassVar = [
@@ -26,10 +27,6 @@ class PlaybookVersionAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no t
         ("Playbook", {"fields": ["content"]}),
         ("Normalised form, which executions run", {"fields": ["payload"], "classes": ["collapse"]}),
     ]
-
-    def describe(self, version: PlaybookVersion) -> str:
-        """What its page is called."""
-        return f"Playbook {version.path} {version.version}"
 
     @admin.display(description="Warnings")
     def warning_count(self, version: PlaybookVersion) -> int:

@@ -23,6 +23,7 @@ class ExecutionAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     search_fields = ("id__exact", "path")
     search_help_text = "An execution's id, or a playbook's path"
     exclude: ClassVar = ("state", "request_hash")
+    list_defer = ("workload", "result", "error", "meta")
     date_hierarchy = "created_at"
     show_full_result_count = False
     fieldsets: ClassVar = [
@@ -32,15 +33,6 @@ class ExecutionAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
         ("Evaluation", {"fields": ["needs_evaluation_since", "failures", "evaluation_error"]}),
         ("Error", {"fields": ["error"]}),
     ]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
-        """Without the planner's state, which is not shown and may be large."""
-        rows: QuerySet[Execution] = super().get_queryset(request)
-        return rows.defer("state")
-
-    def describe(self, execution: Execution) -> str:
-        """What its page is called."""
-        return f"Execution {execution.id} of {execution.path}"
 
     @admin.display(description="evaluation failures")
     def failures(self, execution: Execution) -> int | None:
@@ -84,6 +76,7 @@ class EventLogAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     # What they mean here is in get_search_results.
     search_fields = ("execution_id",)
     search_help_text = "An execution's id, or a node's id: 123:step"
+    list_defer = ("context", "result", "meta", "error", "stack_trace", "current_item")
     show_full_result_count = False
     sortable_by = ()
     fieldsets: ClassVar = [
@@ -93,19 +86,9 @@ class EventLogAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
         ("What it carries", {"fields": ["error", "stack_trace", "result", "context", "meta"]}),
     ]
 
-    def describe(self, event: EventLog) -> str:
-        """What its page is called."""
-        return f"Event {event.seq} of execution {event.execution_id}"
-
     def get_ordering(self, request: HttpRequest) -> list[str]:
         """Each way an index gives it."""
         return ["seq"] if "execution_id" in request.GET else ["-event_id"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[EventLog]:
-        """For the list, without what events carry."""
-        rows: QuerySet[EventLog] = super().get_queryset(request)
-        is_list = request.resolver_match is None or "object_id" not in request.resolver_match.kwargs
-        return rows.defer("context", "result", "meta", "error", "stack_trace", "current_item") if is_list else rows
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[EventLog], search_term: str

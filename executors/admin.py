@@ -23,10 +23,6 @@ class RuntimeAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
         ("What it tells of itself", {"fields": ["capacity", "runtime", "labels", "capabilities"]}),
     ]
 
-    def describe(self, component: Runtime) -> str:
-        """What its page is called."""
-        return f"{component.get_component_type_display()} {component.name}"
-
     @admin.display(description="host")
     def host(self, component: Runtime) -> Any:
         """The machine it runs on."""
@@ -51,10 +47,6 @@ class CredentialAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
         (None, {"fields": ["name", "type", "description", "tag_words", "created_at", "updated_at"]}),
         ("More about it", {"fields": ["meta"]}),
     ]
-
-    def describe(self, credential: Credential) -> str:
-        """What its page is called."""
-        return f"Credential {credential.name}"
 
     @admin.display(description="tags")
     def tag_words(self, credential: Credential) -> str:

@@ -54,7 +54,7 @@ class Runtime(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.component_type} {self.name}"
+        return f"{self.get_component_type_display()} {self.name}"
 
 
 class Credential(models.Model):
@@ -75,4 +75,4 @@ class Credential(models.Model):
         ordering: ClassVar = ["name"]
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.type})"
+        return f"credential {self.name}"

@@ -10,11 +10,6 @@ from unfold.admin import ModelAdmin
 from queueing.models import Job, LeaseHistory
 
 
-def _place(row: Job | LeaseHistory) -> str:
-    """Its node without the execution's id."""
-    return row.node_id.partition(":")[2] or row.node_id
-
-
 @admin.register(Job)
 class JobAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     """The queue."""
@@ -25,6 +20,7 @@ class JobAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     search_fields = ("id__exact", "execution_id__exact", "node_name", "worker_id")
     search_help_text = "A job, an execution, a step or a worker"
     exclude: ClassVar = ("lease_token", "accepted_token")
+    list_defer = ("action", "context")
     date_hierarchy = "created_at"
     ordering = ("-id",)
     show_full_result_count = False
@@ -35,10 +31,6 @@ class JobAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
         ("Queued", {"fields": ["pool", "priority", "timeout_seconds", "available_at", "created_at", "finished_at"]}),
         ("What is to be done", {"fields": ["action", "context", "uuid"]}),
     ]
-
-    def describe(self, job: Job) -> str:
-        """What its page is called."""
-        return f"Job {_place(job)} of execution {job.execution_id}"
 
 
 @admin.register(LeaseHistory)
@@ -57,10 +49,6 @@ class LeaseHistoryAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no type
         (None, {"fields": ["job_id", "execution_id", "node_id", "attempt", "worker_id"]}),
         ("Time", {"fields": ["leased_at", "ended_at", "ending", "duration"]}),
     ]
-
-    def describe(self, lease: LeaseHistory) -> str:
-        """What its page is called."""
-        return f"Lease {lease.attempt} of job {_place(lease)} of execution {lease.execution_id}"
 
     @admin.display(description="duration")
     def duration(self, lease: LeaseHistory) -> float | None:

@@ -18,6 +18,7 @@ from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.text import capfirst
 from unfold.dataclasses import UnfoldAction
 from unfold.decorators import action
 from unfold.enums import ActionVariant
@@ -105,8 +106,6 @@ class Operates(ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs on
     operations: Mapping[str, Operation] = {}
     """By the name of the action on a row's page."""
     list_disable_select_all = True
-    describe: Callable[[Any], str]
-    """What the page calls a row."""
 
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[UnfoldAction]:
         """As Unfold's; only what the row's status allows."""
@@ -136,7 +135,7 @@ class Operates(ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs on
             "opts": self.opts,
             "title": operation.question.replace("this", "each chosen"),
             "explanation": operation.explanation,
-            "rows": [(row.pk, self.describe(row)) for row in ticked],
+            "rows": [(row.pk, capfirst(str(row))) for row in ticked],
             "form": form,
             "action": request.POST["action"],
             "checkbox": ACTION_CHECKBOX_NAME,
@@ -153,9 +152,9 @@ class Operates(ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs on
                 continue
             if done:
                 self.log_change(request, row, f"{operation.done}: {reason}" if reason else operation.done)
-                messages.success(request, f"{self.describe(row)} is {operation.done}.")
+                messages.success(request, f"{capfirst(str(row))} is {operation.done}.")
             else:
-                messages.warning(request, f"{self.describe(row)} {operation.nothing}.")
+                messages.warning(request, f"{capfirst(str(row))} {operation.nothing}.")
 
 
 class CancelsExecutions(Operates):

@@ -59,9 +59,11 @@ def dress(page: ModelAdmin[Any], name: str, user: Viewer) -> Any:
 
     def shown(row: Model) -> Any:
         _, _, value = lookup_field(name, row, page)
-        return None if value in (None, "", 0) and name not in PILLS else show(value, row)
+        says_nothing = value is None or value == "" or (name == "duration" and not value)
+        return None if says_nothing and name not in PILLS else show(value, row)
 
-    shown.__name__ = name
+    # Not the field's own name: Django would add the field's help, which speaks of the stored value.
+    shown.__name__ = f"shown_{name}"
     shown.short_description = _heading(page, name)  # type: ignore[attr-defined]  # what Django reads of a column
     shown.admin_order_field = _order_of(page, name)  # type: ignore[attr-defined]  # the same
     return shown

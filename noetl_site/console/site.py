@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from django.contrib.admin import ModelAdmin
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 from django.db.models.base import ModelBase
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -30,7 +30,10 @@ HUGE: Final = frozenset({panels.EXECUTION, panels.EVENT, panels.JOB, panels.LEAS
 
 
 class ShownOnly(ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs only
-    """A page that shows and never saves. What a page excludes cannot be searched for either."""
+    """A page that shows and never saves. What a page excludes is neither loaded nor searched for.
+
+    A page's `list_defer` names the fields that its list does without.
+    """
 
     change_form_outer_before_template = "console/panels.html"
     list_before_template = "console/narrowed.html"
@@ -52,6 +55,12 @@ class ShownOnly(ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs o
         """As Django's; an address cannot ask for what is not shown, letter by letter."""
         hidden = lookup.split("__")[0] in (self.exclude or ())
         return not hidden and super().lookup_allowed(lookup, value, request)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """The rows, without what is not shown there."""
+        rows = super().get_queryset(request).defer(*(self.exclude or ()))
+        is_list = request.resolver_match is not None and "object_id" not in request.resolver_match.kwargs
+        return rows.defer(*getattr(self, "list_defer", ())) if is_list else rows
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         """The columns, dressed."""
@@ -87,10 +96,8 @@ class ShownOnly(ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs o
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        """As Django's, with the row's panels and what the page calls the row as the title."""
-        row = kwargs["obj"]
-        title = cast(Any, self).describe(row)
-        context.update(panels=panels.panels_of(request.user, row), title=title, subtitle=None)
+        """As Django's, with the row's panels."""
+        context["panels"] = panels.panels_of(request.user, kwargs["obj"])
         return super().render_change_form(request, context, *args, **kwargs)
 
     @property

@@ -52,6 +52,7 @@ UNFOLD: Final[dict[str, Any]] = {
     "SITE_TITLE": "NoETL",
     "SITE_HEADER": "NoETL",
     "SITE_SUBHEADER": "Task orchestration",
+    "SITE_URL": None,
     "SITE_SYMBOL": "account_tree",
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("console/favicon.svg")},

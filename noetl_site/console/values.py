@@ -87,9 +87,10 @@ def describe_duration(seconds: float | None) -> str:
     """A duration in the two units that matter: `120 ms`, `4.2 s`, `3 min 4 s`, `2 d 5 h`."""
     if seconds is None:
         return NOTHING
-    if seconds < 1:
+    # As they are rounded: never 1000 ms, never 60.0 s.
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = timedelta(seconds=round(seconds))
     hours, rest = divmod(whole.seconds, 3600)
