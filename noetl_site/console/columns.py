@@ -110,7 +110,7 @@ def _order_of(page: ModelAdmin[Any], name: str) -> str | None:
 def is_empty(page: ModelAdmin[Any], name: str, row: Model) -> bool:
     """Whether a field says nothing about a row."""
     _, _, value = lookup_field(name, row, page)
-    return value is None or value in ("", {}, [])
+    return name not in PILLS and (value is None or value in ("", {}, []))
 
 
 class When(SimpleListFilter):

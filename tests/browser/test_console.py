@@ -105,8 +105,6 @@ def executions(shop: Platform, visitor: Visitor) -> dict[str, str]:
     """Ids of executions: one completed, one failed, one running."""
     for name, text in (("orders", FAILING), ("slow", SLOW)):
         (shop.data_dir / f"{name}.yaml").write_text(text)
-    secret = shop.data_dir / "secret.json"
-    secret.write_text('[{"name": "warehouse", "type": "postgres", "data": {"password": "hunter2-hunter2"}}]')
     ids = {"completed": run_json(shop, "examples/hello.yaml", "--wait")["execution_id"]}
     ids["failed"] = run_json(shop, str(shop.data_dir / "orders.yaml"), "--wait", check=False)["execution_id"]
     ids["running"] = run_json(shop, str(shop.data_dir / "slow.yaml"))["execution_id"]
@@ -137,6 +135,10 @@ def test_every_list_and_every_page_is_shown(shop: Platform, visitor: Visitor, ex
     for status, execution_id in executions.items():
         visitor.visit(f"/admin/executions/execution/{execution_id}/change/", f"execution-{status}")
         expect(page.locator(".console-summary")).to_contain_text(status)
+    visitor.visit("/admin/executions/eventlog/")
+    page.get_by_text("Filters").first.click()
+    expect(page.get_by_text("The last 24 hours")).to_be_visible()
+    visitor.shoot("events-filters")
     rows = {
         "playbook": ("catalog/playbookversion", first_row(shop, "catalog", "id")),
         "event": ("executions/eventlog", first_row(shop, "event_log", "event_id", "event_type = 'action_error'")),
@@ -148,6 +150,7 @@ def test_every_list_and_every_page_is_shown(shop: Platform, visitor: Visitor, ex
         "job-done": ("queueing/job", first_row(shop, "queue", "id", "status = 'done'")),
         "lease": ("queueing/leasehistory", first_row(shop, "lease_history", "id")),
         "worker": ("executors/runtime", first_row(shop, "runtime", "runtime_id")),
+        "credential": ("executors/credential", first_row(shop, "credential", "id")),
         "user": ("auth/user", 1),
     }
     for name, (address, key) in rows.items():

@@ -191,6 +191,13 @@ def test_a_failure_is_told_in_words(console: Client) -> None:
     assert "4 done, 1 failed, 5 in all" in text
 
 
+def test_a_lease_that_has_not_ended_is_called_held(console: Client) -> None:
+    start(CHAIN)
+    lease()
+    for address in (list_of(LeaseHistory), page_of(LeaseHistory.objects.get())):
+        assert "held" in shown(console, address)
+
+
 @pytest.mark.parametrize(("result", "text"), [(False, "false"), (0, "0")])
 def test_a_result_that_is_false_is_still_a_result(result: Any, text: str, console: Client) -> None:
     start(CHAIN)
