@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
-from django.contrib.admin import ModelAdmin
+from django.contrib.admin import ModelAdmin, ShowFacets
 from django.db.models import Model, QuerySet
 from django.db.models.base import ModelBase
 from django.http import HttpRequest, HttpResponse
@@ -38,6 +38,8 @@ class ShownOnly(ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs o
     change_form_outer_before_template = "console/panels.html"
     list_before_template = "console/narrowed.html"
     list_per_page = 50
+    # They would count a whole table once per choice of a filter.
+    show_facets = ShowFacets.NEVER
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Never."""
