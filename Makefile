@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs Python 3.11, git and make.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint openapi format lock clean
+.PHONY: help setup demo browser test lint openapi format lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -26,7 +26,14 @@ $(STAMP): requirements.lock
 demo: setup ## The whole platform with a demo playbook (ARGS="--exit" stops after it)
 	$(BIN)/python manage.py demo $(ARGS)
 
-test: setup lint ## Lint, then all tests (ARGS="-k name" chooses)
+browser: ## Chromium for the browser tests, when it can be installed here
+	@command -v chromium >/dev/null || [ -x /usr/bin/chromium ] || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+		else false; fi \
+	} || echo "Chromium is missing and cannot be installed here: the browser tests will be skipped" >&2
+
+test: setup browser lint ## Lint, then all tests (ARGS="-k name" chooses)
 	$(BIN)/pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: setup ## Style, types, import contracts, missing migrations

@@ -33,4 +33,4 @@ class PlaybookVersion(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.version}"
+        return f"playbook {self.path}:{self.version}"

@@ -59,6 +59,19 @@ class StartConflict(ExecutionError):
         super().__init__(f"the idempotency key {key!r} was used for another start")
 
 
+class OutcomeRecorded(ExecutionError):
+    """A dead job of a step has its outcome in the log, and a node has one outcome only; nothing was changed."""
+
+    code = "outcome_recorded"
+
+    def __init__(self, job_id: int | str) -> None:
+        self.job_id = str(job_id)
+        super().__init__(
+            f"job {job_id} failed its step with lease_exhausted, and a step has one outcome: "
+            "mend what ended its workers, then start the playbook again"
+        )
+
+
 class ExecutionEnded(ExecutionError):
     """The execution is over: nothing starts work in it any more."""
 

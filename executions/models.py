@@ -89,7 +89,7 @@ class Execution(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.path} {self.version} #{self.id}"
+        return f"execution {self.id} of {self.path}"
 
 
 class EventLog(models.Model):
@@ -128,4 +128,4 @@ class EventLog(models.Model):
         verbose_name = "event"
 
     def __str__(self) -> str:
-        return f"{self.seq} {self.event_type} {self.node_name}"
+        return f"event {self.seq} of execution {self.execution_id}"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import BigIntegerField, Count, Func, QuerySet
 
 from catalog.api import load_playbook
 from executions import store
 from executions.domain import events as ev
 from executions.domain import state as states
 from executions.errors import EventIdTaken, EventNotFound, ExecutionNotFound, ImpossibleEvent
-from executions.models import EventLog, Execution
+from executions.models import CLOCK, EventLog, Execution
 
 STEP_EVENTS = {
     ev.STEP_STARTED: "running",
@@ -64,6 +64,11 @@ class StepView:
     error: Any = None
     items: tuple[int, int, int] | None = None
 
+    @property
+    def duration_seconds(self) -> float | None:
+        """From the start to the end, or None while it runs."""
+        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+
 
 def get_execution(reference: int | str) -> ExecutionView:
     """One execution by id, or the newest one by `@latest`. Raises: `ExecutionNotFound`."""
@@ -83,17 +88,38 @@ def _as_id(reference: int | str) -> int:
     return int(text)
 
 
-def list_executions(status: str | None = None, path: str | None = None, limit: int = 20) -> list[ExecutionView]:
-    """The newest executions first, of one status and one path when given."""
-    return [view_of(row) for row in query_executions(status, path)[:limit]]
+def list_executions(
+    status: str | None = None, path: str | None = None, limit: int = 20, version: str | None = None
+) -> list[ExecutionView]:
+    """The newest executions first, of one status, one path and one version when given."""
+    return [view_of(row) for row in query_executions(status, path, version)[:limit]]
 
 
-def query_executions(status: str | None = None, path: str | None = None) -> QuerySet[Execution]:
-    """Executions as rows, the newest first, of one status and one path when given; for pages of lists."""
-    rows = Execution.objects.order_by("-id")
-    if status:
-        rows = rows.filter(status=status)
-    return rows.filter(path=path) if path else rows
+def query_executions(
+    status: str | None = None, path: str | None = None, version: str | None = None
+) -> QuerySet[Execution]:
+    """The rows of `list_executions`, for pages of lists."""
+    wanted = {"status": status, "path": path, "version": version}
+    return Execution.objects.filter(**{name: value for name, value in wanted.items() if value}).order_by("-id")
+
+
+def count_executions_of_version(path: str, version: str) -> dict[str, int]:
+    """How many executions of a playbook version have each status."""
+    return _count_by_status(Execution.objects.filter(path=path, version=version))
+
+
+def count_recent_executions(since_seconds: float) -> dict[str, int]:
+    """How many of the executions started in the last so many seconds have each status."""
+    return _count_by_status(Execution.objects.filter(id__gte=_first_id(since_seconds)))
+
+
+def _count_by_status(rows: QuerySet[Execution]) -> dict[str, int]:
+    return dict(rows.order_by().values_list("status").annotate(count=Count("id")))
+
+
+def _first_id(since_seconds: float) -> Func:
+    """The first id of a moment so long ago: ids are in the order of time, so their index finds what is recent."""
+    return Func(CLOCK - timedelta(seconds=since_seconds), function="id_at", output_field=BigIntegerField())
 
 
 def view_of(row: Execution) -> ExecutionView:
@@ -163,6 +189,21 @@ def get_outcome(execution_id: int, node_id: str) -> EventLog:
     if found is None:
         raise EventNotFound(f"at {node_id}")
     return found
+
+
+def list_latest_events(execution_id: int | str, limit: int) -> list[EventLog]:
+    """The newest events of an execution, the newest first, without what they carry."""
+    rows = EventLog.objects.filter(execution_id=_as_id(execution_id)).order_by("-seq")
+    return list(rows.defer("context", "result", "meta", "stack_trace", "current_item")[:limit])
+
+
+def find_item_error(execution_id: int | str, node_id: str, index: int) -> Any:
+    """The error of one item of a loop, by the loop's node; None when the item has none."""
+    loop, visit_mark, visit = node_id.partition("#")
+    outcome = EventLog.objects.filter(
+        execution_id=_as_id(execution_id), node_id=f"{loop}:{index}{visit_mark}{visit}", event_type__in=ev.OUTCOMES
+    )
+    return outcome.values_list("error", flat=True).first()
 
 
 def list_steps(execution_id: int | str) -> list[StepView]:

@@ -1,4 +1,4 @@
-"""The transactions of executions: start, report, evaluate, reap, cancel.
+"""The transactions of executions: start, report, evaluate, reap, repair, cancel.
 
 Each locks the execution first and its queue rows after (rule R2), and only here is the event log written.
 What a step leads to is decided by `domain.planner`; this module loads what the planner asks for and stores
@@ -30,7 +30,7 @@ from executions.domain.results import StepResult
 from executions.domain.sight import job_uuid
 from executions.domain.start import build_workload
 from executions.domain.state import State, apply, replay
-from executions.errors import ImpossibleEvent, LogInconsistent, StartConflict
+from executions.errors import ExecutionEnded, ImpossibleEvent, LogInconsistent, OutcomeRecorded, StartConflict
 from executions.nudges import Nudge, send_after_commit
 from executions.store import LockedExecution, NewExecution
 from queueing.api import (
@@ -46,9 +46,12 @@ from queueing.api import (
     ReapedLease,
     close_open_jobs,
     enqueue_jobs,
+    find_job,
     finish_jobs,
     reap_lease,
+    take_back_lease,
 )
+from queueing.api import requeue_dead_job as put_back_dead_job
 
 logger = logging.getLogger(__name__)
 
@@ -369,6 +372,48 @@ def _lost_lease_events(locked: LockedExecution, reaped: ReapedLease) -> list[Eve
     message = f"the job's lease ran out {reaped.lost_leases} times: its workers died or hung"
     error = {"code": "lease_exhausted", "message": message}
     return [lost, Event(seq + 1, ev.ACTION_ERROR, status="error", error=error, **common)]
+
+
+# -- repair -----------------------------------------------------------------------------------------
+
+
+def release_lease(job_id: int, released_by: str) -> bool:
+    """Take a leased job back from its worker for an operator: not counted, the worker's late report is `lease_lost`.
+
+    The job waits for another worker, or is called off when its execution has ended.
+    Returns: False when nobody held it. Raises: `JobNotFound`, `ExecutionNotFound`.
+    """
+    found = find_job(job_id)
+    with transaction.atomic():
+        locked = store.lock_execution(found.execution_id)
+        taken = take_back_lease(job_id)
+        if taken is None:
+            return False
+        meta = {"attempt": taken.attempt, "job_id": str(job_id), "reason": "released", "by": released_by}
+        event = Event(locked.last_seq + 1, ev.LEASE_LOST, status=taken.status, meta=meta, **_about(taken))
+        store.append_events(locked.id, [event])
+        store.set_last_seq(locked.id, event.seq)
+    logger.info("the lease of job %s was released by %s", job_id, released_by)
+    return True
+
+
+def requeue_dead_job(job_id: int, requeued_by: str) -> bool:
+    """Queue a dead external job again, its lost leases forgotten.
+
+    Returns: False when it is not dead (any more). Raises: `OutcomeRecorded` for a step's job, `ExecutionEnded`,
+    `JobNotFound`, `ExecutionNotFound`; nothing is changed then.
+    """
+    found = find_job(job_id)
+    if not found.is_external:
+        raise OutcomeRecorded(job_id)
+    with transaction.atomic():
+        locked = store.lock_execution(found.execution_id)
+        if locked.is_terminal:
+            raise ExecutionEnded(locked.id, locked.status)
+        requeued = put_back_dead_job(job_id)
+    if requeued:
+        logger.info("dead job %s was queued again by %s", job_id, requeued_by)
+    return requeued
 
 
 # -- cancel -----------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ class Runtime(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.component_type} {self.name}"
+        return f"{self.get_component_type_display()} {self.name}"
 
 
 class Credential(models.Model):
@@ -76,4 +76,4 @@ class Credential(models.Model):
         ordering: ClassVar = ["name"]
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.type})"
+        return f"credential {self.name}"

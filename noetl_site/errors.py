@@ -31,6 +31,7 @@ STATUS: Final = {
     "start_conflict": 409,
     "execution_ended": 409,
     "event_id_taken": 409,
+    "outcome_recorded": 409,
     "lease_lost": 409,
 }
 """By the stable code of an app's error; every other one is 500."""

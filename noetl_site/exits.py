@@ -37,6 +37,8 @@ EXIT_CODES: Final = {
     "playbook_invalid": PLAYBOOK_INVALID,
     "workload_invalid": USAGE,
     "start_conflict": CONFLICT,
+    "outcome_recorded": CONFLICT,
+    "execution_ended": CONFLICT,
     "lease_lost": CONFLICT,
     "access_error": USAGE,
     "not_authenticated": NOT_AUTHENTICATED,

@@ -105,6 +105,8 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # Before the apps', as some of Unfold's are replaced.
+        "DIRS": [BASE_DIR / "noetl_site" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -127,7 +129,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
-DATETIME_FORMAT = "Y-m-d H:i:s"
+FORMAT_MODULE_PATH = "noetl_site.formats"
 
 STATIC_URL = "static/"
 # Files are served from where they are installed: no build step comes before the first start.

@@ -93,7 +93,7 @@ class Job(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.node_id} ({self.status})"
+        return f"job at {self.node_id}"
 
 
 class LeaseHistory(models.Model):
@@ -126,4 +126,4 @@ class LeaseHistory(models.Model):
         indexes: ClassVar = [models.Index(fields=["execution_id"], name="lease_history_execution")]
 
     def __str__(self) -> str:
-        return f"lease {self.attempt} of {self.node_id} by {self.worker_id}"
+        return f"lease {self.attempt} of the job at {self.node_id}"

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import BigIntegerField, Count, Func, Q, QuerySet
 
 from queueing import store
-from queueing.domain.jobs import Fence, LeasedJob
+from queueing.domain.jobs import LEASED, QUEUED, Fence, LeasedJob
 from queueing.domain.leases import Claim, ExpiredLease, find_claimed
 from queueing.errors import JobNotFound, LeaseLost
-from queueing.models import Job, LeaseHistory
+from queueing.models import CLOCK, Job, LeaseHistory
 
 MAX_HELD = 1000
 
@@ -74,3 +75,28 @@ def get_live_action(fence: Fence) -> dict[str, Any]:
     if action is None:
         raise LeaseLost(fence.job_id)
     return action
+
+
+def list_jobs(execution_id: int, limit: int) -> list[Job]:
+    """The newest jobs of an execution, the newest first, without what they carry."""
+    return list(Job.objects.filter(execution_id=execution_id).order_by("-id").defer("action", "context")[:limit])
+
+
+def count_jobs_of_execution(execution_id: int) -> dict[str, int]:
+    """How many jobs of an execution have each status."""
+    return _count_by_status(Job.objects.filter(execution_id=execution_id))
+
+
+def count_recent_jobs(since_seconds: float) -> dict[str, int]:
+    """How many jobs have each status: of the last so many seconds, and whatever waits or runs."""
+    first = Func(CLOCK - timedelta(seconds=since_seconds), function="id_at", output_field=BigIntegerField())
+    return _count_by_status(Job.objects.filter(Q(id__gte=first) | Q(status=QUEUED) | Q(status=LEASED)))
+
+
+def _count_by_status(rows: QuerySet[Job]) -> dict[str, int]:
+    return dict(rows.order_by().values_list("status").annotate(count=Count("id")))
+
+
+def list_leases(job_id: int, limit: int) -> list[LeaseHistory]:
+    """The newest leases of a job, the newest first."""
+    return list(LeaseHistory.objects.filter(job_id=job_id).order_by("-attempt").defer("lease_token")[:limit])

@@ -13,8 +13,9 @@ from typing import Any, Final
 import aiosql
 from django.db import connection
 
-from queueing.domain.jobs import Fence, LeasedJob, NewJob
+from queueing.domain.jobs import Fence, FoundJob, LeasedJob, NewJob
 from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, LeaseRecord, ReapedLease
+from queueing.errors import JobNotFound
 
 _QUERIES: Final[Any] = aiosql.from_path(Path(__file__).parent / "sql" / "queue.sql", "psycopg")
 
@@ -140,6 +141,28 @@ def reap(job_id: int, attempt: int) -> ReapedLease | None:
     """End a lease that has run out, if it still has. The caller holds the execution's lock."""
     rows = _run("reap", job_id=job_id, attempt=attempt)
     return ReapedLease(*rows[0]) if rows else None
+
+
+def find(job_id: int) -> FoundJob:
+    """Whose job it is, without a lock. Raises: `JobNotFound`."""
+    rows = _run("find_job", job_id=job_id)
+    if not rows:
+        raise JobNotFound(job_id)
+    return FoundJob(*rows[0])
+
+
+def take_back(job_id: int) -> ReapedLease | None:
+    """End a job's lease uncounted, if it has one. The caller holds the execution's lock."""
+    rows = _run("take_back", job_id=job_id)
+    return ReapedLease(*rows[0]) if rows else None
+
+
+def requeue_dead(job_id: int) -> bool:
+    """Put a dead external job back, its lost leases forgotten. The caller holds the execution's lock.
+
+    Returns: False when it is not dead (any more).
+    """
+    return bool(_run("requeue_dead", job_id=job_id))
 
 
 def close_open(execution_id: int) -> int:

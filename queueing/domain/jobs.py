@@ -55,6 +55,19 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundJob:
+    """Whose job it is: what never changes of it. An external job belongs to no step of a playbook."""
+
+    execution_id: int
+    origin: str
+
+    @property
+    def is_external(self) -> bool:
+        """Whether a client queued it, not the engine."""
+        return self.origin == EXTERNAL
+
+
+@dataclass(frozen=True, slots=True)
 class LeasedJob:
     """A job in a worker's hands until `lease_until` (the database's clock)."""
 

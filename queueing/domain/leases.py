@@ -52,7 +52,10 @@ class ExpiredLease:
 
 @dataclass(frozen=True, slots=True)
 class ReapedLease:
-    """What became of an expired lease: its job is queued again, dead (lost too often), or cancelled."""
+    """What became of a lease that its holder did not end.
+
+    Its job is queued again, dead (lost too often), or cancelled.
+    """
 
     job_id: int
     status: Literal["queued", "dead", "cancelled"]

@@ -153,6 +153,34 @@ WITH lost AS (
 )
 SELECT lost.*, coalesce(history.worker_id, '') FROM lost LEFT JOIN history ON true;
 
+-- name: find_job(job_id)
+-- Without a lock: whose it is never changes, its status is judged again by what follows.
+SELECT execution_id, origin FROM queue WHERE id = :job_id;
+
+-- name: take_back(job_id)
+-- An operator ends a lease: nothing is counted. The caller holds the lock of the execution.
+WITH taken AS (
+    UPDATE queue q
+    SET status = CASE WHEN q.cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END,
+        lease_token = NULL, worker_id = NULL, lease_until = NULL, updated_at = clock_now(),
+        finished_at = CASE WHEN q.cancel_requested_at IS NULL THEN NULL ELSE clock_now() END
+    WHERE q.id = :job_id AND q.status = 'leased'
+    RETURNING q.id, q.status, q.node_id, q.node_name, q.item_index, q.attempts, q.lost_leases, q.origin
+), history AS (
+    UPDATE lease_history h
+    SET ended_at = clock_now(), ending = CASE taken.status WHEN 'queued' THEN 'released' ELSE 'cancelled' END
+    FROM taken WHERE h.job_id = taken.id AND h.attempt = taken.attempts
+    RETURNING h.worker_id
+)
+SELECT taken.*, coalesce(history.worker_id, '') FROM taken LEFT JOIN history ON true;
+
+-- name: requeue_dead(job_id)
+-- The caller holds the lock of the execution.
+UPDATE queue
+SET status = 'queued', lost_leases = 0, finished_at = NULL, updated_at = clock_now()
+WHERE id = :job_id AND status = 'dead' AND origin = 'external'
+RETURNING id;
+
 -- name: close_open(execution_id)
 -- The execution is over: what waits is cancelled, what runs is asked to stop and keeps its lease until it reports.
 UPDATE queue
