@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from django.contrib.auth.models import Permission, User
-from django.contrib.contenttypes.models import ContentType
 from django.test import Client
 
 
@@ -19,6 +18,4 @@ def log_in(*permissions: str, superuser: bool = False) -> Client:
 
 def _permission(name: str) -> Permission:
     app, _, codename = name.partition(".")
-    content_type = ContentType.objects.get(app_label=app, model=codename.rpartition("_")[2])
-    found, _ = Permission.objects.get_or_create(content_type=content_type, codename=codename)
-    return found
+    return Permission.objects.get(content_type__app_label=app, codename=codename)
