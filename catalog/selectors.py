@@ -13,18 +13,22 @@ from catalog.domain.registered import RegisteredPlaybook
 from catalog.errors import PlaybookNotFound
 from catalog.models import PlaybookVersion
 
+PREFIX = "playbooks/"
+
 
 def find_playbook_version(path: str, version: str | None = None) -> RegisteredPlaybook:
     """A version of a playbook; the newest for None and `latest`. `PATH:VERSION` may stand in `path`.
 
-    Raises: `PlaybookNotFound`.
+    The original's `playbooks/` before a path is cut off where the whole names nothing. Raises: `PlaybookNotFound`.
     """
     if version in (None, "", LATEST):
         path, version = split_reference(path)
-    found = None if "\x00" in path or "\x00" in (version or "") else store.find_version(path, version)
-    if found is None:
+    if "\x00" in path or "\x00" in (version or ""):
         raise PlaybookNotFound(path, version)
-    return found
+    for place in dict.fromkeys((path, path.removeprefix(PREFIX))):
+        if (found := store.find_version(place, version)) is not None:
+            return found
+    raise PlaybookNotFound(path, version)
 
 
 def get_playbook_version(catalog_id: int) -> RegisteredPlaybook:

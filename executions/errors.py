@@ -92,12 +92,12 @@ class NodeReserved(ExecutionError):
 
 
 class EventIdTaken(ExecutionError):
-    """An event was posted under the id of another event; nothing was written."""
+    """An event was posted under the id of another event of its execution; nothing was written."""
 
     code = "event_id_taken"
 
-    def __init__(self, event_id: int) -> None:
-        super().__init__(f"the event id {event_id} belongs to another event")
+    def __init__(self, posted_id: str) -> None:
+        super().__init__(f"another event of the execution was posted under the id {posted_id}")
 
 
 class EventNotFound(ExecutionError):

@@ -121,6 +121,9 @@ class EventLog(models.Model):
     current_index = models.IntegerField(null=True)
     current_item = models.JSONField(null=True)
     worker_id = models.TextField(null=True)  # noqa: DJ001  (null: not a worker's event)
+    posted_id = models.TextField(  # noqa: DJ001  (null: it was not posted, or without an id)
+        null=True, help_text="The id that whoever posted it gave it; one of a kind in its execution."
+    )
 
     class Meta:
         db_table = "event_log"

@@ -27,7 +27,7 @@ def post_annotation(execution_id: int, posted: Event) -> tuple[EventLog, bool]:
     """
     with transaction.atomic():
         locked = store.lock_execution(execution_id)
-        if (found := selectors.find_posted(execution_id, posted.event_id)) is not None:
+        if (found := selectors.find_posted(execution_id, posted.node_id, posted.posted_id)) is not None:
             return found, False
         meta = {**(posted.meta or {}), "posted_type": posted.type}
         annotation = replace(posted, seq=locked.last_seq + 1, type=ev.ANNOTATION, meta=meta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +17,8 @@ from executions.domain import state as states
 from executions.errors import EventIdTaken, EventNotFound, ExecutionNotFound, ImpossibleEvent
 from executions.models import CLOCK, EventLog, Execution
 
+MAX_POSTED_ID = 100
+MAX_NAMESAKES = 100
 STEP_EVENTS = {
     ev.STEP_STARTED: "running",
     ev.STEP_SKIP: "skipped",
@@ -160,32 +163,34 @@ def query_events(execution_id: int | str, after_seq: int = 0) -> QuerySet[EventL
     return EventLog.objects.filter(execution_id=_as_id(execution_id), seq__gt=after_seq).order_by("seq")
 
 
-def get_event(event_id: int | str) -> EventLog:
-    """One event by its id. Raises: `EventNotFound`."""
-    try:
-        found = EventLog.objects.filter(event_id=_as_id(event_id)).first()
-    except ExecutionNotFound:
-        found = None
-    if found is None:
-        raise EventNotFound(event_id)
-    return found
+def find_events(some_id: str) -> list[EventLog]:
+    """The event with this id, or else those that were posted under it, one per execution at the most."""
+    with suppress(ExecutionNotFound):
+        if own := list(EventLog.objects.filter(event_id=_as_id(some_id))):
+            return own
+    if not some_id.isprintable() or len(some_id) > MAX_POSTED_ID:
+        return []
+    return list(EventLog.objects.filter(posted_id=some_id).order_by("event_id")[:MAX_NAMESAKES])
 
 
-def find_posted(execution_id: int, event_id: int | None) -> EventLog | None:
-    """The event of this execution that was posted under this id. Raises: `EventIdTaken` for another's."""
-    if event_id is None:
+def find_posted(execution_id: int, node_id: str, posted_id: str | None) -> EventLog | None:
+    """The annotation of a node that was posted under this id. The caller holds the execution's lock.
+
+    Raises: `EventIdTaken` when another event of the execution was.
+    """
+    if posted_id is None:
         return None
-    found = EventLog.objects.filter(event_id=event_id).first()
-    if found is not None and found.execution_id != execution_id:
-        raise EventIdTaken(event_id)
+    found = EventLog.objects.filter(execution_id=execution_id, posted_id=posted_id).first()
+    if found is not None and (found.node_id, found.event_type) != (node_id, ev.ANNOTATION):
+        raise EventIdTaken(posted_id)
     return found
 
 
 def get_outcome(execution_id: int, node_id: str) -> EventLog:
-    """The newest event that tells how a node's action ended. Raises: `EventNotFound`."""
+    """The newest event that tells how a node's job ended. Raises: `EventNotFound`."""
     told = [*ev.OUTCOMES, ev.LATE_RESULT, ev.ANNOTATION]
     rows = EventLog.objects.filter(execution_id=execution_id, node_id=node_id, event_type__in=told)
-    found = rows.order_by("-seq").first()
+    found = rows.filter(meta__has_key="job_id").order_by("-seq").first()
     if found is None:
         raise EventNotFound(f"at {node_id}")
     return found

@@ -30,7 +30,14 @@ from executions.domain.results import StepResult
 from executions.domain.sight import job_uuid
 from executions.domain.start import build_workload
 from executions.domain.state import State, apply, replay
-from executions.errors import ExecutionEnded, ImpossibleEvent, LogInconsistent, OutcomeRecorded, StartConflict
+from executions.errors import (
+    EventIdTaken,
+    ExecutionEnded,
+    ImpossibleEvent,
+    LogInconsistent,
+    OutcomeRecorded,
+    StartConflict,
+)
 from executions.nudges import Nudge, send_after_commit
 from executions.store import LockedExecution, NewExecution
 from queueing.api import (
@@ -60,7 +67,7 @@ logger = logging.getLogger(__name__)
 class Report:
     """What a worker says of one leased job. `error` is `{code, message}` of a failed action.
 
-    `event_id` is the id that the worker gave the outcome's event, if it gave one.
+    `posted_id` is the id that the worker gave the outcome's event, if it gave one.
     """
 
     fence: Fence
@@ -69,7 +76,7 @@ class Report:
     error: Mapping[str, Any] | None = None
     traceback: str | None = None
     duration_seconds: float = 0.0
-    event_id: int | None = None
+    posted_id: str | None = None
 
 
 # -- start ------------------------------------------------------------------------------------------
@@ -128,7 +135,8 @@ def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_lat
     """Accept the results of leased jobs of one execution and advance it, in one transaction.
 
     Row by row: a lost lease spares the rest. `evaluate_later` leaves the evaluation to the reconciler. A result with
-    a valid fence on a terminal execution is recorded as `late_result`. Raises: `ExecutionNotFound`.
+    a valid fence on a terminal execution is recorded as `late_result`. Raises: `ExecutionNotFound`; `EventIdTaken`, and
+    nothing is accepted then.
     """
     with transaction.atomic():
         locked = store.lock_execution(execution_id)
@@ -142,6 +150,8 @@ def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_lat
         events: list[Event] = []
         for report, job in zip(first.values(), finished, strict=True):
             if job.judgement == "accepted":
+                if report.posted_id is not None and store.is_posted_id_taken(execution_id, report.posted_id):
+                    raise EventIdTaken(report.posted_id)
                 events.extend(_outcome_events(locked, report, job, len(events)))
         if events:
             store.append_events(execution_id, events)
@@ -178,7 +188,7 @@ def _outcome_events(locked: LockedExecution, report: Report, job: FinishedJob, a
         "error": _error_of(report),
         "traceback": report.traceback,
         "duration_seconds": report.duration_seconds,
-        "event_id": report.event_id,
+        "posted_id": report.posted_id,
     }
     if locked.is_terminal:
         return [Event(seq, ev.LATE_RESULT, meta=meta, **common, **outcome)]

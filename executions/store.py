@@ -174,8 +174,13 @@ def append_events(execution_id: int, events: Sequence[Event]) -> None:
         indexes=[event.index for event in events],
         items=[_json(event.item) for event in events],
         worker_ids=[event.worker_id for event in events],
-        event_ids=[event.event_id for event in events],
+        posted_ids=[event.posted_id for event in events],
     )
+
+
+def is_posted_id_taken(execution_id: int, posted_id: str) -> bool:
+    """Whether an event of the execution was posted under this id. The caller holds its lock."""
+    return bool(_rows("posted_id", execution_id=execution_id, posted_id=posted_id))
 
 
 def save_state(execution_id: int, state: State, last: Event | None) -> None:

@@ -41,3 +41,13 @@ class ServerUnreachable(ExecutorError):
     """The server does not answer."""
 
     code = "server_unreachable"
+
+
+class ComponentTaken(ExecutorError):
+    """Somebody else announced a component of this name; nothing was changed."""
+
+    code = "component_taken"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"a component named {name!r} was announced by somebody else: take another name")

@@ -33,6 +33,7 @@ class Runtime(models.Model):
     component_type = models.TextField(choices=ComponentType.choices)
     base_url = models.TextField(db_default="")
     status = models.TextField(choices=Status.choices, db_default=Status.READY)
+    principal = models.TextField(db_default="", help_text="Who announced it over the API; empty: the platform itself.")
     labels = models.JSONField(default=dict)
     capabilities = models.JSONField(default=dict)
     capacity = models.IntegerField(null=True)
@@ -44,7 +45,10 @@ class Runtime(models.Model):
     class Meta:
         db_table = "runtime"
         ordering: ClassVar = ["component_type", "name"]
-        permissions: ClassVar = [("announce_runtime", "Can announce components of the platform")]
+        permissions: ClassVar = [
+            ("announce_pool", "Can announce worker pools"),
+            ("announce_server", "Can announce servers and brokers"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["component_type", "name"], name="runtime_one_per_name"),
             models.CheckConstraint(
@@ -73,6 +77,7 @@ class Credential(models.Model):
 
     class Meta:
         db_table = "credential"
+        permissions: ClassVar = [("resolve_credential", "Can get the credentials that a job it holds names")]
         ordering: ClassVar = ["name"]
 
     def __str__(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any, Final
 
-from django.db import InterfaceError, OperationalError
+from django.db import DataError, InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
 from rest_framework.exceptions import APIException, ErrorDetail, ValidationError
@@ -33,6 +33,7 @@ STATUS: Final = {
     "event_id_taken": 409,
     "outcome_recorded": 409,
     "lease_lost": 409,
+    "component_taken": 409,
 }
 """By the stable code of an app's error; every other one is 500."""
 API: Final = "/api/"
@@ -48,23 +49,33 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response | No
         answer = _problem(503, "database_unreachable", "the database cannot be reached now; try again", [])
         answer["Retry-After"] = "1"
         return answer
+    if isinstance(error, DataError):
+        # The last net: what no field has refused, and no column can hold.
+        set_rollback()
+        return _problem(400, "invalid", "the request holds a value that cannot be stored", [])
     response = exception_handler(error, context)
     if response is None:
         return None
     code = error.default_code if isinstance(error, APIException) else "http_error"
     errors = _invalid_fields(error.detail) if isinstance(error, ValidationError) else []
     detail = "the request is not valid" if errors else _text(response.data)
-    problem = _problem(response.status_code, str(code), detail, errors)
+    answer = _problem(response.status_code, str(code), detail, errors)
     for name, value in response.items():
         if name.lower() not in {"content-type", "content-length"}:
-            problem[name] = value
-    return problem
+            answer[name] = value
+    return answer
 
 
 def _document(status: int, code: str, detail: str, errors: list[dict[str, Any]]) -> dict[str, Any]:
     title = HTTPStatus(status).phrase
-    document: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail}
+    document: dict[str, Any] = {"type": "about:blank", "title": title, "status": status, "code": code}
+    document["detail"] = _sendable(detail)
     return {**document, "errors": errors} if errors else document
+
+
+def _sendable(text: str) -> str:
+    """The text without half surrogates, which a message may quote from the request."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _problem(status: int, code: str, detail: str, errors: list[dict[str, Any]]) -> Response:
@@ -86,7 +97,7 @@ def _invalid_fields(detail: Any, pointer: str = "") -> list[dict[str, Any]]:
     if isinstance(detail, list):
         return [error for value in detail for error in _invalid_fields(value, pointer)]
     code = detail.code if isinstance(detail, ErrorDetail) else "invalid"
-    return [{"pointer": pointer.removesuffix("/non_field_errors"), "code": code, "detail": str(detail)}]
+    return [{"pointer": pointer.removesuffix("/non_field_errors"), "code": code, "detail": _sendable(str(detail))}]
 
 
 def _text(data: Any) -> str:
@@ -119,5 +130,9 @@ def server_error(request: HttpRequest) -> HttpResponse:
 def _answer(request: HttpRequest, status: int, code: str) -> HttpResponse | None:
     if not request.path.startswith(API):
         return None
-    detail = HTTPStatus(status).description or HTTPStatus(status).phrase
+    return problem(status, code, HTTPStatus(status).description or HTTPStatus(status).phrase)
+
+
+def problem(status: int, code: str, detail: str) -> HttpResponse:
+    """A problem document outside of a view."""
     return JsonResponse(_document(status, code, detail, []), status=status, content_type=PROBLEM)

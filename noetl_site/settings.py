@@ -93,6 +93,7 @@ INSTALLED_APPS = [
     "noetl_site",
 ]
 MIDDLEWARE = [
+    "noetl_site.rest.bodies.ReadTheRest",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -149,7 +150,8 @@ SECURE_REDIRECT_EXEMPT = [r"^(api/)?health"]
 SECURE_HSTS_SECONDS = 31536000 if NOETL_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = NOETL_HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if boolean("NOETL_BEHIND_PROXY", default=False) else None
-DATA_UPLOAD_MAX_MEMORY_SIZE = int(number("NOETL_MAX_BODY_BYTES", default=8 * 1024 * 1024, least=1024))
+# More than the largest output (10 MiB), as JSON may write it longer than it is.
+DATA_UPLOAD_MAX_MEMORY_SIZE = int(number("NOETL_MAX_BODY_BYTES", default=16 * 1024 * 1024, least=1024))
 
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],

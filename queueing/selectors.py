@@ -42,11 +42,9 @@ def find_fence(job_id: int, claim: Claim) -> Fence:
 
     Raises: `JobNotFound`; `LeaseLost` when the claim fits no lease of the job, or fits several.
     """
-    if not Job.objects.filter(id=job_id).exists():
-        raise JobNotFound(job_id)
-    record = find_claimed(store.leases_of(job_id), claim)
+    record = find_claimed(store.leases_of(job_id, claim.principal), claim)
     if record is None:
-        raise LeaseLost(job_id)
+        raise LeaseLost(job_id) if Job.objects.filter(id=job_id).exists() else JobNotFound(job_id)
     return Fence(job_id, record.attempt, record.lease_token)
 
 

@@ -116,9 +116,9 @@ def retry_later(fence: Fence, delay_seconds: float) -> bool:
     return bool(_run("retry_later", delay_seconds=delay_seconds, **given))
 
 
-def leases_of(job_id: int) -> list[LeaseRecord]:
-    """Every lease that a job has or had, in their order."""
-    return [LeaseRecord(*row) for row in _run("leases_of", job_id=job_id)]
+def leases_of(job_id: int, principal: str) -> list[LeaseRecord]:
+    """The leases of a job that a principal has or had, in their order."""
+    return [LeaseRecord(*row) for row in _run("leases_of", job_id=job_id, principal=principal)]
 
 
 def held_by(execution_id: int, principal: str, count: int) -> list[LeasedJob]:

@@ -12,7 +12,19 @@ from rest_framework import serializers
 from catalog.models import PlaybookVersion
 
 RESOURCE_TYPE = "Playbook"
-MAX_PATH_CHARS = 1000
+
+
+class EntriesQuery(serializers.Serializer[Any]):
+    """Which versions."""
+
+    resource_type = serializers.CharField(default=RESOURCE_TYPE)
+    path = serializers.CharField(default="", help_text="Of one playbook.")
+
+
+class PlaybookQuery(serializers.Serializer[Any]):
+    """Which playbook."""
+
+    playbook_id = serializers.CharField(help_text="PATH or PATH:VERSION")
 
 
 class ContentSerializer(serializers.Serializer[Any]):

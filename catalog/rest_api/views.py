@@ -13,10 +13,11 @@ from rest_framework.response import Response
 from catalog import selectors, services
 from catalog.models import PlaybookVersion
 from catalog.rest_api.serializers import (
-    MAX_PATH_CHARS,
     RESOURCE_TYPE,
     ContentSerializer,
+    EntriesQuery,
     EntrySerializer,
+    PlaybookQuery,
     RegisteredSerializer,
     RegisterSerializer,
     SummarySerializer,
@@ -25,13 +26,14 @@ from catalog.rest_api.serializers import (
 
 VIEW = "catalog.view_playbookversion"
 REGISTER = "catalog.register_playbookversion"
-PLAYBOOK_ID = OpenApiParameter("playbook_id", required=True, description="PATH or PATH:VERSION")
 INVALID = OpenApiResponse(description="The text is no valid playbook: every problem with its line and column.")
 
 
-def find_version(reference: str) -> PlaybookVersion:
-    """The version that PATH or PATH:VERSION names; a leading `playbooks/` is cut off. Raises: `PlaybookNotFound`."""
-    return selectors.get_version_row(reference.removeprefix("playbooks/")[:MAX_PATH_CHARS])
+def find_asked(request: Request) -> PlaybookVersion:
+    """The version that the query's `playbook_id` names. Raises: `PlaybookNotFound`."""
+    given = PlaybookQuery(data=request.query_params.dict())
+    given.is_valid(raise_exception=True)
+    return selectors.get_version_row(given.validated_data["playbook_id"])
 
 
 class RegisterView(GenericAPIView[Any]):
@@ -79,14 +81,15 @@ class ListView(GenericAPIView[Any]):
 
     @extend_schema(
         operation_id="catalog_list",
-        parameters=[OpenApiParameter("resource_type"), OpenApiParameter("path", description="Of one playbook.")],
+        parameters=[EntriesQuery],
         responses={200: {"type": "object", "properties": {"entries": {"type": "array", "items": {}}}}},
     )
     def get(self, request: Request) -> Response:
         """Playbook versions with their text, newest first."""
-        asked = request.query_params.get("resource_type", RESOURCE_TYPE)
-        known = asked.lower() in ("playbook", "playbooks")
-        rows = selectors.query_versions(request.query_params.get("path", ""))
+        given = EntriesQuery(data=request.query_params.dict())
+        given.is_valid(raise_exception=True)
+        known = given.validated_data["resource_type"].lower() in ("playbook", "playbooks")
+        rows = selectors.query_versions(given.validated_data["path"])
         page = self.paginate_queryset(rows if known else rows.none())
         return self.get_paginated_response({"entries": self.get_serializer(page, many=True).data})
 
@@ -135,10 +138,10 @@ class PlaybookView(GenericAPIView[Any]):
     needs: ClassVar = {"GET": VIEW}
     serializer_class = SummarySerializer
 
-    @extend_schema(operation_id="catalog_playbook", parameters=[PLAYBOOK_ID])
+    @extend_schema(operation_id="catalog_playbook", parameters=[PlaybookQuery])
     def get(self, request: Request) -> Response:
         """A playbook by `?playbook_id=`."""
-        return Response(self.get_serializer(find_version(request.query_params.get("playbook_id", ""))).data)
+        return Response(self.get_serializer(find_asked(request)).data)
 
 
 class ContentByQueryView(GenericAPIView[Any]):
@@ -147,10 +150,10 @@ class ContentByQueryView(GenericAPIView[Any]):
     needs: ClassVar = {"GET": VIEW}
     serializer_class = ContentSerializer
 
-    @extend_schema(operation_id="catalog_content_by_query", parameters=[PLAYBOOK_ID])
+    @extend_schema(operation_id="catalog_content_by_query", parameters=[PlaybookQuery])
     def get(self, request: Request) -> Response:
         """The text of a playbook by `?playbook_id=`."""
-        return Response(self.get_serializer(find_version(request.query_params.get("playbook_id", ""))).data)
+        return Response(self.get_serializer(find_asked(request)).data)
 
 
 class PlaybookByPathView(GenericAPIView[Any]):
@@ -162,7 +165,7 @@ class PlaybookByPathView(GenericAPIView[Any]):
     @extend_schema(operation_id="catalog_playbook_by_path")
     def get(self, request: Request, playbook_id: str) -> Response:
         """A playbook by PATH or PATH:VERSION."""
-        return Response(self.get_serializer(find_version(playbook_id)).data)
+        return Response(self.get_serializer(selectors.get_version_row(playbook_id)).data)
 
 
 class ContentView(GenericAPIView[Any]):
@@ -174,7 +177,7 @@ class ContentView(GenericAPIView[Any]):
     @extend_schema(operation_id="catalog_content")
     def get(self, request: Request, playbook_id: str) -> Response:
         """The text of a playbook by PATH or PATH:VERSION."""
-        return Response(self.get_serializer(find_version(playbook_id)).data)
+        return Response(self.get_serializer(selectors.get_version_row(playbook_id)).data)
 
 
 class VersionView(GenericAPIView[Any]):
@@ -186,4 +189,4 @@ class VersionView(GenericAPIView[Any]):
     @extend_schema(operation_id="catalog_version")
     def get(self, request: Request, path: str, version: str) -> Response:
         """One version of a playbook; `latest` is the newest."""
-        return Response(self.get_serializer(find_version(f"{path}:{version}")).data)
+        return Response(self.get_serializer(selectors.get_version_row(f"{path}:{version}")).data)

@@ -54,8 +54,8 @@ class Event:
     """One event. `seq` is dense per execution, from 1.
 
     `error` is `{code, message, ...}`. `loop_name` and `index` are set on events of one item of a loop, whose items
-    stand in its `loop_start`. `duration_seconds` is the time of the action whose outcome the event is. `event_id` is
-    the database's unless somebody posted the event under an id of their own.
+    stand in its `loop_start`. `duration_seconds` is the time of the action whose outcome the event is. `posted_id`
+    is the id that whoever posted the event gave it, if they did.
     """
 
     seq: int
@@ -74,7 +74,7 @@ class Event:
     duration_seconds: float = 0.0
     traceback: str | None = None
     worker_id: str | None = None
-    event_id: int | None = None
+    posted_id: str | None = None
 
 
 def step_node_id(execution_id: str, step: str, visit: int = 1, index: int | None = None) -> str:

@@ -8,9 +8,23 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from executions.domain.events import normalised_status
-from executions.models import EventLog
+from executions.models import EventLog, Execution
 
-MAX_ID_DIGITS: Final = 19
+MAX_EVENTS: Final = 10_000
+
+
+class ExecutionsQuery(serializers.Serializer[Any]):
+    """Which executions."""
+
+    status = serializers.ChoiceField(choices=Execution.Status.values, required=False)
+    path = serializers.CharField(required=False, help_text="Of one playbook.")
+
+
+class EventsQuery(serializers.Serializer[Any]):
+    """Which of an execution's events."""
+
+    after = serializers.IntegerField(default=0, min_value=0, max_value=2**62, help_text="Only events after this seq.")
+    limit = serializers.IntegerField(default=MAX_EVENTS, min_value=1, max_value=MAX_EVENTS)
 
 
 class RunSerializer(serializers.Serializer[Any]):
@@ -34,7 +48,7 @@ class RunSerializer(serializers.Serializer[Any]):
             raise serializers.ValidationError("give either parameters or input_payload")
         payload = attrs.get("parameters", attrs.get("input_payload"))
         return {
-            "path": named[0].removeprefix("playbooks/"),
+            "path": named[0],
             "version": attrs.get("version"),
             "payload": payload,
             "merge": attrs["merge"],
@@ -92,6 +106,7 @@ class EventSerializer(serializers.Serializer[EventLog]):
     """One event. `input_context` and `output_result` repeat `context` and `result` for older clients."""
 
     event_id = serializers.CharField()
+    posted_id = serializers.CharField(allow_null=True, help_text="The id it was posted under, if it was.")
     execution_id = serializers.CharField()
     seq = serializers.IntegerField(help_text="Dense per execution, from 1.")
     event_type = serializers.SerializerMethodField()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import GenericAPIView
@@ -13,14 +13,16 @@ from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
 from executions import selectors, services
-from executions.errors import EventNotFound
-from executions.models import EventLog, Execution
+from executions.errors import EventNotFound, ExecutionNotFound
+from executions.models import EventLog
 from executions.rest_api.serializers import (
     CancelledSerializer,
     CancelSerializer,
     EventSerializer,
+    EventsQuery,
     EventsSerializer,
     ExecutionSerializer,
+    ExecutionsQuery,
     ExecutionWithEventsSerializer,
     RunSerializer,
     StartedSerializer,
@@ -29,11 +31,7 @@ from executions.selectors import ExecutionView
 
 VIEW: Final = "executions.view_execution"
 VIEW_EVENTS: Final = "executions.view_eventlog"
-MAX_EVENTS: Final = 10_000
 MAX_KEY_CHARS: Final = 200
-
-AFTER: Final = OpenApiParameter("after", OpenApiTypes.INT, description="Only events after this seq.")
-LIMIT: Final = OpenApiParameter("limit", OpenApiTypes.INT, description=f"How many events at most ({MAX_EVENTS}).")
 
 
 class RunView(GenericAPIView[Any]):
@@ -88,18 +86,14 @@ class ListView(GenericAPIView[Any]):
 
     @extend_schema(
         operation_id="executions_list",
-        parameters=[
-            OpenApiParameter("status", enum=list(Execution.Status.values)),
-            OpenApiParameter("path", description="Of one playbook."),
-        ],
+        parameters=[ExecutionsQuery],
         responses=ExecutionSerializer(many=True),
     )
     def get(self, request: Request) -> Response:
         """Executions, the newest first."""
-        asked = request.query_params
-        if (status := asked.get("status")) and status not in Execution.Status.values:
-            raise ValidationError({"status": f"is none of {', '.join(Execution.Status.values)}"})
-        page = self.paginate_queryset(selectors.query_executions(status, asked.get("path"))) or []
+        given = ExecutionsQuery(data=request.query_params.dict())
+        given.is_valid(raise_exception=True)
+        page = self.paginate_queryset(selectors.query_executions(**given.validated_data)) or []
         return self.get_paginated_response(self.get_serializer(map(selectors.view_of, page), many=True).data)
 
 
@@ -109,12 +103,11 @@ class DetailView(GenericAPIView[Any]):
     needs: ClassVar = {"GET": VIEW}
     serializer_class = ExecutionWithEventsSerializer
 
-    @extend_schema(operation_id="executions_get", parameters=[AFTER, LIMIT])
+    @extend_schema(operation_id="executions_get", parameters=[EventsQuery])
     def get(self, request: Request, execution_id: str) -> Response:
         """An execution with its events, oldest first. `@latest` is the newest execution."""
         execution = selectors.get_execution(execution_id)
-        told = {**ExecutionSerializer(execution).data, "events": _events(request, execution)}
-        return Response(told, headers=_next_link(request, told["events"]))
+        return _page_of_events(request, execution, ExecutionSerializer(execution).data)
 
 
 class CancelView(GenericAPIView[Any]):
@@ -126,7 +119,7 @@ class CancelView(GenericAPIView[Any]):
     @extend_schema(operation_id="executions_cancel", responses=CancelledSerializer)
     def post(self, request: Request, execution_id: str) -> Response:
         """Cancel an execution: waiting jobs are called off, running ones are asked to stop."""
-        given = self.get_serializer(data=request.data or {})
+        given = self.get_serializer(data={} if request.data is None else request.data)
         given.is_valid(raise_exception=True)
         id_ = selectors.get_execution(execution_id).id
         cancelled = services.cancel_execution(int(id_), given.validated_data["reason"], request.user.get_username())
@@ -140,11 +133,10 @@ class EventsOfExecutionView(GenericAPIView[Any]):
     needs: ClassVar = {"GET": VIEW_EVENTS}
     serializer_class = EventsSerializer
 
-    @extend_schema(operation_id="events_by_execution", parameters=[AFTER, LIMIT])
+    @extend_schema(operation_id="events_by_execution", parameters=[EventsQuery])
     def get(self, request: Request, execution_id: str) -> Response:
         """The events of an execution, oldest first; a `Link` header leads to the rest."""
-        events = _events(request, selectors.get_execution(execution_id))
-        return Response({"events": events}, headers=_next_link(request, events))
+        return _page_of_events(request, selectors.get_execution(execution_id))
 
 
 class EventView(GenericAPIView[Any]):
@@ -155,9 +147,8 @@ class EventView(GenericAPIView[Any]):
 
     @extend_schema(operation_id="events_by_id")
     def get(self, request: Request, event_id: str) -> Response:
-        """One event by its id, as a list of one."""
-        event = selectors.get_event(event_id)
-        return Response({"events": tell_events([event], selectors.get_execution(event.execution_id))})
+        """The event with this id, or those that were posted under it, one per execution at the most."""
+        return Response({"events": _found(event_id)})
 
 
 class EventsView(GenericAPIView[Any]):
@@ -166,15 +157,14 @@ class EventsView(GenericAPIView[Any]):
     needs: ClassVar = {"GET": VIEW_EVENTS}
     serializer_class = EventsSerializer
 
-    @extend_schema(operation_id="events_by_either_id", parameters=[AFTER, LIMIT])
+    @extend_schema(operation_id="events_by_either_id", parameters=[EventsQuery])
     def get(self, request: Request, some_id: str) -> Response:
-        """The event with this id, or else the events of the execution with this id."""
+        """The events of the execution with this id, or else the event with it."""
         try:
-            event = selectors.get_event(some_id)
-        except EventNotFound:
-            events = _events(request, selectors.get_execution(some_id))
-            return Response({"events": events}, headers=_next_link(request, events))
-        return Response({"events": tell_events([event], selectors.get_execution(event.execution_id))})
+            execution = selectors.get_execution(some_id)
+        except ExecutionNotFound:
+            return Response({"events": _found(some_id)})
+        return _page_of_events(request, execution)
 
 
 def tell_events(events: list[EventLog], execution: ExecutionView) -> list[dict[str, Any]]:
@@ -183,23 +173,23 @@ def tell_events(events: list[EventLog], execution: ExecutionView) -> list[dict[s
     return list(told)
 
 
-def _events(request: Request, execution: ExecutionView) -> list[dict[str, Any]]:
-    after, limit = _number(request, "after", 0), min(_number(request, "limit", MAX_EVENTS), MAX_EVENTS)
-    return tell_events(list(selectors.query_events(execution.id, after)[:limit]), execution)
+def _found(event_id: str) -> list[dict[str, Any]]:
+    """The events by an id, as JSON. Raises: `EventNotFound`."""
+    events = selectors.find_events(event_id)
+    if not events:
+        raise EventNotFound(event_id)
+    return [told for event in events for told in tell_events([event], selectors.get_execution(event.execution_id))]
 
 
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise ValidationError({name: "give a whole number"})
-    return int(text)
-
-
-def _next_link(request: Request, events: list[dict[str, Any]]) -> dict[str, str] | None:
-    """A `Link` to the events after these, when there may be more."""
-    limit = min(_number(request, "limit", MAX_EVENTS), MAX_EVENTS)
-    if not events or len(events) < limit:
-        return None
-    query = request.query_params.copy()
-    query["after"] = str(events[-1]["seq"])
-    return {"Link": f'<{request.build_absolute_uri(request.path)}?{query.urlencode()}>; rel="next"'}
+def _page_of_events(request: Request, execution: ExecutionView, about: Mapping[str, Any] | None = None) -> Response:
+    """The asked part of an execution's events beside `about`; a `Link` leads to those after them, if there may be."""
+    given = EventsQuery(data=request.query_params.dict())
+    given.is_valid(raise_exception=True)
+    after, limit = given.validated_data["after"], given.validated_data["limit"]
+    events = tell_events(list(selectors.query_events(execution.id, after)[:limit]), execution)
+    headers = {}
+    if len(events) == limit:
+        query = request.query_params.copy()
+        query["after"] = str(events[-1]["seq"])
+        headers["Link"] = f'<{request.build_absolute_uri(request.path)}?{query.urlencode()}>; rel="next"'
+    return Response({**(about or {}), "events": events}, headers=headers)

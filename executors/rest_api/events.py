@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from drf_spectacular.utils import OpenApiResponse, extend_schema
@@ -14,17 +15,16 @@ from executions.api import (
     OUTCOMES,
     SPELLINGS,
     Event,
-    EventIdTaken,
     Rendering,
     TemplateError,
-    find_posted,
     get_outcome,
     post_annotation,
 )
-from executors.rest_api.holders import fence_of, principal_of
-from executors.rest_api.queue import LOST, WORK, valid
+from executors.rest_api.fields import storable
+from executors.rest_api.requests import LOST, WORK, fence_of, principal_of, valid
 from executors.rest_api.serializers import PostedEventSerializer, RenderedSerializer, RenderSerializer
-from executors.worker.protocol import accept_posted_outcome, find_held_template
+from executors.sandbox.sanitise import clean_text
+from executors.worker.protocol import accept_posted_outcome, find_held_template, parsed
 from queueing.api import find_job_of_node, is_held_by
 
 ANNOTATE = "executions.post_event"
@@ -59,15 +59,12 @@ class PostEventView(GenericAPIView[Any]):
             given["execution_id"], posted.node_id, principal_of(request)
         ):
             raise PermissionDenied("a worker may post events of jobs that it holds only")
-        row, is_new = post_annotation(given["execution_id"], posted)
+        row, is_new = post_annotation(given["execution_id"], replace(posted, **_storable(posted)))
         return Response(_told(row), status=201 if is_new else 200)
 
     def _accept(self, request: Request, given: dict[str, Any], posted: Event) -> Response:
         execution_id, node_id = given["execution_id"], posted.node_id
         fence = fence_of(request, find_job_of_node(execution_id, node_id), given)
-        found = find_posted(execution_id, posted.event_id)
-        if found is not None and found.node_id != node_id:
-            raise EventIdTaken(found.event_id)
         judgement = accept_posted_outcome(fence, posted)
         return Response(_told(get_outcome(execution_id, node_id)), status=201 if judgement == "accepted" else 200)
 
@@ -90,14 +87,21 @@ def _event(given: dict[str, Any]) -> Event:
         duration_seconds=given["duration"],
         traceback=given["traceback"],
         worker_id=given["worker_id"],
-        event_id=given["event_id"],
+        posted_id=given["event_id"],
     )
+
+
+def _storable(posted: Event) -> dict[str, Any]:
+    """What of an annotation was not checked yet: of an outcome it would be the step's failure. Raises."""
+    kept = {"result": storable(posted.result), "error": storable(posted.error)}
+    return {**kept, "traceback": None if posted.traceback is None else clean_text(str(posted.traceback))}
 
 
 def _told(row: Any) -> dict[str, Any]:
     """The event as it is kept, under the type it was posted with."""
     return {
         "event_id": str(row.event_id),
+        "posted_id": row.posted_id,
         "execution_id": str(row.execution_id),
         "event_type": (row.meta or {}).get("posted_type", row.event_type),
         "node_id": row.node_id,
@@ -136,8 +140,8 @@ class RenderView(GenericAPIView[Any]):
         if RENDER not in self.permitted:
             raise PermissionDenied("this is the action of no job that you hold: rendering it needs an operator's token")
         extra = {name: value for name, value in given["extra_context"].items() if name not in TAKEN_OVER}
-        work = _map(template.get("work")) if isinstance(template, dict) else {}
-        rendering = Rendering(given["execution_id"], {**work, **extra})
+        work = template.get("work") if isinstance(template, dict) else None
+        rendering = Rendering(given["execution_id"], extra, work if isinstance(work, dict) else None)
         rendered, errors = _render_parts(rendering, template, strict=given["strict"])
         return Response(_rendered(rendered, rendering.names, errors))
 
@@ -162,4 +166,6 @@ def _render_parts(rendering: Rendering, template: Any, *, strict: bool) -> tuple
             if strict:
                 raise
             rendered[name], errors[name or "template"] = part, str(error)
+    if "task" in parts:
+        rendered["task"] = parsed(rendered["task"])
     return (rendered if parts else rendered[""]), errors

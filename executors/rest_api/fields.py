@@ -17,7 +17,7 @@ class IdField(serializers.CharField):
     def to_internal_value(self, data: Any) -> Any:
         """The id as a number."""
         text = super().to_internal_value(data)
-        if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) < 2**63):
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) < 2**63):
             self.fail("not_an_id")
         return int(text)
 
@@ -30,15 +30,20 @@ class ResultField(serializers.JSONField):
         return data
 
 
+def storable(value: Any) -> Any:
+    """The value as plain JSON that Postgres can store. Raises: `ValidationError`."""
+    try:
+        return sanitise(value)
+    except OutputInvalid as error:
+        raise serializers.ValidationError(str(error), code=error.code) from None
+
+
 class StorableField(serializers.JSONField):
     """JSON that Postgres can store: no NUL, no half surrogates, no infinite number, bounded depth."""
 
     def to_internal_value(self, data: Any) -> Any:
         """The value as plain JSON."""
-        try:
-            return sanitise(super().to_internal_value(data))
-        except OutputInvalid as error:
-            raise serializers.ValidationError(str(error), code=error.code) from None
+        return storable(data)
 
 
 class StorableMapField(StorableField):

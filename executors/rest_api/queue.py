@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import extend_schema
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from executions.api import enqueue_external_job, reap_expired_lease
-from executors.rest_api.fields import IdField
-from executors.rest_api.holders import fence_of, principal_of
+from executors.rest_api.requests import LOST, WORK, asked_of, fence_of, principal_of, valid
 from executors.rest_api.serializers import (
     ClaimSerializer,
     CompleteSerializer,
@@ -24,6 +22,7 @@ from executors.rest_api.serializers import (
     HeartbeatSerializer,
     HeldSerializer,
     JobSerializer,
+    JobsQuery,
     JobsSerializer,
     JudgedSerializer,
     LeasedJobSerializer,
@@ -32,12 +31,12 @@ from executors.rest_api.serializers import (
     OkSerializer,
     ReclaimedSerializer,
     SecretsSerializer,
+    SizeQuery,
 )
 from executors.worker.protocol import complete_job, fail_job, secrets_of
 from queueing.api import (
     DEFAULT_POOL,
     EXTERNAL,
-    JOB_STATUSES,
     LeaseLost,
     NewJob,
     count_jobs,
@@ -49,19 +48,8 @@ from queueing.api import (
 )
 
 VIEW: Final = "queueing.view_job"
-WORK: Final = "queueing.work_job"
 REPAIR: Final = "queueing.repair_job"
-MAX_LISTED: Final = 1000
 MAX_REAPED: Final = 1000
-LOST: Final = OpenApiResponse(description="The job is in other hands or over; nothing was written.")
-
-
-def valid(view: GenericAPIView[Any], request: Request) -> dict[str, Any]:
-    """The request's body, checked by the view's serializer; no body is an empty one."""
-    given = view.get_serializer(data=request.data or {})
-    given.is_valid(raise_exception=True)
-    checked: dict[str, Any] = given.validated_data
-    return checked
 
 
 class EnqueueView(GenericAPIView[Any]):
@@ -183,7 +171,7 @@ class ReleaseView(GenericAPIView[Any]):
 class SecretsView(GenericAPIView[Any]):
     """Credentials of leased jobs."""
 
-    needs: ClassVar = {"POST": WORK}
+    needs: ClassVar = {"POST": "executors.resolve_credential"}
     serializer_class = ClaimSerializer
 
     @extend_schema(operation_id="queue_secrets", responses={200: SecretsSerializer, 409: LOST})
@@ -204,27 +192,12 @@ class ListView(GenericAPIView[Any]):
     serializer_class = JobSerializer
     pagination_class = None
 
-    @extend_schema(
-        operation_id="queue_list",
-        parameters=[
-            OpenApiParameter("status", enum=JOB_STATUSES),
-            OpenApiParameter("execution_id"),
-            OpenApiParameter("worker_id"),
-            OpenApiParameter("limit", OpenApiTypes.INT, description="100 when absent, 1,000 at most."),
-        ],
-        responses=JobsSerializer,
-    )
+    @extend_schema(operation_id="queue_list", parameters=[JobsQuery], responses=JobsSerializer)
     def get(self, request: Request) -> Response:
         """Jobs, higher priority and older first."""
-        asked = request.query_params
-        execution_id = (
-            IdField(required=False).run_validation(asked["execution_id"]) if "execution_id" in asked else None
-        )
-        limit = asked.get("limit", "100")
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:6]) <= MAX_LISTED):
-            raise ValidationError({"limit": f"give a number from 1 to {MAX_LISTED}"})
-        rows = query_jobs(status=_status(request), execution_id=execution_id, worker_id=asked.get("worker_id"))
-        return Response({"status": "ok", "items": self.get_serializer(rows[: int(limit)], many=True).data})
+        asked = asked_of(JobsQuery, request)
+        limit = asked.pop("limit")
+        return Response({"status": "ok", "items": self.get_serializer(query_jobs(**asked)[:limit], many=True).data})
 
 
 class SizeView(GenericAPIView[Any]):
@@ -233,17 +206,10 @@ class SizeView(GenericAPIView[Any]):
     needs: ClassVar = {"GET": VIEW}
     serializer_class = CountSerializer
 
-    @extend_schema(operation_id="queue_size", parameters=[OpenApiParameter("status", enum=JOB_STATUSES)])
+    @extend_schema(operation_id="queue_size", parameters=[SizeQuery])
     def get(self, request: Request) -> Response:
         """How many jobs have a status; `queued` when none is asked for."""
-        return Response({"status": "ok", "count": count_jobs(_status(request) or "queued")})
-
-
-def _status(request: Request) -> str | None:
-    status = request.query_params.get("status")
-    if status is not None and status not in JOB_STATUSES:
-        raise ValidationError({"status": f"is none of {', '.join(JOB_STATUSES)}"})
-    return status
+        return Response({"status": "ok", "count": count_jobs(**asked_of(SizeQuery, request))})
 
 
 class ReapView(GenericAPIView[Any]):

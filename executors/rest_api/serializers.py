@@ -9,13 +9,36 @@ from django.conf import settings
 from rest_framework import serializers
 
 from executors.models import Runtime
-from executors.rest_api.fields import IdField, ResultField, StorableField, StorableMapField
+from executors.rest_api.fields import IdField, ResultField, StorableField, StorableMapField, storable
 from executors.worker.wire import ActionUnreadable, read_action, tell_action
+from queueing.api import JOB_STATUSES
 
 MAX_LEASE_SECONDS: Final = 86_400.0
 MAX_DELAY_SECONDS: Final = 86_400.0
-MAX_JOBS: Final = 100
+MAX_LISTED: Final = 1000
 RUNTIMES: Final = ("cpu", "gpu", "qpu")
+
+
+class JobsQuery(serializers.Serializer[Any]):
+    """Which jobs, and how many."""
+
+    status = serializers.ChoiceField(choices=JOB_STATUSES, required=False)
+    execution_id = IdField(required=False)
+    worker_id = serializers.CharField(required=False)
+    limit = serializers.IntegerField(default=100, min_value=1, max_value=MAX_LISTED)
+
+
+class SizeQuery(serializers.Serializer[Any]):
+    """Which jobs."""
+
+    status = serializers.ChoiceField(choices=JOB_STATUSES, default="queued")
+
+
+class RuntimesQuery(serializers.Serializer[Any]):
+    """Which components."""
+
+    runtime = serializers.CharField(required=False)
+    status = serializers.ChoiceField(choices=Runtime.Status.values, required=False)
 
 
 class LeaseSerializer(serializers.Serializer[Any]):
@@ -59,8 +82,8 @@ class CompleteSerializer(ClaimSerializer):
 class FailSerializer(CompleteSerializer):
     """The failure. Retries are for jobs enqueued by hand; a playbook's steps say themselves how often they try."""
 
-    error = StorableField(required=False, allow_null=True, default=None, help_text="Text, or {code, message}.")
-    traceback = serializers.CharField(required=False, allow_null=True, allow_blank=True, default=None)
+    error = ResultField(required=False, allow_null=True, default=None, help_text="Text, or {code, message}.")
+    traceback = ResultField(required=False, allow_null=True, default=None, help_text="Text.")
     retry = serializers.BooleanField(default=True)
     retry_delay_seconds = serializers.FloatField(default=60.0, min_value=0, max_value=MAX_DELAY_SECONDS)
 
@@ -71,7 +94,7 @@ class EnqueueSerializer(serializers.Serializer[Any]):
     execution_id = IdField()
     node_id = serializers.CharField(max_length=500)
     node_name = serializers.CharField(required=False, max_length=200, help_text="Absent: the node id.")
-    action = StorableField(help_text="The task's configuration: a map with `type`, or JSON text of one.")
+    action = ResultField(help_text="The task's configuration: a map with `type`, or JSON text of one.")
     context = StorableMapField(required=False)
     input_context = StorableMapField(required=False, help_text="The same as `context`.")
     priority = serializers.IntegerField(default=0, min_value=-(2**31), max_value=2**31 - 1)
@@ -82,7 +105,7 @@ class EnqueueSerializer(serializers.Serializer[Any]):
     def validate_action(self, value: Any) -> Any:
         """The stored form."""
         try:
-            return read_action(value)
+            return storable(read_action(value))
         except ActionUnreadable as error:
             raise serializers.ValidationError(str(error)) from None
 
@@ -129,7 +152,9 @@ class PostedEventSerializer(serializers.Serializer[Any]):
     """An event to post. Of `context`/`input_context`, `result`/`output_result`, `meta`/`metadata` give either."""
 
     execution_id = IdField()
-    event_id = IdField(required=False, allow_null=True, default=None)
+    event_id = serializers.CharField(
+        required=False, allow_null=True, default=None, max_length=100, help_text="The id it is posted under."
+    )
     event_type = serializers.CharField(default="UNKNOWN", max_length=100)
     status = serializers.CharField(default="CREATED", max_length=100, allow_blank=True)
     node_id = serializers.CharField(required=False, max_length=700)
@@ -142,8 +167,8 @@ class PostedEventSerializer(serializers.Serializer[Any]):
     output_result = ResultField(required=False, allow_null=True)
     meta = StorableField(required=False, allow_null=True)
     metadata = StorableField(required=False, allow_null=True)
-    error = StorableField(required=False, allow_null=True, default=None)
-    traceback = serializers.CharField(required=False, allow_null=True, allow_blank=True, default=None)
+    error = ResultField(required=False, allow_null=True, default=None)
+    traceback = ResultField(required=False, allow_null=True, default=None)
     loop_name = serializers.CharField(required=False, allow_null=True, default=None, max_length=200)
     current_index = serializers.IntegerField(
         required=False, allow_null=True, default=None, min_value=0, max_value=2**31 - 1

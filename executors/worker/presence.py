@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import Error, connection
 from django.db.models import QuerySet
 
+from executors.errors import ComponentTaken
 from executors.models import CLOCK, Runtime
 
 logger = logging.getLogger(__name__)
@@ -23,63 +24,66 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """What a component tells of itself."""
+    """What a component tells of itself. `process` is what it tells of where it runs: pid, hostname and more.
+
+    `principal` is who announces it over the API; empty for the platform's own processes.
+    """
 
     name: str
     component_type: str
     base_url: str = ""
     capacity: int | None = None
     runtime_type: str = ""
+    status: str = Runtime.Status.READY
     labels: Any = field(default_factory=dict)
+    process: Mapping[str, Any] = field(default_factory=dict)
+    principal: str = ""
 
 
 def announce(component: Component) -> None:
     """Write or renew the component's row, ready, with this process in it."""
     process = {
-        "type": component.runtime_type,
         "pid": os.getpid(),
         "hostname": socket.gethostname(),
+        # By this alone a process of this machine is known to be alive; nobody can tell it over the API.
         "started_at": psutil.Process().create_time(),
     }
-    record(component, process, Runtime.Status.READY)
+    record(replace(component, process=process))
 
 
-def record(component: Component, runtime: Mapping[str, Any], status: str) -> Runtime:
-    """Write or renew a component's row; `runtime` is what it tells of its process."""
-    row, _ = Runtime.objects.update_or_create(
-        component_type=component.component_type,
-        name=component.name,
-        defaults={
-            "base_url": component.base_url,
-            "status": status,
-            "capacity": component.capacity,
-            "labels": component.labels,
-            "runtime": dict(runtime),
-            "last_heartbeat": CLOCK,
-            "updated_at": CLOCK,
-        },
+def record(component: Component) -> Runtime:
+    """Write or renew a component's row. Raises: `ComponentTaken` when somebody else announced one of this name."""
+    runtime = {"type": component.runtime_type, **component.process}
+    row, _ = Runtime.objects.get_or_create(
+        component_type=component.component_type, name=component.name, defaults={"principal": component.principal}
     )
+    changed = Runtime.objects.filter(pk=row.pk, principal=component.principal).update(
+        base_url=component.base_url, status=component.status, capacity=component.capacity, labels=component.labels,
+        runtime=runtime, last_heartbeat=CLOCK, updated_at=CLOCK,
+    )  # fmt: skip
+    if not changed:
+        raise ComponentTaken(component.name)
     row.refresh_from_db()
     return row
 
 
-def beat(component_type: str, name: str) -> bool:
-    """Renew a component's heartbeat. Returns: whether there is such a component."""
-    rows = Runtime.objects.filter(component_type=component_type, name=name)
+def beat(component_type: str, name: str, principal: str) -> bool:
+    """Renew a component's heartbeat. Returns: whether there is such a component of this principal's."""
+    rows = Runtime.objects.filter(component_type=component_type, name=name, principal=principal)
     return bool(rows.update(status=Runtime.Status.READY, last_heartbeat=CLOCK, updated_at=CLOCK))
+
+
+def say_goodbye(component: Component) -> None:
+    """Mark the component's row offline, if it is its principal's."""
+    Runtime.objects.filter(
+        component_type=component.component_type, name=component.name, principal=component.principal
+    ).update(status=Runtime.Status.OFFLINE, updated_at=CLOCK)
 
 
 def query_components(component_type: str | None, status: str | None, runtime_type: str | None) -> QuerySet[Runtime]:
     """Components by type and name: of one type, status and kind of runtime when given."""
     wanted = {"component_type": component_type, "status": status, "runtime__type": runtime_type}
     return Runtime.objects.filter(**{name: value for name, value in wanted.items() if value is not None})
-
-
-def say_goodbye(component: Component) -> None:
-    """Mark the component's row offline."""
-    Runtime.objects.filter(component_type=component.component_type, name=component.name).update(
-        status=Runtime.Status.OFFLINE, updated_at=CLOCK
-    )
 
 
 def sweep_offline(offline_seconds: float) -> int:
@@ -139,7 +143,7 @@ class Presence:
     def _try(self, action: Any) -> None:
         try:
             action(self._component)
-        except Error as error:
+        except (Error, ComponentTaken) as error:
             # Being known is a convenience: work goes on, and the next beat tries again.
             logger.warning("%s of %s failed: %s", action.__name__, self._component.name, error)
             connection.close()

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from executions.api import ACTION_COMPLETED, Event, Report, report_results
 from executors.contract import Credential
-from executors.sandbox.sanitise import OutputInvalid, sanitise
+from executors.registry import argument_schemas
+from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
 from executors.services import resolve_credential
 from executors.worker.wire import ActionUnreadable, read_action
 from queueing.api import (
@@ -26,7 +27,7 @@ from queueing.api import (
 
 ENVELOPE: Final = frozenset({"id", "status", "data", "error", "traceback", "meta"})
 """The keys of what an executor of the original returns; `id` and `status` are always there."""
-MAX_TEXT: Final = 20_000
+MAX_CODE: Final = 100
 
 
 def complete_job(fence: Fence, result: Any, duration_seconds: float) -> Judgement:
@@ -60,8 +61,8 @@ def accept_posted_outcome(fence: Fence, posted: Event) -> Judgement:
         error, traceback = error or data.get("error"), traceback or data.get("traceback")
         data = data.get("data")
     if posted.type == ACTION_COMPLETED:
-        return _report(_success(fence, data, posted.duration_seconds, posted.event_id))
-    return _report(_failure(fence, error, data, traceback, posted.duration_seconds, posted.event_id))
+        return _report(_success(fence, data, posted.duration_seconds, posted.posted_id))
+    return _report(_failure(fence, error, data, traceback, posted.duration_seconds, posted.posted_id))
 
 
 def _report(report: Report) -> Judgement:
@@ -72,25 +73,25 @@ def _report(report: Report) -> Judgement:
     return judgement
 
 
-def _success(fence: Fence, result: Any, duration_seconds: float, event_id: int | None) -> Report:
+def _success(fence: Fence, result: Any, duration_seconds: float, posted_id: str | None) -> Report:
     try:
         data = sanitise(result)
     except OutputInvalid as error:
         # The action did its work, and what it gave cannot be kept: a failed step, never a refused report (rule R12).
         cause = {"code": error.code, "message": str(error)}
-        return Report(fence, "error", error=cause, duration_seconds=duration_seconds, event_id=event_id)
-    return Report(fence, "success", data, duration_seconds=duration_seconds, event_id=event_id)
+        return Report(fence, "error", error=cause, duration_seconds=duration_seconds, posted_id=posted_id)
+    return Report(fence, "success", data, duration_seconds=duration_seconds, posted_id=posted_id)
 
 
 def _failure(
-    fence: Fence, error: Any, data: Any, traceback: Any, duration_seconds: float, event_id: int | None
+    fence: Fence, error: Any, data: Any, traceback: Any, duration_seconds: float, posted_id: str | None
 ) -> Report:
     try:
         kept = sanitise(data)
     except OutputInvalid:
         kept = None
-    text = None if traceback is None else str(traceback)[:MAX_TEXT]
-    return Report(fence, "error", kept, _cause(error), text, duration_seconds, event_id)
+    text = None if traceback is None else clean_text(str(traceback))
+    return Report(fence, "error", kept, _cause(error), text, duration_seconds, posted_id)
 
 
 def _cause(error: Any) -> dict[str, Any]:
@@ -98,8 +99,9 @@ def _cause(error: Any) -> dict[str, Any]:
     if not error:
         return {"code": "action_failed", "message": "the worker reported a failure without its cause"}
     if isinstance(error, Mapping) and "message" in error:
-        return {"code": str(error.get("code") or "action_failed"), "message": str(error["message"])[:MAX_TEXT]}
-    return {"code": "action_failed", "message": str(error)[:MAX_TEXT]}
+        code = clean_text(str(error.get("code") or "action_failed"))[:MAX_CODE]
+        return {"code": code, "message": clean_text(str(error["message"]))}
+    return {"code": "action_failed", "message": clean_text(str(error))}
 
 
 def find_held_template(execution_id: int, template: Any, principal: str) -> dict[str, Any] | None:
@@ -115,17 +117,22 @@ def find_held_template(execution_id: int, template: Any, principal: str) -> dict
         return None
     for job in list_held_jobs(execution_id, principal):
         if task in (None, job.action) and template.get("work") in (None, {}, job.context):
-            return {**template, **({"task": _parsed(template["task"])} if task else {})}
+            return {**template, **({"task": parsed(template["task"])} if task else {})}
     return None
 
 
-def _parsed(task: Any) -> Any:
-    """A task given as JSON text, as a map."""
-    return json.loads(task) if isinstance(task, str) else task
+def parsed(task: Any) -> Any:
+    """A task given as JSON text of a map, as that map; anything else as it is."""
+    try:
+        value = json.loads(task) if isinstance(task, str) else task
+    except (ValueError, RecursionError):
+        return task
+    return value if isinstance(value, dict) else task
 
 
 def secrets_of(fence: Fence) -> list[Credential]:
     """The credentials that a job's action names, for whoever holds its lease now. Raises: `LeaseLost`."""
-    arguments = get_live_action(fence).get("arguments", {})
-    named = arguments.get("auth")
-    return [resolve_credential(named)] if isinstance(named, str) and named else []
+    action = get_live_action(fence)
+    named = action["arguments"].get("auth")
+    uses_one = action["kind"] in argument_schemas() and isinstance(named, str) and named
+    return [resolve_credential(named)] if uses_one else []

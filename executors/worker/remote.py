@@ -27,6 +27,8 @@ REPLY_SECONDS: Final = 30.0
 CREDENTIAL_REFUSED: Final = (401, 403)
 LEASE_LOST: Final = 409
 TOO_LARGE: Final = 413
+MAY_PASS: Final = (401, 403, 408, 429)
+"""What may be answered otherwise when it is asked again."""
 
 
 class Refused(Exception):
@@ -124,15 +126,15 @@ class RestGateway:
     def _report(self, report: Report) -> Judgement:
         body = {"result": report.data, "duration": report.duration_seconds}
         if report.status == "error":
-            body |= {"error": report.error, "traceback": report.traceback, "retry": True}
+            body |= {"error": report.error, "traceback": report.traceback, "retry": False}
         try:
             answer = self._about(report.fence, "complete" if report.status == "success" else "fail", body)
         except Refused as refused:
             if refused.status == LEASE_LOST:
                 return "lease_lost"
-            if refused.status == TOO_LARGE and report.data is not None:
-                return self._report(_too_large(report, str(refused)))
-            raise GatewayUnavailable(str(refused)) from None
+            if refused.status in MAY_PASS or not (report.data or report.traceback):
+                raise GatewayUnavailable(str(refused)) from None
+            return self._report(_without_data(report, refused))
         return "already_accepted" if answer.get("judgement") == "already_accepted" else "accepted"
 
     def credential(self, job: LeasedJob, name: str) -> Credential:
@@ -153,7 +155,8 @@ class RestGateway:
         return self._server.post(f"queue/{fence.job_id}/{verb}", {**claim, **body})
 
 
-def _too_large(report: Report, message: str) -> Report:
-    """The same report as a failure that says that its result is more than the server takes."""
-    error = {"code": "output_too_large", "message": message}
+def _without_data(report: Report, refused: Refused) -> Report:
+    """What the server takes of a report that it refuses: a failure that says why, so that it is not tried for ever."""
+    code = "output_too_large" if refused.status == TOO_LARGE else "output_invalid"
+    error = {"code": code, "message": str(refused)}
     return Report(report.fence, "error", error=error, duration_seconds=report.duration_seconds)

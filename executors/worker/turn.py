@@ -18,7 +18,7 @@ from typing import Any
 from executions.api import Report
 from executors.contract import ActionFailed, ActionKind, ActionRequest, Credential, Outcome
 from executors.errors import ExecutorError
-from executors.sandbox.sanitise import OutputInvalid, sanitise
+from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
 from executors.worker import drain
 from executors.worker.gateway import Gateway, GatewayUnavailable
 from executors.worker.heartbeat import Held, LeaseKeeper
@@ -192,17 +192,12 @@ def _request(job: LeasedJob) -> ActionRequest:
 def _report(job: LeasedJob, outcome: Outcome, duration_seconds: float) -> Report:
     error: dict[str, Any] | None = None
     if outcome.status == "error":
-        error = {"code": outcome.code, "message": _text(outcome.message)}
+        error = {"code": outcome.code, "message": clean_text(outcome.message)}
     return Report(
         fence=job.fence,
         status=outcome.status,
         data=outcome.data,
         error=error,
-        traceback=_text(outcome.traceback) or None,
+        traceback=clean_text(outcome.traceback) or None,
         duration_seconds=round(duration_seconds, 6),
     )
-
-
-def _text(text: str) -> str:
-    """A failure's text as a database can hold it: no NUL, no half surrogates, bounded."""
-    return text.replace("\x00", "�").encode("utf-8", "replace").decode()[:20_000]

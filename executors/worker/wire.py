@@ -18,6 +18,7 @@ from queueing.api import LeasedJob
 ENCODED: Final = ("code", "command", "commands")
 TYPE: Final = "type"
 INPUTS: Final = "with"
+MAX_KIND_CHARS: Final = 100
 TYPE_SPELLINGS: Final = (TYPE, "action", "kind")
 
 
@@ -40,14 +41,15 @@ def read_action(told: Any) -> dict[str, Any]:
     """The stored action of a task configuration, given as a map or as JSON text of one. Raises: `ActionUnreadable`."""
     config = _as_map(told)
     named = [config.pop(name) for name in TYPE_SPELLINGS if name in config]
-    if not named or not isinstance(named[0], str):
-        raise ActionUnreadable("the action names no type")
+    kind = named[0].strip().lower() if named and isinstance(named[0], str) else ""
+    if not 0 < len(kind) <= MAX_KIND_CHARS:
+        raise ActionUnreadable(f"the action names no type, of 1 to {MAX_KIND_CHARS} characters")
     inputs = config.pop(INPUTS, None)
     inputs = {} if inputs is None else inputs
     if not isinstance(inputs, Mapping):
         raise ActionUnreadable("`with` must be a map of inputs")
     return {
-        "kind": named[0].strip().lower(),
+        "kind": kind,
         "arguments": dict(_decoded(name, value) for name, value in config.items()),
         "inputs": dict(inputs),
     }

@@ -46,5 +46,6 @@ def may(request: Request, permission: str) -> bool:
     return not permission or bool(request.user.has_perm(permission))
 
 
-ANONYMOUS = (permissions_of([OPERATOR, AUTHOR, WORKER]) or frozenset()) | {""}
-"""What everybody may do on a closed network that says `NOETL_API_ANONYMOUS=1`: everything but administration."""
+ANONYMOUS = {"", *(permissions_of([OPERATOR, AUTHOR, WORKER]) or ())} - {"executors.resolve_credential"}
+"""What everybody may do on a closed network that says `NOETL_API_ANONYMOUS=1`: everything but administration, and but
+getting credentials in clear."""

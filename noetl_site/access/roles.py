@@ -35,7 +35,7 @@ ROLES: Final[dict[str, frozenset[str]]] = {
     OPERATOR: _VIEW | _RUN | {"executions.render_template", "executions.post_event", "queueing.repair_job"},
     # A job by hand is code that workers run, as a playbook is.
     AUTHOR: _VIEW | _RUN | {"catalog.register_playbookversion", "queueing.enqueue_job"},
-    WORKER: frozenset({"queueing.work_job", "executors.announce_runtime"}),
+    WORKER: frozenset({"queueing.work_job", "executors.announce_pool", "executors.resolve_credential"}),
 }
 """Every role but `admin`, which holds every permission there is."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from rest_framework.request import Request
 
 from noetl_site.access.permissions import NeededPermission
 
@@ -14,6 +15,9 @@ class DocumentView(SpectacularAPIView):
 
     needs: ClassVar = {"GET": ""}
     permission_classes = (NeededPermission,)
+
+    def _get_version_parameter(self, request: Request) -> None:
+        """There is one version, and what the query says of another would go into a header."""
 
 
 class SwaggerView(SpectacularSwaggerView):

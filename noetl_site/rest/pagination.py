@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from rest_framework.exceptions import NotFound
 from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
 from rest_framework.response import Response
 
 
@@ -15,6 +17,14 @@ class LinkPagination(CursorPagination):
     max_page_size = 1000
     page_size_query_param = "limit"
     ordering = "-pk"
+
+    def decode_cursor(self, request: Request) -> Any:
+        """As DRF's. Raises: `NotFound` for a cursor that is not one of ours, whose positions are ids."""
+        cursor = super().decode_cursor(request)
+        position = "0" if cursor is None or cursor.position is None else str(cursor.position)
+        if not (position.isascii() and position.isdigit() and len(position) < 20):
+            raise NotFound(self.invalid_cursor_message)
+        return cursor
 
     def get_paginated_response(self, data: Any) -> Response:
         """The body as it is, with links to the pages around it."""

@@ -110,8 +110,10 @@ SET ended_at = clock_now(), ending = CASE retried.status WHEN 'queued' THEN 'rel
 FROM retried WHERE h.job_id = retried.id AND h.attempt = retried.attempts
 RETURNING h.job_id;
 
--- name: leases_of(job_id)
-SELECT attempt, lease_token::text, worker_id, principal FROM lease_history WHERE job_id = :job_id ORDER BY attempt;
+-- name: leases_of(job_id, principal)
+-- The leases of a job that a principal has or had.
+SELECT attempt, lease_token::text, worker_id, principal FROM lease_history
+WHERE job_id = :job_id AND principal = :principal ORDER BY attempt;
 
 -- name: held_by(execution_id, principal, count)
 -- The leased jobs of an execution that a principal of the API holds.

@@ -167,10 +167,10 @@ MATRIX: Final = {
     "deregister a pool": "w A",
     "delete a pool": "w A",
     "list pools": "v o a A",
-    "register a component": "w A",
-    "beat for a component": "w A",
-    "deregister a component": "w A",
-    "delete a component": "w A",
+    "register a component": "A",
+    "beat for a component": "A",
+    "deregister a component": "A",
+    "delete a component": "A",
     "list components": "v o a A",
     "read the OpenAPI document": "v o a w A",
     "see the API's pages": "v o a w A",
@@ -286,4 +286,6 @@ def test_a_closed_network_may_do_without_tokens(db: None, settings: Any) -> None
     assert Api().get("executions").status_code == 200
     assert Api().post("catalog/register", BOOK).status_code == 201
     assert Api().post("queue/lease", {"worker_id": "w"}).json() == {"status": "empty"}
+    assert Api().post("queue/1/secrets", {"lease_token": "00000000-0000-0000-0000-000000000000"}).status_code == 401
+    assert Api().post("runtime/register", {"name": "s", "base_url": "http://x"}).status_code == 401
     assert Client().get("/admin/").status_code == 302

@@ -134,6 +134,53 @@ def test_one_key_starts_once(api: Api) -> None:
     assert len(api.get("executions").json()) == 1
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["queue?worker_id=%00", "executions?path=%00", "catalog/list?path=%00", "worker/pools?runtime=%00",
+     "runtime?runtime=%00", "executions?status=%00", "events/by-execution/@latest?after=1" + "9" * 30,
+     "catalog/playbook?playbook_id=%00"],
+)  # fmt: skip
+def test_a_query_that_no_column_can_hold_is_400(api: Api, place: str) -> None:
+    api.run()
+    assert api.get(place).status_code == 400
+
+
+@pytest.mark.parametrize("cursor", ["cD1hYmM=", "cD0lMDA=", "cD0tMQ==", "cD0x" + "OTk5" * 9])
+def test_a_cursor_that_is_none_of_ours_is_404(api: Api, cursor: str) -> None:
+    assert api.get("executions", cursor=cursor).status_code == 404
+
+
+def test_a_refusal_can_be_sent_whatever_it_quotes(api: Api) -> None:
+    answer = api.post("worker/pool/register", {"name": "x", "runtime": "\ud800", "base_url": "http://x"})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (400, "/runtime")
+    assert api.get("schema", version="\x00").status_code == 200
+
+
+def test_a_body_that_is_no_map_is_refused(api: Api) -> None:
+    for body in (b"[]", b"0", b'""', b"false"):
+        assert api.send("POST", "queue/1/complete", body).status_code == 400
+
+
+def test_a_body_without_a_length_is_refused(api: Api) -> None:
+    answer = api.client.generic("POST", "/api/queue/lease", "", HTTP_TRANSFER_ENCODING="chunked")
+    assert (answer.status_code, answer.json()["code"]) == (411, "length_required")
+
+
+def test_a_path_may_begin_as_the_originals_ids_do(api: Api) -> None:
+    for path in ("playbooks/tests/chain", "tests/chain"):
+        api.post("catalog/register", {"content": CHAIN.replace("tests/chain", path)})
+    for asked, found in (
+        ("playbooks/tests/chain", "playbooks/tests/chain"),
+        ("playbooks/tests/chain:0.1.0", "playbooks/tests/chain"),
+        ("tests/chain", "tests/chain"),
+    ):
+        assert api.get("catalog/playbook", playbook_id=asked).json()["id"] == found
+        started = api.post("executions/run", {"playbook_id": asked})
+        assert started.json()["playbook_id"] == found
+    for path in ("../up", "a/./b", "a/.."):
+        assert api.post("catalog/register", {"content": CHAIN.replace("tests/chain", path)}).status_code == 422
+
+
 def test_lists_are_paged_by_links(api: Api) -> None:
     ids = [api.run() for _ in range(5)]
     page = api.get("executions", limit=2, status="running")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 from typing import Any
 
 import pytest
 from django.db import connection
 
 from executions.models import EventLog, Execution
+from executors.models import Runtime
 from executors.selectors import find_violations
 from executors.services import save_credential
+from executors.worker.presence import Component, announce, find_live
 from queueing.models import Job, LeaseHistory
 from tests.support.api import Api, admin_api, api_as
 from tests.support.books import CHAIN, FAN
@@ -227,36 +230,79 @@ def test_other_posted_events_are_annotations_that_nothing_is_planned_with(admin:
 
 def test_posting_an_id_again_gives_the_row_and_changes_nothing(admin: Api) -> None:
     execution_id, other = admin.run(), admin.run()
-    note = {"execution_id": execution_id, "event_type": "note", "event_id": "77", "status": "DONE"}
+    note = {"execution_id": execution_id, "event_type": "note", "event_id": "77", "node_id": "x", "status": "DONE"}
     first = admin.post("events", note)
     again = admin.post("events", {**note, "status": "CHANGED", "context": {"a": 1}})
     assert (first.status_code, again.status_code) == (201, 200)
-    assert first.json()["event_id"] == again.json()["event_id"] == "77"
-    assert again.json()["status"] == "DONE" and again.json()["context"] is None
-    taken = admin.post("events", {**note, "execution_id": other})
+    assert first.json() == again.json()
+    assert (first.json()["posted_id"], first.json()["status"]) == ("77", "DONE")
+    taken = admin.post("events", {**note, "node_id": "y"})
     assert (taken.status_code, taken.json()["code"]) == (409, "event_id_taken")
-    assert admin.get("events/by-id/77").json()["events"][0]["status"] == "DONE"
+    assert admin.post("events", {**note, "execution_id": other}).status_code == 201
+    for id_ in ("77", first.json()["event_id"]):
+        assert admin.get(f"events/by-id/{id_}").json()["events"][0]["event_id"] == first.json()["event_id"]
 
 
 def test_a_posted_outcome_keeps_its_id_and_takes_nobody_elses(admin: Api, worker: Api) -> None:
     execution_id = admin.run()
     job = worker.lease()
-    admin.post("events", {"execution_id": execution_id, "event_type": "note", "event_id": "77"})
-    event = {"execution_id": execution_id, "node_id": job["node_id"], "event_type": "action_completed"}
-    taken = worker.post("events", {**event, "event_id": "77", "result": {"n": 2}})
-    assert (taken.status_code, taken.json()["code"]) == (409, "event_id_taken")
-    posted = worker.post("events", {**event, "event_id": 78, "result": {"n": 2}})
-    assert (posted.status_code, posted.json()["event_id"]) == (201, "78")
-    assert worker.post("events", {**event, "event_id": 78, "result": {"n": 3}}).json() == posted.json()
+    about = {"execution_id": execution_id, "node_id": job["node_id"]}
+    for node in ("elsewhere", job["node_id"]):
+        admin.post("events", {**about, "node_id": node, "event_type": "note", "event_id": f"of {node}"})
+        outcome = {**about, "event_type": "action_completed", "event_id": f"of {node}", "result": {"n": 2}}
+        taken = worker.post("events", outcome)
+        assert (taken.status_code, taken.json()["code"]) == (409, "event_id_taken")
+    assert Job.objects.get(id=job["id"]).status == "leased"
+    posted = worker.post("events", {**about, "event_type": "action_completed", "event_id": 78, "result": {"n": 2}})
+    assert (posted.status_code, posted.json()["posted_id"]) == (201, "78")
+    again = worker.post("events", {**about, "event_type": "action_completed", "event_id": 78, "result": {"n": 3}})
+    assert (again.status_code, again.json()) == (200, posted.json())
     assert admin.get("events/by-id/78").json()["events"][0]["result"] == {"n": 2}
+
+
+def test_a_note_hides_no_outcome(admin: Api, worker: Api) -> None:
+    execution_id = admin.run()
+    job = worker.lease()
+    event = {"execution_id": execution_id, "node_id": job["node_id"], "event_type": "action_completed"}
+    posted = worker.post("events", {**event, "result": {"n": 2}})
+    admin.post("events", {**event, "event_type": "note"})
+    assert worker.post("events", event).json() == posted.json()
 
 
 def test_an_id_opens_no_event_to_a_worker(admin: Api, worker: Api) -> None:
     execution_id = admin.run(n=1234)
     [start, *_] = admin.get(f"events/by-execution/{execution_id}").json()["events"]
-    asked = {"execution_id": execution_id, "event_type": "note", "event_id": start["event_id"]}
-    answer = worker.post("events", asked)
-    assert answer.status_code == 403 and b"1234" not in answer.content
+    admin.post("events", {"execution_id": execution_id, "event_type": "note", "event_id": "n", "context": {"a": 1234}})
+    job = worker.lease()
+    for node_id, event_id in ((execution_id, "n"), (job["node_id"], "n"), (job["node_id"], start["event_id"])):
+        asked = {"execution_id": execution_id, "node_id": node_id, "event_type": "note", "event_id": event_id}
+        assert b"1234" not in worker.post("events", asked).content
+
+
+def test_no_posted_event_stands_before_an_execution(admin: Api) -> None:
+    execution_id, other = admin.run(), admin.run()
+    admin.post("events", {"execution_id": other, "event_type": "execution_completed", "event_id": execution_id})
+    assert admin.get(f"events/{execution_id}").json()["events"][0]["event_type"] == "execution_start"
+
+
+def test_an_annotation_that_cannot_be_kept_is_refused(admin: Api) -> None:
+    execution_id = admin.run()
+    note = {"execution_id": execution_id, "event_type": "note"}
+    for key in ("result", "output_result", "error", "context", "meta", "current_item"):
+        for value in ("a\x00", "\ud800"):
+            assert admin.post("events", {**note, key: value}).status_code == 400, key
+    assert admin.post("events", {**note, "traceback": "a\x00b"}).status_code == 201
+
+
+def test_a_failure_with_a_bad_character_is_still_a_failure(admin: Api, worker: Api) -> None:
+    """Rule R12: what a worker tells of a failure is cleaned, never refused."""
+    execution_id = admin.run()
+    job = worker.lease()
+    told = {"error": {"code": "a\x00", "message": "b\ud800"}, "traceback": "c\x00", "result": "\x00"}
+    failed = worker.post(f"queue/{job['id']}/fail", {"lease_token": job["lease_token"], **told})
+    assert (failed.status_code, failed.json()["judgement"]) == (200, "accepted")
+    event = EventLog.objects.get(execution_id=execution_id, event_type="action_error")
+    assert (event.error, event.stack_trace, event.result) == ({"code": "a�", "message": "b?"}, "c�", None)
 
 
 def test_a_worker_annotates_only_jobs_that_it_holds(admin: Api, worker: Api) -> None:
@@ -301,6 +347,13 @@ def test_an_operator_renders_against_the_execution(admin: Api, worker: Api) -> N
     answer = render({"work": {"a": "{{ n }}"}, "task": {"b": "{{ one.n }}", "c": "{{ one.t }}"}, "kept": "{{ n }}"})
     assert answer.json()["rendered"] == {"work": {"a": 7}, "task": {"b": 8, "c": "{{ n }}"}, "kept": "{{ n }}"}
     assert {"workload", "n", "one"} <= set(answer.json()["context_keys"])
+    over = {"work": {"n": "over", "new": 5}, "task": "{{ [n, new, work.n, context.new] | tojson }}"}
+    assert json.loads(render(over).json()["rendered"]["task"]) == [7, 5, "over", 5]
+    assert render({"task": '{"type": "python", "with": {"a": "{{ n }}"}}'}).json()["rendered"]["task"]["with"] == {
+        "a": "7"
+    }
+    many = render({"task": ["{{ n }}"] * 1001}, strict=True)
+    assert (many.status_code, "1000 templates" in many.json()["detail"]) == (422, True)
     assert render("{{ n }} and {{ extra }}", extra_context={"extra": 1}).json()["rendered"] == "7 and 1"
     assert render("{{ env.HOME }}", extra_context={"env": {"HOME": "/root"}}, strict=True).status_code == 422
     loose = render({"task": "{{ missing }}", "work": {}}).json()
@@ -330,6 +383,25 @@ def test_a_job_enqueued_by_hand_runs_and_is_planned_with_by_nobody(admin: Api, w
     assert (told["event_type"], told["origin"], told["result"]) == ("action_completed", "posted", 1)
 
 
+def test_a_job_by_hand_ends_with_its_execution(admin: Api, worker: Api) -> None:
+    execution_id = admin.run()
+    for node in ("leased", "queued"):
+        admin.post(
+            "queue/enqueue", {"execution_id": execution_id, "node_id": node, "action": {"type": "x"}, "pool": node}
+        )
+    held = worker.lease(pools=["leased"])
+    for _ in range(2):
+        job = worker.lease()
+        worker.post(f"queue/{job['id']}/complete", {"lease_token": job["lease_token"], "result": {"n": 1}})
+    assert Execution.objects.get(id=execution_id).status == "completed"
+    assert Job.objects.get(node_id="queued").status == "cancelled"
+    beat = worker.post(f"queue/{held['id']}/heartbeat", {"lease_token": held["lease_token"]})
+    assert beat.json()["cancel_requested"] is True
+    failed = worker.post(f"queue/{held['id']}/fail", {"lease_token": held["lease_token"], "retry": True})
+    assert failed.status_code == 200
+    assert Job.objects.get(node_id="leased").status == "cancelled"
+
+
 def test_a_job_by_hand_that_fails_too_often_has_failed(admin: Api, worker: Api) -> None:
     execution_id = admin.run()
     job = {"execution_id": execution_id, "node_id": "mine", "priority": 9, "max_attempts": 1, "action": {"type": "x"}}
@@ -350,6 +422,12 @@ def test_a_job_by_hand_that_fails_too_often_has_failed(admin: Api, worker: Api) 
         ({"action": {"with": {}}}, 400, "invalid"),
         ({"action": {"type": "python", "code_b64": "%%%"}}, 400, "invalid"),
         ({"action": None}, 400, "invalid"),
+        ({"action": {"type": " "}}, 400, "invalid"),
+        ({"action": {"type": "x" * 200}}, 400, "invalid"),
+        ({"action": '{"type": "x", "a": "\\u0000"}'}, 400, "invalid"),
+        ({"action": '{"type": "x", "a": NaN}'}, 400, "invalid"),
+        ({"action": {"type": "python", "code_b64": "AA=="}}, 400, "invalid"),
+        ({"execution_id": "00000000000000000001" + "9" * 5000}, 400, "invalid"),
         ({"max_attempts": 0}, 400, "invalid"),
     ],
 )
@@ -380,6 +458,15 @@ def test_a_dead_job_by_hand_ends_no_step(admin: Api, worker: Api) -> None:
     assert Execution.objects.get(id=execution_id).status == "running"
 
 
+def test_no_secret_for_an_action_of_no_kind(admin: Api, worker: Api) -> None:
+    save_credential("db", "postgres", {"db_password": "hush"})
+    action = {"type": "nothing", "auth": "db"}
+    admin.post("queue/enqueue", {"execution_id": admin.run(), "node_id": "x", "action": action, "priority": 9})
+    job = worker.lease()
+    answer = worker.post(f"queue/{job['id']}/secrets", {"lease_token": job["lease_token"]})
+    assert answer.json() == {"credentials": {}}
+
+
 def test_secrets_are_for_the_lease_and_for_what_the_action_names(admin: Api, worker: Api) -> None:
     save_credential("db", "postgres", {"db_password": "hush"})
     save_credential("other", "postgres", {"db_password": "more"})
@@ -408,7 +495,10 @@ def test_the_queue_is_listed_and_counted(admin: Api, worker: Api) -> None:
     assert len(admin.get("queue", execution_id=execution_id).json()["items"]) == 5
     assert [job["worker_id"] for job in admin.get("queue", worker_id="w9").json()["items"]] == ["w9"]
     assert len(admin.get("queue", limit="2").json()["items"]) == 2
-    for wrong in ({"status": "x"}, {"limit": "0"}, {"limit": "x"}, {"execution_id": "x"}):
+    for wrong in (
+        {"status": "x"}, {"limit": "0"}, {"limit": "x"}, {"limit": "00001" + "9" * 30}, {"execution_id": "x"},
+        {"worker_id": "\x00"},
+    ):  # fmt: skip
         assert admin.get("queue", **wrong).status_code == 400
 
 
@@ -434,14 +524,30 @@ def test_pools_and_components_come_and_go(admin: Api, worker: Api) -> None:
     assert gone == {"status": "ok", "name": "p1"}
     assert admin.get("worker/pools", status="ready").json()["count"] == 0
     server = {"name": "s1", "base_url": "http://y"}
-    assert worker.post("runtime/register", server).json()["component_type"] == "server_api"
-    assert worker.post("runtime/heartbeat", {"name": "s1"}).json() == {"status": "ok", "name": "s1"}
-    assert worker.post("runtime/deregister", {"name": "s1"}).json() == {
+    assert admin.post("runtime/register", server).json()["component_type"] == "server_api"
+    assert admin.post("runtime/heartbeat", {"name": "s1"}).json() == {"status": "ok", "name": "s1"}
+    assert admin.post("runtime/deregister", {"name": "s1"}).json() == {
         "status": "ok", "name": "s1", "component_type": "server_api",
     }  # fmt: skip
     assert {item["name"] for item in admin.get("runtime").json()["items"]} == {"p1", "s1"}
     for wrong in ({**pool, "runtime": "abacus"}, {"name": "x"}, {**pool, "labels": "nul \x00"}):
         assert worker.post("worker/pool/register", wrong).status_code == 400
+
+
+def test_nobody_takes_over_a_component_that_another_announced(admin: Api, worker: Api) -> None:
+    announce(Component("ours", Runtime.ComponentType.WORKER_POOL))
+    other = api_as("worker", name="other")
+    pool = {"name": "theirs", "runtime": "cpu", "base_url": "http://x"}
+    other.post("worker/pool/register", pool)
+    for name in ("ours", "theirs"):
+        taken = worker.post("worker/pool/register", {**pool, "name": name})
+        assert (taken.status_code, taken.json()["code"]) == (409, "component_taken")
+        assert worker.post("worker/pool/heartbeat", {"name": name}).json()["status"] == "unknown"
+        worker.post("worker/pool/deregister", {"name": name})
+    assert set(Runtime.objects.values_list("status", flat=True)) == {"ready"}
+    own = {"started_at": "abc", "type": "x"}
+    worker.post("worker/pool/register", {**pool, "name": "mine", "hostname": socket.gethostname(), "meta": own})
+    assert {row.name for row in find_live("worker_pool")} == {"ours", "theirs", "mine"}
 
 
 def test_a_database_that_is_away_is_503(admin: Api, monkeypatch: pytest.MonkeyPatch) -> None:
