@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import uuid
 from pathlib import Path
@@ -54,14 +53,7 @@ class Command(BaseCommand):
         token = options["token"] or os.environ.pop(TOKEN, "")
         if not token:
             raise CommandError(f"give a token with --token or {TOKEN} (manage.py tokens create)", returncode=2)
-        stop = Event()
-
-        def stop_soon(*_: Any) -> None:
-            stop.set()
-            drain.begin()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop_soon)
+        stop = drain.stop_on_signals()
         name = options["name"] or settings.NOETL_WORKER_POOL_NAME or f"rest@{socket.gethostname()}:{os.getpid()}"
         server = Server(options["server"], token)
         pool = _Pool(server, name, options["pools"] or ["default"])
