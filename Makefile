@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs Python 3.11, git and make.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults mutants lint format lock clean
+.PHONY: help setup demo browser test faults mutants lint openapi format lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -26,7 +26,14 @@ $(STAMP): requirements.lock
 demo: setup ## The whole platform with a demo playbook (ARGS="--exit" stops after it)
 	$(BIN)/python manage.py demo $(ARGS)
 
-test: setup lint ## Lint, then all tests but the long ones (ARGS="-k name" chooses)
+browser: ## Chromium for the browser tests, when it can be installed here
+	@command -v chromium >/dev/null || [ -x /usr/bin/chromium ] || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+		else false; fi \
+	} || echo "Chromium is missing and cannot be installed here: the browser tests will be skipped" >&2
+
+test: setup browser lint ## Lint, then all tests but the long ones (ARGS="-k name" chooses)
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
 
 faults: setup ## Every fault on real processes, the long ones as well (ARGS="-k name" chooses)
@@ -41,6 +48,9 @@ lint: setup ## Style, types, import contracts, missing migrations
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python manage.py makemigrations --check --dry-run
+
+openapi: setup ## Write docs/openapi.yaml anew from the views
+	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
 
 format: setup ## Mend what ruff can mend safely, and format
 	$(BIN)/ruff check --fix-only .

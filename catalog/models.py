@@ -27,9 +27,10 @@ class PlaybookVersion(models.Model):
     class Meta:
         db_table = "catalog"
         ordering: ClassVar = ["-id"]
+        permissions: ClassVar = [("register_playbookversion", "Can register playbooks")]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["path", "version"], name="catalog_one_row_per_version")
         ]
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.version}"
+        return f"playbook {self.path}:{self.version}"

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from django.db.models import QuerySet
+
 from catalog import store
 from catalog.domain.codec import LATEST, split_reference
 from catalog.domain.playbook import Playbook
 from catalog.domain.registered import RegisteredPlaybook
 from catalog.errors import PlaybookNotFound
+from catalog.models import PlaybookVersion
+
+PREFIX = "playbooks/"
 
 
 def find_playbook_version(path: str, version: str | None = None) -> RegisteredPlaybook:
     """A version of a playbook; the newest for None and `latest`. `PATH:VERSION` may stand in `path`.
 
-    Raises: `PlaybookNotFound`.
+    The original's `playbooks/` before a path is cut off where the whole names nothing. Raises: `PlaybookNotFound`.
     """
     if version in (None, "", LATEST):
         path, version = split_reference(path)
-    found = None if "\x00" in path or "\x00" in (version or "") else store.find_version(path, version)
-    if found is None:
+    if "\x00" in path or "\x00" in (version or ""):
         raise PlaybookNotFound(path, version)
-    return found
+    for place in dict.fromkeys((path, path.removeprefix(PREFIX))):
+        if (found := store.find_version(place, version)) is not None:
+            return found
+    raise PlaybookNotFound(path, version)
 
 
 def get_playbook_version(catalog_id: int) -> RegisteredPlaybook:
@@ -49,3 +56,18 @@ def list_playbooks(prefix: str = "") -> list[RegisteredPlaybook]:
 def list_playbook_versions(path: str) -> list[RegisteredPlaybook]:
     """All versions of a playbook, the newest first; none for an unknown path."""
     return store.list_versions(path)
+
+
+def query_versions(path: str = "") -> QuerySet[PlaybookVersion]:
+    """All versions as rows, of one playbook when its path is given; for pages of lists."""
+    return store.query_versions(path)
+
+
+def query_newest_versions() -> QuerySet[PlaybookVersion]:
+    """The newest version of every playbook as rows, by path."""
+    return store.query_newest("")
+
+
+def get_version_row(reference: str) -> PlaybookVersion:
+    """The row that PATH or PATH:VERSION names. Raises: `PlaybookNotFound`."""
+    return store.query_versions("").get(pk=find_playbook_version(reference).id)

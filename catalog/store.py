@@ -56,8 +56,19 @@ def find_payload(catalog_id: int) -> dict[str, Any] | None:
 
 def list_newest(prefix: str = "") -> list[RegisteredPlaybook]:
     """The newest version of every playbook whose path begins with the prefix, by path."""
+    return [_value(row) for row in query_newest(prefix)]
+
+
+def query_newest(prefix: str) -> QuerySet[PlaybookVersion]:
+    """The rows of `list_newest`."""
     rows: QuerySet[PlaybookVersion] = PlaybookVersion.objects.filter(path__startswith=prefix)
-    return [_value(row) for row in rows.order_by("path", _NUMBERS.desc()).distinct("path")]
+    return rows.order_by("path", _NUMBERS.desc()).distinct("path")
+
+
+def query_versions(path: str) -> QuerySet[PlaybookVersion]:
+    """All rows, or those of one path."""
+    rows: QuerySet[PlaybookVersion] = PlaybookVersion.objects.all()
+    return rows.filter(path=path) if path else rows
 
 
 def list_versions(path: str) -> list[RegisteredPlaybook]:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+from executions.domain.events import ACTION_COMPLETED, OUTCOMES, SPELLINGS, Event
 from executions.errors import (
+    EventIdTaken,
+    EventNotFound,
+    ExecutionEnded,
     ExecutionError,
     ExecutionNotFound,
     LogInconsistent,
+    NodeReserved,
+    OutcomeRecorded,
     StartConflict,
+    TemplateError,
     WorkloadInvalid,
 )
 from executions.failpoints import failpoint
 from executions.nudges import Nudge, carry_with
+from executions.posting import enqueue_external_job, post_annotation
+from executions.rendering import Rendering
 from executions.selectors import (
     ExecutionView,
     StepView,
+    count_executions_of_version,
+    count_recent_executions,
     find_executions_to_evaluate,
     find_fold_difference,
+    find_item_error,
     get_execution,
+    get_outcome,
     list_events,
     list_executions,
+    list_latest_events,
     list_steps,
 )
 from executions.services import (
@@ -26,31 +40,53 @@ from executions.services import (
     cancel_execution,
     evaluate_execution,
     reap_expired_lease,
+    release_lease,
     report_results,
+    requeue_dead_job,
     start_execution,
 )
 
 __all__ = [
+    "ACTION_COMPLETED",
+    "OUTCOMES",
+    "SPELLINGS",
+    "Event",
+    "EventIdTaken",
+    "EventNotFound",
+    "ExecutionEnded",
     "ExecutionError",
     "ExecutionNotFound",
     "ExecutionView",
     "LogInconsistent",
+    "NodeReserved",
     "Nudge",
+    "OutcomeRecorded",
+    "Rendering",
     "Report",
     "StartConflict",
     "StepView",
+    "TemplateError",
     "WorkloadInvalid",
     "cancel_execution",
     "carry_with",
+    "count_executions_of_version",
+    "count_recent_executions",
+    "enqueue_external_job",
     "evaluate_execution",
     "failpoint",
     "find_executions_to_evaluate",
     "find_fold_difference",
+    "find_item_error",
     "get_execution",
+    "get_outcome",
     "list_events",
     "list_executions",
+    "list_latest_events",
     "list_steps",
+    "post_annotation",
     "reap_expired_lease",
+    "release_lease",
     "report_results",
+    "requeue_dead_job",
     "start_execution",
 ]

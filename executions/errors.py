@@ -59,6 +59,56 @@ class StartConflict(ExecutionError):
         super().__init__(f"the idempotency key {key!r} was used for another start")
 
 
+class OutcomeRecorded(ExecutionError):
+    """A dead job of a step has its outcome in the log, and a node has one outcome only; nothing was changed."""
+
+    code = "outcome_recorded"
+
+    def __init__(self, job_id: int | str) -> None:
+        self.job_id = str(job_id)
+        super().__init__(
+            f"job {job_id} failed its step with lease_exhausted, and a step has one outcome: "
+            "mend what ended its workers, then start the playbook again"
+        )
+
+
+class ExecutionEnded(ExecutionError):
+    """The execution is over: nothing starts work in it any more."""
+
+    code = "execution_ended"
+
+    def __init__(self, execution_id: int | str, status: str) -> None:
+        super().__init__(f"execution {execution_id} is {status}: it takes no more jobs")
+
+
+class NodeReserved(ExecutionError):
+    """A job enqueued by hand was given a node id that belongs to the planner; nothing was enqueued."""
+
+    code = "node_reserved"
+
+    def __init__(self, node_id: str) -> None:
+        prefix = node_id.partition(":")[0]
+        super().__init__(f"node ids that begin with {prefix}: are the planner's: give the job another one")
+
+
+class EventIdTaken(ExecutionError):
+    """An event was posted under the id of another event of its execution; nothing was written."""
+
+    code = "event_id_taken"
+
+    def __init__(self, posted_id: str) -> None:
+        super().__init__(f"another event of the execution was posted under the id {posted_id}")
+
+
+class EventNotFound(ExecutionError):
+    """No event has this id."""
+
+    code = "event_not_found"
+
+    def __init__(self, event_id: int | str) -> None:
+        super().__init__(f"there is no event {event_id}")
+
+
 class LogInconsistent(ExecutionError):
     """The stored state and the event log disagree; the execution is left as it is for an operator."""
 

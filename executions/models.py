@@ -55,6 +55,12 @@ class Execution(models.Model):
     class Meta:
         db_table = "execution"
         ordering: ClassVar = ["-id"]
+        permissions: ClassVar = [
+            ("start_execution", "Can start executions"),
+            ("cancel_execution", "Can cancel executions"),
+            ("render_template", "Can render templates against an execution"),
+            ("post_event", "Can annotate executions with events"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["idempotency_key"], name="execution_one_per_key"),
             models.UniqueConstraint(
@@ -83,7 +89,7 @@ class Execution(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.path} {self.version} #{self.id}"
+        return f"execution {self.id} of {self.path}"
 
 
 class EventLog(models.Model):
@@ -115,6 +121,9 @@ class EventLog(models.Model):
     current_index = models.IntegerField(null=True)
     current_item = models.JSONField(null=True)
     worker_id = models.TextField(null=True)  # noqa: DJ001  (null: not a worker's event)
+    posted_id = models.TextField(  # noqa: DJ001  (null: it was not posted, or without an id)
+        null=True, help_text="The id that whoever posted it gave it; one of a kind in its execution."
+    )
 
     class Meta:
         db_table = "event_log"
@@ -122,4 +131,4 @@ class EventLog(models.Model):
         verbose_name = "event"
 
     def __str__(self) -> str:
-        return f"{self.seq} {self.event_type} {self.node_name}"
+        return f"event {self.seq} of execution {self.execution_id}"

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+from django.db.models import BigIntegerField, Count, Func, QuerySet
 
 from catalog.api import load_playbook
 from executions import store
 from executions.domain import events as ev
 from executions.domain import state as states
-from executions.errors import ExecutionNotFound, ImpossibleEvent
-from executions.models import EventLog, Execution
+from executions.errors import EventIdTaken, EventNotFound, ExecutionNotFound, ImpossibleEvent
+from executions.models import CLOCK, EventLog, Execution
 
+MAX_POSTED_ID = 100
+MAX_NAMESAKES = 100
 STEP_EVENTS = {
     ev.STEP_STARTED: "running",
     ev.STEP_SKIP: "skipped",
@@ -24,12 +29,14 @@ STEP_EVENTS = {
 
 @dataclass(frozen=True, slots=True)
 class ExecutionView:
-    """An execution as its users see it; times are aware UTC."""
+    """An execution as its users see it; times are aware UTC. `progress` is the percent of steps that have ended."""
 
     id: str
     path: str
     version: str
+    playbook_name: str
     status: str
+    progress: int
     workload: Any
     result: Any
     error: Any
@@ -60,6 +67,11 @@ class StepView:
     error: Any = None
     items: tuple[int, int, int] | None = None
 
+    @property
+    def duration_seconds(self) -> float | None:
+        """From the start to the end, or None while it runs."""
+        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+
 
 def get_execution(reference: int | str) -> ExecutionView:
     """One execution by id, or the newest one by `@latest`. Raises: `ExecutionNotFound`."""
@@ -69,7 +81,7 @@ def get_execution(reference: int | str) -> ExecutionView:
         row = Execution.objects.filter(id=_as_id(reference)).first()
     if row is None:
         raise ExecutionNotFound(reference)
-    return _view(row)
+    return view_of(row)
 
 
 def _as_id(reference: int | str) -> int:
@@ -79,22 +91,50 @@ def _as_id(reference: int | str) -> int:
     return int(text)
 
 
-def list_executions(status: str | None = None, path: str | None = None, limit: int = 20) -> list[ExecutionView]:
-    """The newest executions first, of one status and one path when given."""
-    rows = Execution.objects.order_by("-id")
-    if status:
-        rows = rows.filter(status=status)
-    if path:
-        rows = rows.filter(path=path)
-    return [_view(row) for row in rows[:limit]]
+def list_executions(
+    status: str | None = None, path: str | None = None, limit: int = 20, version: str | None = None
+) -> list[ExecutionView]:
+    """The newest executions first, of one status, one path and one version when given."""
+    return [view_of(row) for row in query_executions(status, path, version)[:limit]]
 
 
-def _view(row: Execution) -> ExecutionView:
+def query_executions(
+    status: str | None = None, path: str | None = None, version: str | None = None
+) -> QuerySet[Execution]:
+    """The rows of `list_executions`, for pages of lists."""
+    wanted = {"status": status, "path": path, "version": version}
+    return Execution.objects.filter(**{name: value for name, value in wanted.items() if value}).order_by("-id")
+
+
+def count_executions_of_version(path: str, version: str) -> dict[str, int]:
+    """How many executions of a playbook version have each status."""
+    return _count_by_status(Execution.objects.filter(path=path, version=version))
+
+
+def count_recent_executions(since_seconds: float) -> dict[str, int]:
+    """How many of the executions started in the last so many seconds have each status."""
+    return _count_by_status(Execution.objects.filter(id__gte=_first_id(since_seconds)))
+
+
+def _count_by_status(rows: QuerySet[Execution]) -> dict[str, int]:
+    return dict(rows.order_by().values_list("status").annotate(count=Count("id")))
+
+
+def _first_id(since_seconds: float) -> Func:
+    """The first id of a moment so long ago: ids are in the order of time, so their index finds what is recent."""
+    return Func(CLOCK - timedelta(seconds=since_seconds), function="id_at", output_field=BigIntegerField())
+
+
+def view_of(row: Execution) -> ExecutionView:
+    """The row as its users see it."""
+    playbook = load_playbook(row.playbook_version_id)
     return ExecutionView(
         id=str(row.id),
         path=row.path,
         version=row.version,
+        playbook_name=playbook.name,
         status=row.status,
+        progress=_progress(row, len(playbook.steps)),
         workload=row.workload,
         result=row.result,
         error=row.error,
@@ -104,10 +144,71 @@ def _view(row: Execution) -> ExecutionView:
     )
 
 
+def _progress(row: Execution, steps: int) -> int:
+    if row.status == Execution.Status.COMPLETED:
+        return 100
+    if row.state is None or row.state.get("format") != states.FORMAT:
+        return 0
+    state = states.decode(row.state)
+    return min(99, 100 * (state.visited.bit_count() - len(state.live)) // steps)
+
+
 def list_events(execution_id: int | str, after_seq: int = 0) -> Iterator[EventLog]:
     """The events of an execution in order, after a seq."""
-    rows = EventLog.objects.filter(execution_id=_as_id(execution_id), seq__gt=after_seq).order_by("seq")
-    return rows.iterator(chunk_size=1000)
+    return query_events(execution_id, after_seq).iterator(chunk_size=1000)
+
+
+def query_events(execution_id: int | str, after_seq: int = 0) -> QuerySet[EventLog]:
+    """The events of an execution as rows, in order, after a seq."""
+    return EventLog.objects.filter(execution_id=_as_id(execution_id), seq__gt=after_seq).order_by("seq")
+
+
+def find_events(some_id: str) -> list[EventLog]:
+    """The event with this id, or else those that were posted under it, one per execution at the most."""
+    with suppress(ExecutionNotFound):
+        if own := list(EventLog.objects.filter(event_id=_as_id(some_id))):
+            return own
+    if not some_id.isprintable() or len(some_id) > MAX_POSTED_ID:
+        return []
+    return list(EventLog.objects.filter(posted_id=some_id).order_by("event_id")[:MAX_NAMESAKES])
+
+
+def find_posted(execution_id: int, node_id: str, posted_id: str | None) -> EventLog | None:
+    """The annotation of a node that was posted under this id. The caller holds the execution's lock.
+
+    Raises: `EventIdTaken` when another event of the execution was.
+    """
+    if posted_id is None:
+        return None
+    found = EventLog.objects.filter(execution_id=execution_id, posted_id=posted_id).first()
+    if found is not None and (found.node_id, found.event_type) != (node_id, ev.ANNOTATION):
+        raise EventIdTaken(posted_id)
+    return found
+
+
+def get_outcome(execution_id: int, node_id: str) -> EventLog:
+    """The newest event that tells how a node's job ended. Raises: `EventNotFound`."""
+    told = [*ev.OUTCOMES, ev.LATE_RESULT, ev.ANNOTATION]
+    rows = EventLog.objects.filter(execution_id=execution_id, node_id=node_id, event_type__in=told)
+    found = rows.filter(meta__has_key="job_id").order_by("-seq").first()
+    if found is None:
+        raise EventNotFound(f"at {node_id}")
+    return found
+
+
+def list_latest_events(execution_id: int | str, limit: int) -> list[EventLog]:
+    """The newest events of an execution, the newest first, without what they carry."""
+    rows = EventLog.objects.filter(execution_id=_as_id(execution_id)).order_by("-seq")
+    return list(rows.defer("context", "result", "meta", "stack_trace", "current_item")[:limit])
+
+
+def find_item_error(execution_id: int | str, node_id: str, index: int) -> Any:
+    """The error of one item of a loop, by the loop's node; None when the item has none."""
+    loop, visit_mark, visit = node_id.partition("#")
+    outcome = EventLog.objects.filter(
+        execution_id=_as_id(execution_id), node_id=f"{loop}:{index}{visit_mark}{visit}", event_type__in=ev.OUTCOMES
+    )
+    return outcome.values_list("error", flat=True).first()
 
 
 def list_steps(execution_id: int | str) -> list[StepView]:

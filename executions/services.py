@@ -1,4 +1,4 @@
-"""The transactions of executions: start, report, evaluate, reap, cancel.
+"""The transactions of executions: start, report, evaluate, reap, repair, cancel.
 
 Each locks the execution first and its queue rows after (rule R2), and only here is the event log written.
 What a step leads to is decided by `domain.planner`; this module loads what the planner asks for and stores
@@ -30,13 +30,21 @@ from executions.domain.results import StepResult
 from executions.domain.sight import job_uuid
 from executions.domain.start import build_workload
 from executions.domain.state import State, apply, replay
-from executions.errors import ImpossibleEvent, LogInconsistent, StartConflict
+from executions.errors import (
+    EventIdTaken,
+    ExecutionEnded,
+    ImpossibleEvent,
+    LogInconsistent,
+    OutcomeRecorded,
+    StartConflict,
+)
 from executions.failpoints import failpoint
 from executions.nudges import Nudge, send_after_commit
 from executions.store import LockedExecution, NewExecution
 from queueing.api import (
     DEAD,
     DONE,
+    EXTERNAL,
     FAILED,
     ExpiredLease,
     Fence,
@@ -46,16 +54,22 @@ from queueing.api import (
     ReapedLease,
     close_open_jobs,
     enqueue_jobs,
+    find_job,
     finish_jobs,
     reap_lease,
+    take_back_lease,
 )
+from queueing.api import requeue_dead_job as put_back_dead_job
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker says of one leased job. `error` is `{code, message}` of a failed action."""
+    """What a worker says of one leased job. `error` is `{code, message}` of a failed action.
+
+    `posted_id` is the id that the worker gave the outcome's event, if it gave one.
+    """
 
     fence: Fence
     status: Literal["success", "error"]
@@ -63,6 +77,7 @@ class Report:
     error: Mapping[str, Any] | None = None
     traceback: str | None = None
     duration_seconds: float = 0.0
+    posted_id: str | None = None
 
 
 # -- start ------------------------------------------------------------------------------------------
@@ -122,7 +137,8 @@ def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_lat
     """Accept the results of leased jobs of one execution and advance it, in one transaction.
 
     Row by row: a lost lease spares the rest. `evaluate_later` leaves the evaluation to the reconciler. A result with
-    a valid fence on a terminal execution is recorded as `late_result`. Raises: `ExecutionNotFound`.
+    a valid fence on a terminal execution is recorded as `late_result`. Raises: `ExecutionNotFound`; `EventIdTaken`, and
+    nothing is accepted then.
     """
     with transaction.atomic():
         locked = store.lock_execution(execution_id)
@@ -136,6 +152,8 @@ def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_lat
         events: list[Event] = []
         for report, job in zip(first.values(), finished, strict=True):
             if job.judgement == "accepted":
+                if report.posted_id is not None and store.is_posted_id_taken(execution_id, report.posted_id):
+                    raise EventIdTaken(report.posted_id)
                 events.extend(_outcome_events(locked, report, job, len(events)))
         if events:
             store.append_events(execution_id, events)
@@ -174,11 +192,15 @@ def _outcome_events(locked: LockedExecution, report: Report, job: FinishedJob, a
         "error": _error_of(report),
         "traceback": report.traceback,
         "duration_seconds": report.duration_seconds,
+        "posted_id": report.posted_id,
     }
     if locked.is_terminal:
         return [Event(seq, ev.LATE_RESULT, meta=meta, **common, **outcome)]
-    started = {**meta, "leased_at": _text(job.leased_at)}
     type_ = ev.ACTION_COMPLETED if report.status == "success" else ev.ACTION_ERROR
+    if job.origin == EXTERNAL:
+        # Nothing to plan with: no step waits for a job that was enqueued by hand.
+        return [Event(seq, ev.ANNOTATION, meta={**meta, "posted_type": type_}, **common, **outcome)]
+    started = {**meta, "leased_at": _text(job.leased_at)}
     return [
         Event(seq, ev.ACTION_STARTED, status="running", meta=started, **common),
         Event(seq + 1, type_, meta=meta, **common, **outcome),
@@ -349,7 +371,7 @@ def reap_expired_lease(expired: ExpiredLease) -> ReapedLease | None:
         events = _lost_lease_events(locked, reaped)
         store.append_events(locked.id, events)
         locked.last_seq = events[-1].seq
-        if reaped.status == DEAD and not locked.is_terminal:
+        if len(events) > 1:
             _evaluate_here_or_later(locked)
         else:
             store.set_last_seq(locked.id, locked.last_seq)
@@ -361,11 +383,53 @@ def _lost_lease_events(locked: LockedExecution, reaped: ReapedLease) -> list[Eve
     common = {**_about(reaped), "meta": meta}
     seq = locked.last_seq + 1
     lost = Event(seq, ev.LEASE_LOST, status=reaped.status, **common)
-    if reaped.status != DEAD or locked.is_terminal:
+    if reaped.status != DEAD or locked.is_terminal or reaped.origin == EXTERNAL:
         return [lost]
     message = f"the job's lease ran out {reaped.lost_leases} times: its workers died or hung"
     error = {"code": "lease_exhausted", "message": message}
     return [lost, Event(seq + 1, ev.ACTION_ERROR, status="error", error=error, **common)]
+
+
+# -- repair -----------------------------------------------------------------------------------------
+
+
+def release_lease(job_id: int, released_by: str) -> bool:
+    """Take a leased job back from its worker for an operator: not counted, the worker's late report is `lease_lost`.
+
+    The job waits for another worker, or is called off when its execution has ended.
+    Returns: False when nobody held it. Raises: `JobNotFound`, `ExecutionNotFound`.
+    """
+    found = find_job(job_id)
+    with transaction.atomic():
+        locked = store.lock_execution(found.execution_id)
+        taken = take_back_lease(job_id)
+        if taken is None:
+            return False
+        meta = {"attempt": taken.attempt, "job_id": str(job_id), "reason": "released", "by": released_by}
+        event = Event(locked.last_seq + 1, ev.LEASE_LOST, status=taken.status, meta=meta, **_about(taken))
+        store.append_events(locked.id, [event])
+        store.set_last_seq(locked.id, event.seq)
+    logger.info("the lease of job %s was released by %s", job_id, released_by)
+    return True
+
+
+def requeue_dead_job(job_id: int, requeued_by: str) -> bool:
+    """Queue a dead external job again, its lost leases forgotten.
+
+    Returns: False when it is not dead (any more). Raises: `OutcomeRecorded` for a step's job, `ExecutionEnded`,
+    `JobNotFound`, `ExecutionNotFound`; nothing is changed then.
+    """
+    found = find_job(job_id)
+    if not found.is_external:
+        raise OutcomeRecorded(job_id)
+    with transaction.atomic():
+        locked = store.lock_execution(found.execution_id)
+        if locked.is_terminal:
+            raise ExecutionEnded(locked.id, locked.status)
+        requeued = put_back_dead_job(job_id)
+    if requeued:
+        logger.info("dead job %s was queued again by %s", job_id, requeued_by)
+    return requeued
 
 
 # -- cancel -----------------------------------------------------------------------------------------

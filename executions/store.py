@@ -64,8 +64,8 @@ class NewExecution:
 
 
 @dataclass(slots=True)
-class LockedExecution:
-    """An execution whose row the caller's transaction has locked, read under that lock."""
+class StoredExecution:
+    """An execution's row as it was at `now`."""
 
     id: int
     playbook_version_id: int
@@ -83,6 +83,11 @@ class LockedExecution:
     def is_terminal(self) -> bool:
         """Whether nothing can change it any more."""
         return self.status in ("completed", "failed", "cancelled")
+
+
+@dataclass(slots=True)
+class LockedExecution(StoredExecution):
+    """An execution whose row the caller's transaction has locked, read under that lock."""
 
 
 def new_id() -> int:
@@ -121,20 +126,28 @@ def lock_execution(execution_id: int) -> LockedExecution:
     rows = _rows("lock_execution", execution_id=execution_id)
     if not rows:
         raise ExecutionNotFound(execution_id)
-    return _locked(rows[0])
+    return LockedExecution(*_row(rows[0]))
 
 
 def lock_execution_if_free(execution_id: int) -> LockedExecution | None:
     """Take the execution's lock unless somebody holds it."""
     rows = _rows("lock_execution_if_free", execution_id=execution_id)
-    return _locked(rows[0]) if rows else None
+    return LockedExecution(*_row(rows[0])) if rows else None
 
 
-def _locked(row: tuple[Any, ...]) -> LockedExecution:
+def read_execution(execution_id: int) -> StoredExecution:
+    """Read an execution without its lock. Raises: `ExecutionNotFound`."""
+    rows = _rows("read_execution", execution_id=execution_id)
+    if not rows:
+        raise ExecutionNotFound(execution_id)
+    return StoredExecution(*_row(rows[0]))
+
+
+def _row(row: tuple[Any, ...]) -> tuple[Any, ...]:
     id_, version_id, status, workload, state, last_seq, now = row
     data = _value(state)
     usable = data is not None and data.get("format") == states.FORMAT
-    return LockedExecution(id_, version_id, status, json.loads(workload), data if usable else None, last_seq, now)
+    return id_, version_id, status, json.loads(workload), data if usable else None, last_seq, now
 
 
 def append_events(execution_id: int, events: Sequence[Event]) -> None:
@@ -161,7 +174,13 @@ def append_events(execution_id: int, events: Sequence[Event]) -> None:
         indexes=[event.index for event in events],
         items=[_json(event.item) for event in events],
         worker_ids=[event.worker_id for event in events],
+        posted_ids=[event.posted_id for event in events],
     )
+
+
+def is_posted_id_taken(execution_id: int, posted_id: str) -> bool:
+    """Whether an event of the execution was posted under this id. The caller holds its lock."""
+    return bool(_rows("posted_id", execution_id=execution_id, posted_id=posted_id))
 
 
 def save_state(execution_id: int, state: State, last: Event | None) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from unfold.admin import ModelAdmin
-from unfold.decorators import display
 
 from executors.models import Credential, Runtime
 
@@ -15,21 +14,41 @@ from executors.models import Credential, Runtime
 class RuntimeAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     """Who is running."""
 
-    list_display = ("name", "component_type", "status_pill", "capacity", "last_heartbeat")
+    empty_text = "Nobody has announced itself. Start the platform from a terminal: manage.py standalone"
+    list_display = ("name", "component_type", "status", "host", "process", "capacity", "last_heartbeat")
     list_filter = ("component_type", "status")
     search_fields = ("name",)
+    fieldsets: ClassVar = [
+        (None, {"fields": ["name", "component_type", "status", "last_heartbeat", "created_at", "base_url"]}),
+        ("What it tells of itself", {"fields": ["capacity", "runtime", "labels", "capabilities"]}),
+    ]
 
-    @display(description="status", ordering="status", label={"ready": "success", "offline": "danger"})
-    def status_pill(self, component: Runtime) -> str:
-        """The status in its colour."""
-        return component.status
+    @admin.display(description="host")
+    def host(self, component: Runtime) -> Any:
+        """The machine it runs on."""
+        return component.runtime.get("hostname")
+
+    @admin.display(description="process")
+    def process(self, component: Runtime) -> Any:
+        """Its process there."""
+        return component.runtime.get("pid")
 
 
 @admin.register(Credential)
 class CredentialAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     """Stored credentials, without their data."""
 
-    list_display = ("name", "type", "description", "updated_at")
+    empty_text = "Store one from a terminal: manage.py credentials set --help"
+    list_display = ("name", "type", "description", "tag_words", "updated_at")
     list_filter = ("type",)
     search_fields = ("name", "description")
     exclude: ClassVar = ("data_encrypted",)
+    fieldsets: ClassVar = [
+        (None, {"fields": ["name", "type", "description", "tag_words", "created_at", "updated_at"]}),
+        ("More about it", {"fields": ["meta"]}),
+    ]
+
+    @admin.display(description="tags")
+    def tag_words(self, credential: Credential) -> str:
+        """Its tags in a row."""
+        return ", ".join(map(str, credential.tags))

@@ -29,3 +29,25 @@ class CredentialUnreadable(ExecutorError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"the credential {name!r} cannot be read with the configured keys")
+
+
+class NotAuthenticated(ExecutorError):
+    """The server does not know the token, or the token may not do this."""
+
+    code = "not_authenticated"
+
+
+class ServerUnreachable(ExecutorError):
+    """The server does not answer."""
+
+    code = "server_unreachable"
+
+
+class ComponentTaken(ExecutorError):
+    """Somebody else announced a component of this name; nothing was changed."""
+
+    code = "component_taken"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"a component named {name!r} was announced by somebody else: take another name")

@@ -33,6 +33,7 @@ class Runtime(models.Model):
     component_type = models.TextField(choices=ComponentType.choices)
     base_url = models.TextField(db_default="")
     status = models.TextField(choices=Status.choices, db_default=Status.READY)
+    principal = models.TextField(db_default="", help_text="Who announced it over the API; empty: the platform itself.")
     labels = models.JSONField(default=dict)
     capabilities = models.JSONField(default=dict)
     capacity = models.IntegerField(null=True)
@@ -44,6 +45,10 @@ class Runtime(models.Model):
     class Meta:
         db_table = "runtime"
         ordering: ClassVar = ["component_type", "name"]
+        permissions: ClassVar = [
+            ("announce_pool", "Can announce worker pools"),
+            ("announce_server", "Can announce servers and brokers"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["component_type", "name"], name="runtime_one_per_name"),
             models.CheckConstraint(
@@ -54,7 +59,7 @@ class Runtime(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.component_type} {self.name}"
+        return f"{self.get_component_type_display()} {self.name}"
 
 
 class Credential(models.Model):
@@ -72,7 +77,8 @@ class Credential(models.Model):
 
     class Meta:
         db_table = "credential"
+        permissions: ClassVar = [("resolve_credential", "Can get the credentials that a job it holds names")]
         ordering: ClassVar = ["name"]
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.type})"
+        return f"credential {self.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class NoetlSiteConfig(AppConfig):
@@ -16,7 +17,9 @@ class NoetlSiteConfig(AppConfig):
         from catalog.api import register_action_schemas
         from executors.api import argument_schemas
         from noetl_site import celery, checks
+        from noetl_site.access.roles import ensure_roles
 
         register_action_schemas(argument_schemas())
         celery.app.set_current()
         checks.register_checks()
+        post_migrate.connect(ensure_roles, sender=self)

@@ -32,10 +32,15 @@ EXIT_CODES: Final = {
     "execution_not_found": NOT_FOUND,
     "job_not_found": NOT_FOUND,
     "credential_not_found": NOT_FOUND,
+    "user_not_found": NOT_FOUND,
+    "token_not_found": NOT_FOUND,
     "playbook_invalid": PLAYBOOK_INVALID,
     "workload_invalid": USAGE,
     "start_conflict": CONFLICT,
+    "outcome_recorded": CONFLICT,
+    "execution_ended": CONFLICT,
     "lease_lost": CONFLICT,
+    "access_error": USAGE,
     "not_authenticated": NOT_AUTHENTICATED,
     "server_unreachable": UNREACHABLE,
 }
@@ -90,11 +95,12 @@ def explain(error: Exception) -> tuple[str, int] | None:
     from catalog.errors import CatalogError
     from executions.errors import ExecutionError
     from executors.errors import ExecutorError
+    from noetl_site.access.errors import AccessError
     from queueing.errors import QueueError
 
     if isinstance(error, ImproperlyConfigured):
         return str(error), USAGE
-    if isinstance(error, CatalogError | ExecutionError | ExecutorError | QueueError | EmbeddedError):
+    if isinstance(error, CatalogError | ExecutionError | ExecutorError | QueueError | EmbeddedError | AccessError):
         return str(error), EXIT_CODES.get(error.code, ERROR)
     # Statements that go past the ORM raise the driver's errors; the ORM's have those as their cause.
     driver_error = error.__cause__ if isinstance(error, DatabaseError) else error

@@ -25,6 +25,7 @@ from django.db import connections
 
 from executors.api import Runtime, broker_answers, find_live, save_credential
 from noetl_site import embedded
+from noetl_site.access.tokens import create_token
 from noetl_site.supervisor import Program, Supervisor
 
 WEB: Final = "web"
@@ -64,6 +65,8 @@ class Platform:
         self.stop_event = Event()
         self.password: str | None = None
         """Of the user `admin`, when it was created by this start."""
+        self.token: str | None = None
+        """An API token of that user, made with it."""
 
     @property
     def url(self) -> str | None:
@@ -91,10 +94,10 @@ class Platform:
             embedded.ensure_running(settings.NOETL_DATA_DIR)
         self._tell("bringing the tables up to date")
         call_command("migrate", database="admin", verbosity=0)
-        if self._wanted.with_web and (password := _ensure_admin()):
-            self.password = password
+        if self._wanted.with_web and (made := _ensure_admin()):
+            self.password, self.token = made
             # Told at once: a start that fails later must not take it along.
-            self._tell(f"created the user {ADMIN} with the password {password} (shown this once)")
+            self._tell(f"created the user {ADMIN} with the password {self.password} (shown this once)")
         if settings.NOETL_EMBEDDED:
             _ensure_playground()
 
@@ -221,11 +224,14 @@ def _ensure_playground() -> None:
     save_credential(PLAYGROUND_CREDENTIAL, "postgres", data, description="A database to play with, embedded")
 
 
-def _ensure_admin() -> str | None:
-    """Make the user `admin` unless there is somebody who may do everything. Returns: its password, never kept."""
+def _ensure_admin() -> tuple[str, str] | None:
+    """Make the user `admin` unless there is somebody who may do everything.
+
+    Returns: its password and a token of the API; neither is kept.
+    """
     users = get_user_model().objects
     if users.filter(is_superuser=True, is_active=True).exists() or users.filter(username=ADMIN).exists():
         return None
     password = secrets.token_urlsafe(12)
-    users.create_superuser(username=ADMIN, password=password)
-    return password
+    user = users.create_superuser(username=ADMIN, password=password)
+    return password, create_token(user, "made at the first start")

@@ -83,6 +83,9 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "rest_framework",
+    "knox",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "catalog",
     "queueing",
     "executions",
@@ -90,6 +93,7 @@ INSTALLED_APPS = [
     "noetl_site",
 ]
 MIDDLEWARE = [
+    "noetl_site.rest.bodies.ReadTheRest",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -102,6 +106,8 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # Before the apps', as some of Unfold's are replaced.
+        "DIRS": [BASE_DIR / "noetl_site" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -124,7 +130,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
-DATETIME_FORMAT = "Y-m-d H:i:s"
+FORMAT_MODULE_PATH = "noetl_site.formats"
 
 STATIC_URL = "static/"
 # Files are served from where they are installed: no build step comes before the first start.
@@ -140,18 +146,49 @@ X_FRAME_OPTIONS = "DENY"
 # Behind TLS; off on one machine, where the console is plain http on the loopback address.
 NOETL_HTTPS = boolean("NOETL_HTTPS", default=False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = NOETL_HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^api/health"]
+SECURE_REDIRECT_EXEMPT = [r"^(api/)?health"]
 SECURE_HSTS_SECONDS = 31536000 if NOETL_HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = NOETL_HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if boolean("NOETL_BEHIND_PROXY", default=False) else None
-DATA_UPLOAD_MAX_MEMORY_SIZE = int(number("NOETL_MAX_BODY_BYTES", default=8 * 1024 * 1024, least=1024))
+# More than the largest output (10 MiB), as JSON may write it longer than it is.
+DATA_UPLOAD_MAX_MEMORY_SIZE = int(number("NOETL_MAX_BODY_BYTES", default=16 * 1024 * 1024, least=1024))
 
 REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["noetl_site.rest.parsers.BoundedJSONParser"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "noetl_site.access.authentication.BearerToken",
+        # For those who are logged in to the console and look at the API's pages.
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["noetl_site.access.permissions.NeededPermission"],
+    "DEFAULT_PAGINATION_CLASS": "noetl_site.rest.pagination.LinkPagination",
+    "DEFAULT_SCHEMA_CLASS": "noetl_site.rest.schema.ProblemSchema",
+    "DEFAULT_METADATA_CLASS": None,
     "EXCEPTION_HANDLER": "noetl_site.errors.handle_exception",
 }
+KNOX_TOKEN_MODEL = "noetl_site.ApiToken"  # noqa: S105  # the name of a model
+REST_KNOX = {
+    "TOKEN_PREFIX": "noetl_",
+    "AUTH_HEADER_PREFIX": "Bearer",
+    # Its own default would end every token after ten hours; the command that makes one says how long it lasts.
+    "TOKEN_TTL": None,
+}
+# Knox's own table is replaced by ours, and would only stand empty beside it.
+MIGRATION_MODULES = {"knox": None}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "NoETL",
+    "DESCRIPTION": "Playbooks, executions, and the queue that workers lease their jobs from. See docs/api.md.",
+    "VERSION": "0.1.0",
+    "OAS_VERSION": "3.1.1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {"ComponentTypeEnum": "executors.models.Runtime.ComponentType"},
+}
+# On a closed network a client of the original works without a token.
+NOETL_API_ANONYMOUS = boolean("NOETL_API_ANONYMOUS", default=False)
 
 LOGGING = {
     "version": 1,

@@ -1,4 +1,4 @@
-"""Jobs and leases in the console: looked at, never changed there."""
+"""Jobs and leases in the console: looked at, never changed there; the tokens of leases are never shown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from django.contrib import admin
 from unfold.admin import ModelAdmin
-from unfold.decorators import display
 
 from queueing.models import Job, LeaseHistory
 
@@ -15,38 +14,43 @@ from queueing.models import Job, LeaseHistory
 class JobAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     """The queue."""
 
-    list_display = ("id", "node_id", "kind", "status_pill", "attempts", "lost_leases", "worker_id", "created_at")
-    list_filter = ("status", "kind", "pool")
-    search_fields = ("node_id", "execution_id__exact", "worker_id")
+    empty_text = "Jobs come from executions. Start a playbook from a terminal: manage.py run examples/hello.yaml"
+    list_display = ("node_id", "execution_id", "kind", "status", "attempts", "lost_leases", "worker_id", "created_at")
+    list_filter = ("status", "origin")
+    search_fields = ("id__exact", "execution_id__exact", "node_name", "worker_id")
+    search_help_text = "A job, an execution, a step or a worker"
     exclude: ClassVar = ("lease_token", "accepted_token")
+    list_defer = ("action", "context")
     date_hierarchy = "created_at"
     ordering = ("-id",)
     show_full_result_count = False
-
-    @display(
-        description="status",
-        ordering="status",
-        label={
-            "queued": "info",
-            "leased": "warning",
-            "done": "success",
-            "failed": "danger",
-            "dead": "danger",
-            "cancelled": "",
-        },
-    )
-    def status_pill(self, job: Job) -> str:
-        """The status in its colour."""
-        return job.status
+    fieldsets: ClassVar = [
+        (None, {"fields": ["status", "execution_id", "node_id", "id", "kind", "origin"]}),
+        ("Lease", {"fields": ["worker_id", "lease_until", "last_heartbeat", "cancel_requested_at"]}),
+        ("Counted", {"fields": ["attempts", "lost_leases", "max_attempts", "tries"]}),
+        ("Queued", {"fields": ["pool", "priority", "timeout_seconds", "available_at", "created_at", "finished_at"]}),
+        ("What is to be done", {"fields": ["action", "context", "uuid"]}),
+    ]
 
 
 @admin.register(LeaseHistory)
 class LeaseHistoryAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     """Every lease that was ever given."""
 
-    list_display = ("id", "node_id", "attempt", "worker_id", "leased_at", "ended_at", "ending")
+    empty_text = "No worker has taken a job yet."
+    list_display = ("node_id", "attempt", "job_id", "execution_id", "worker_id", "ending", "leased_at", "duration")
     list_filter = ("ending",)
-    search_fields = ("node_id", "execution_id__exact", "worker_id")
+    search_fields = ("job_id__exact", "execution_id__exact", "worker_id")
+    search_help_text = "A job, an execution or a worker"
     exclude: ClassVar = ("lease_token",)
     date_hierarchy = "leased_at"
     show_full_result_count = False
+    fieldsets: ClassVar = [
+        (None, {"fields": ["job_id", "execution_id", "node_id", "attempt", "worker_id"]}),
+        ("Time", {"fields": ["leased_at", "ended_at", "ending", "duration"]}),
+    ]
+
+    @admin.display(description="duration")
+    def duration(self, lease: LeaseHistory) -> float | None:
+        """Seconds that it was held; none while it is."""
+        return (lease.ended_at - lease.leased_at).total_seconds() if lease.ended_at else None

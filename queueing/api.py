@@ -1,44 +1,81 @@
 """The queue's door: what other apps may call.
 
-`enqueue_jobs`, `finish_jobs`, `reap_lease` and `close_open_jobs` run inside the caller's transaction, which holds the
-lock of the execution (lock order: execution, then queue).
+`enqueue_jobs`, `finish_jobs`, `reap_lease`, `take_back_lease`, `requeue_dead_job` and `close_open_jobs` run inside the
+caller's transaction, which holds the lock of the execution (lock order: execution, then queue).
 """
 
 from __future__ import annotations
 
-from queueing.domain.jobs import DEAD, DEFAULT_POOL, DONE, FAILED, Fence, LeasedJob, NewJob
-from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, Judgement, ReapedLease
-from queueing.errors import JobNotFound, QueueError
-from queueing.selectors import count_jobs, count_waiting_by_pool, find_expired_leases
-from queueing.services import extend_leases, lease_jobs, release_jobs
+from queueing.domain.jobs import DEAD, DEFAULT_POOL, DONE, EXTERNAL, FAILED, Fence, FoundJob, LeasedJob, NewJob
+from queueing.domain.jobs import STATUSES as JOB_STATUSES
+from queueing.domain.leases import Claim, ExpiredLease, FinishedJob, HeldLease, Judgement, ReapedLease
+from queueing.errors import JobNotFound, LeaseLost, QueueError
+from queueing.selectors import (
+    count_jobs,
+    count_jobs_of_execution,
+    count_recent_jobs,
+    count_waiting_by_pool,
+    find_expired_leases,
+    find_fence,
+    find_job_of_node,
+    get_live_action,
+    is_held_by,
+    list_held_jobs,
+    list_jobs,
+    list_leases,
+    query_jobs,
+)
+from queueing.services import extend_leases, lease_jobs, release_jobs, retry_external_job
 from queueing.store import close_open as close_open_jobs
 from queueing.store import enqueue as enqueue_jobs
+from queueing.store import find as find_job
 from queueing.store import finish as finish_jobs
 from queueing.store import reap as reap_lease
+from queueing.store import requeue_dead as requeue_dead_job
+from queueing.store import take_back as take_back_lease
 
 __all__ = [
     "DEAD",
     "DEFAULT_POOL",
     "DONE",
+    "EXTERNAL",
     "FAILED",
+    "JOB_STATUSES",
+    "Claim",
     "ExpiredLease",
     "Fence",
     "FinishedJob",
+    "FoundJob",
     "HeldLease",
     "JobNotFound",
     "Judgement",
+    "LeaseLost",
     "LeasedJob",
     "NewJob",
     "QueueError",
     "ReapedLease",
     "close_open_jobs",
     "count_jobs",
+    "count_jobs_of_execution",
+    "count_recent_jobs",
     "count_waiting_by_pool",
     "enqueue_jobs",
     "extend_leases",
     "find_expired_leases",
+    "find_fence",
+    "find_job",
+    "find_job_of_node",
     "finish_jobs",
+    "get_live_action",
+    "is_held_by",
     "lease_jobs",
+    "list_held_jobs",
+    "list_jobs",
+    "list_leases",
+    "query_jobs",
     "reap_lease",
     "release_jobs",
+    "requeue_dead_job",
+    "retry_external_job",
+    "take_back_lease",
 ]

@@ -17,3 +17,16 @@ class JobNotFound(QueueError):
     def __init__(self, job_id: int | str) -> None:
         self.job_id = str(job_id)
         super().__init__(f"there is no job {job_id}")
+
+
+class LeaseLost(QueueError):
+    """The job is in other hands or over, or it cannot be told which of its leases is meant; nothing was written."""
+
+    code = "lease_lost"
+
+    def __init__(self, job_id: int | str) -> None:
+        self.job_id = str(job_id)
+        super().__init__(
+            f"you do not hold job {job_id}: its lease ran out, was given to somebody else, or is not told apart from "
+            "an earlier one (give its lease_token)"
+        )

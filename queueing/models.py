@@ -64,6 +64,11 @@ class Job(models.Model):
     class Meta:
         db_table = "queue"
         ordering: ClassVar = ["-priority", "id"]
+        permissions: ClassVar = [
+            ("work_job", "Can lease jobs, and report the jobs it holds"),
+            ("enqueue_job", "Can enqueue jobs by hand"),
+            ("repair_job", "Can release leases and requeue dead jobs"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["execution_id", "node_id"], name="queue_one_job_per_node"),
             models.CheckConstraint(
@@ -88,7 +93,7 @@ class Job(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.node_id} ({self.status})"
+        return f"job at {self.node_id}"
 
 
 class LeaseHistory(models.Model):
@@ -100,6 +105,7 @@ class LeaseHistory(models.Model):
     node_id = models.TextField()
     attempt = models.IntegerField(help_text="From 1.")
     worker_id = models.TextField()
+    principal = models.TextField(db_default="", help_text="Who asked for it over the API; empty: the platform's own.")
     lease_token = models.UUIDField()
     leased_at = models.DateTimeField(db_default=CLOCK)
     ended_at = models.DateTimeField(null=True)
@@ -120,4 +126,4 @@ class LeaseHistory(models.Model):
         indexes: ClassVar = [models.Index(fields=["execution_id"], name="lease_history_execution")]
 
     def __str__(self) -> str:
-        return f"lease {self.attempt} of {self.node_id} by {self.worker_id}"
+        return f"lease {self.attempt} of the job at {self.node_id}"

@@ -11,10 +11,15 @@ from queueing.domain.jobs import Fence, LeasedJob
 from queueing.domain.leases import HeldLease
 
 
-def lease_jobs(worker_id: str, pools: Sequence[str], count: int, lease_seconds: float) -> list[LeasedJob]:
-    """Lease up to `count` jobs of these pools to a worker, in one transaction that touches only the queue."""
+def lease_jobs(
+    worker_id: str, pools: Sequence[str], count: int, lease_seconds: float, principal: str = ""
+) -> list[LeasedJob]:
+    """Lease up to `count` jobs of these pools to a worker, in one transaction that touches only the queue.
+
+    `principal` is who asks over the API: nobody else may speak of the lease then.
+    """
     with transaction.atomic():
-        return store.lease(worker_id, pools, count, lease_seconds)
+        return store.lease(worker_id, pools, count, lease_seconds, principal)
 
 
 def extend_leases(fences: Iterable[Fence], lease_seconds: float) -> list[HeldLease]:
@@ -27,3 +32,12 @@ def release_jobs(fences: Iterable[Fence]) -> list[int]:
     """Give jobs back when a worker stops in good order: counted neither as a lost lease nor as a try."""
     with transaction.atomic():
         return store.release(fences)
+
+
+def retry_external_job(fence: Fence, delay_seconds: float) -> bool:
+    """Give a failed job that was enqueued by hand back for another try, after a delay.
+
+    Returns: False when it has none left, is the planner's, or is in other hands; nothing has changed then.
+    """
+    with transaction.atomic():
+        return store.retry_later(fence, delay_seconds)

@@ -13,8 +13,9 @@ from typing import Any, Final
 import aiosql
 from django.db import connection
 
-from queueing.domain.jobs import Fence, LeasedJob, NewJob
-from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, ReapedLease
+from queueing.domain.jobs import Fence, FoundJob, LeasedJob, NewJob
+from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, LeaseRecord, ReapedLease
+from queueing.errors import JobNotFound
 
 _QUERIES: Final[Any] = aiosql.from_path(Path(__file__).parent / "sql" / "queue.sql", "psycopg")
 
@@ -42,12 +43,23 @@ def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
         pools=[job.pool for job in jobs],
         priorities=[job.priority for job in jobs],
         max_attempts=[job.max_attempts for job in jobs],
+        origins=[job.origin for job in jobs],
+        availables=[job.available_at for job in jobs],
     )
 
 
-def lease(worker_id: str, pools: Sequence[str], count: int, lease_seconds: float) -> list[LeasedJob]:
+def lease(
+    worker_id: str, pools: Sequence[str], count: int, lease_seconds: float, principal: str = ""
+) -> list[LeasedJob]:
     """Lease up to `count` jobs in one statement, higher priority and older first."""
-    rows = _run("lease", worker_id=worker_id, pools=list(pools), count=count, lease_seconds=lease_seconds)
+    rows = _run(
+        "lease",
+        worker_id=worker_id,
+        pools=list(pools),
+        count=count,
+        lease_seconds=lease_seconds,
+        principal=principal,
+    )
     return [_leased(row) for row in rows]
 
 
@@ -98,6 +110,28 @@ def release(fences: Iterable[Fence]) -> list[int]:
     return [row[0] for row in _run("release", **_columns(fences))]
 
 
+def retry_later(fence: Fence, delay_seconds: float) -> bool:
+    """Give a failed job of origin `external` back for another try. Returns: False when it may have none."""
+    given = {"job_id": fence.job_id, "attempt": fence.attempt, "token": fence.lease_token}
+    return bool(_run("retry_later", delay_seconds=delay_seconds, **given))
+
+
+def leases_of(job_id: int, principal: str) -> list[LeaseRecord]:
+    """The leases of a job that a principal has or had, in their order."""
+    return [LeaseRecord(*row) for row in _run("leases_of", job_id=job_id, principal=principal)]
+
+
+def held_by(execution_id: int, principal: str, count: int) -> list[LeasedJob]:
+    """The leased jobs of an execution that a principal of the API holds."""
+    return [_leased(row) for row in _run("held_by", execution_id=execution_id, principal=principal, count=count)]
+
+
+def live_action(fence: Fence) -> dict[str, Any] | None:
+    """The action of a job whose lease is held and has not run out."""
+    rows = _run("live_lease", job_id=fence.job_id, attempt=fence.attempt, token=fence.lease_token)
+    return json.loads(rows[0][0]) if rows else None
+
+
 def find_expired(count: int) -> list[ExpiredLease]:
     """Leases past their time, the oldest first, without a lock."""
     return [ExpiredLease(row[0], row[1], row[2]) for row in _run("expired", count=count)]
@@ -107,6 +141,28 @@ def reap(job_id: int, attempt: int) -> ReapedLease | None:
     """End a lease that has run out, if it still has. The caller holds the execution's lock."""
     rows = _run("reap", job_id=job_id, attempt=attempt)
     return ReapedLease(*rows[0]) if rows else None
+
+
+def find(job_id: int) -> FoundJob:
+    """Whose job it is, without a lock. Raises: `JobNotFound`."""
+    rows = _run("find_job", job_id=job_id)
+    if not rows:
+        raise JobNotFound(job_id)
+    return FoundJob(*rows[0])
+
+
+def take_back(job_id: int) -> ReapedLease | None:
+    """End a job's lease uncounted, if it has one. The caller holds the execution's lock."""
+    rows = _run("take_back", job_id=job_id)
+    return ReapedLease(*rows[0]) if rows else None
+
+
+def requeue_dead(job_id: int) -> bool:
+    """Put a dead external job back, its lost leases forgotten. The caller holds the execution's lock.
+
+    Returns: False when it is not dead (any more).
+    """
+    return bool(_run("requeue_dead", job_id=job_id))
 
 
 def close_open(execution_id: int) -> int:

@@ -32,7 +32,7 @@ class ByPlatform(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return file if file.startswith(("tests/e2e/", "tests/faults/")) else nodeid
+        return file if file.startswith(("tests/browser/", "tests/e2e/", "tests/faults/")) else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -10,12 +10,14 @@ import os
 import tempfile
 
 FOLDER = "NOETL_TEST_DATA_DIR"
+SCREENSHOTS = "NOETL_SCREENSHOTS"
+"""Names the folder for the browser tests' pictures; without it they go into the run's temporary folder."""
 
 if FOLDER not in os.environ:
     # A short path: sockets are kept in it.
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="noetl-test-", dir="/tmp")
 for name in list(os.environ):
-    if name != FOLDER and name.startswith(("NOETL_", "DATABASE_", "REDIS_")):
+    if name not in (FOLDER, SCREENSHOTS) and name.startswith(("NOETL_", "DATABASE_", "REDIS_")):
         del os.environ[name]
 os.environ["NOETL_DATA_DIR"] = os.environ[FOLDER]
 

@@ -108,7 +108,8 @@ def _read_identity(reading: Reading, fields: Fields) -> dict[str, str]:
 
 
 def _check_path(reading: Reading, path: str, found: Field) -> None:
-    if len(path) > MAX_PATH_CHARS or not _PATH.fullmatch(path):
+    # A client takes . and .. for steps within an address, and would never ask for what lies there.
+    if len(path) > MAX_PATH_CHARS or not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
         advice = "make `path` names joined by /, as team/daily/report, without blanks and colons"
         reading.error("invalid_path", advice, found.pointer)
 

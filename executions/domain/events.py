@@ -25,12 +25,22 @@ LOOP_ITERATION: Final = "loop_iteration"
 LOOP_COMPLETED: Final = "loop_completed"
 TRANSITION_EVALUATED: Final = "transition_evaluated"
 LATE_RESULT: Final = "late_result"
+ANNOTATION: Final = "annotation"
 WARNING: Final = "warning"
 
 TERMINAL: Final = frozenset({EXECUTION_COMPLETED, EXECUTION_FAILED, EXECUTION_CANCELLED})
 OUTCOMES: Final = frozenset({ACTION_COMPLETED, ACTION_ERROR})
-ANNOTATIONS: Final = frozenset({ACTION_STARTED, LEASE_LOST, LATE_RESULT, WARNING})
-"""Events that tell something and change no state."""
+ANNOTATIONS: Final = frozenset({ACTION_STARTED, LEASE_LOST, LATE_RESULT, ANNOTATION, WARNING})
+"""Events that tell something and change no state. An `annotation` was posted from outside: `meta.posted_type` has the
+type it was posted with, which may be one of the engine's own, and then must not be taken for one."""
+
+SPELLINGS: Final = {
+    "task_complete": ACTION_COMPLETED,
+    "task_completed": ACTION_COMPLETED,
+    "task_error": ACTION_ERROR,
+    "action_failed": ACTION_ERROR,
+}
+"""Other spellings of outcomes that workers of the original post."""
 
 NODE_EXECUTION: Final = "playbook"
 NODE_STEP: Final = "step"
@@ -44,7 +54,8 @@ class Event:
     """One event. `seq` is dense per execution, from 1.
 
     `error` is `{code, message, ...}`. `loop_name` and `index` are set on events of one item of a loop, whose items
-    stand in its `loop_start`. `duration_seconds` is the time of the action whose outcome the event is.
+    stand in its `loop_start`. `duration_seconds` is the time of the action whose outcome the event is. `posted_id`
+    is the id that whoever posted the event gave it, if they did.
     """
 
     seq: int
@@ -63,6 +74,7 @@ class Event:
     duration_seconds: float = 0.0
     traceback: str | None = None
     worker_id: str | None = None
+    posted_id: str | None = None
 
 
 def step_node_id(execution_id: str, step: str, visit: int = 1, index: int | None = None) -> str:
@@ -76,3 +88,16 @@ def visit_of(node_id: str) -> int:
     """The visit that a node id names, from 1."""
     _, _, visit = node_id.partition("#")
     return int(visit) if visit else 1
+
+
+_STATUSES: Final = {
+    "completed": frozenset({"completed", "complete", "success", "succeeded", "done"}),
+    "failed": frozenset({"error", "failed", "failure"}),
+    "running": frozenset({"running", "run", "in_progress", "in-progress", "progress", "started", "start"}),
+}
+
+
+def normalised_status(status: str) -> str:
+    """An event's status as one of `pending`, `running`, `completed`, `failed`, whatever its spelling."""
+    lowered = status.strip().lower()
+    return next((name for name, spellings in _STATUSES.items() if lowered in spellings), "pending")

@@ -418,6 +418,8 @@ class _Planning:
             status="completed",
             result=result,
         )
+        # Those that were enqueued by hand: no step waits for them.
+        self.decision.close_jobs = True
 
     def _fail(self, step: Step, node_id: str, error: Any) -> None:
         """End the execution as failed, with the first failing step as the root cause."""

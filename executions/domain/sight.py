@@ -19,6 +19,8 @@ from executions.domain.templating import Lookup, render
 
 _NAMESPACE: Final = uuid.UUID("6f1b5a5e-5d3c-4c58-9c55-3f6a1b1f0a01")
 
+_ALWAYS_THEMSELVES: Final = frozenset({"workload", "steps", "env"})
+
 
 def job_uuid(node_id: str) -> str:
     """The stable identity of the work at a node: a hash, so that every attempt has the same."""
@@ -59,21 +61,32 @@ class Sight:
                 raise
 
         def look_up(name: str) -> Any:
-            if name in ("workload", "steps", "env"):
-                return self._ambient(name, seen)
-            if name in values:
-                return values[name]
-            if name in scope:
+            if name in scope and name not in values and name not in _ALWAYS_THEMSELVES:
                 return self.transition_input(name, scope[name])
-            if (found := self.result(name, seen)) is not MISSING:
-                return found
-            if ended and name in ("status", "error", "result"):
+            if ended and name in ("status", "error", "result") and self._is_free(name, values, seen):
                 return self._of_ended(step, seen, name)
-            if name in self.facts.workload:
-                return self.facts.workload[name]
-            return self._ambient(name, seen)
+            return self._find(name, values, seen)
 
         return find
+
+    def survey(self, values: Mapping[str, Any]) -> Lookup:
+        """What may be seen of the whole execution: every result there is, in the same order; no step's inputs."""
+        everything = (1 << len(self.playbook.steps)) - 1
+        return lambda name: self._find(name, values, everything)
+
+    def _is_free(self, name: str, values: Mapping[str, Any], seen: int) -> bool:
+        return name not in values and not self.has_result(name, seen)
+
+    def _find(self, name: str, values: Mapping[str, Any], seen: int) -> Any:
+        if name in _ALWAYS_THEMSELVES:
+            return self._ambient(name, seen)
+        if name in values:
+            return values[name]
+        if (found := self.result(name, seen)) is not MISSING:
+            return found
+        if name in self.facts.workload:
+            return self.facts.workload[name]
+        return self._ambient(name, seen)
 
     def _ambient(self, name: str, seen: int) -> Any:
         facts = self.facts

@@ -23,15 +23,26 @@ FROM execution WHERE id = :execution_id FOR NO KEY UPDATE;
 SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now()
 FROM execution WHERE id = :execution_id FOR NO KEY UPDATE SKIP LOCKED;
 
--- name: append_events(execution_id, seqs, formats, types, node_ids, node_names, node_types, statuses, durations, contexts, results, metas, errors, stack_traces, loop_names, indexes, items, worker_ids)!
+-- name: read_execution(execution_id)
+SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now()
+FROM execution WHERE id = :execution_id;
+
+-- name: append_events(execution_id, seqs, formats, types, node_ids, node_names, node_types, statuses, durations, contexts, results, metas, errors, stack_traces, loop_names, indexes, items, worker_ids, posted_ids)!
 INSERT INTO event_log (execution_id, seq, format, event_type, node_id, node_name, node_type, status, duration,
                        context, result, meta, error, stack_trace, loop_name, current_index, current_item,
-                       worker_id)
-SELECT :execution_id, * FROM unnest(
+                       worker_id, posted_id)
+SELECT :execution_id, seq, format, event_type, node_id, node_name, node_type, status, duration, context, result, meta,
+       error, stack_trace, loop_name, current_index, current_item, worker_id, posted_id
+FROM unnest(
     :seqs::bigint[], :formats::smallint[], :types::text[], :node_ids::text[], :node_names::text[],
     :node_types::text[], :statuses::text[], :durations::float8[], :contexts::jsonb[], :results::jsonb[],
     :metas::jsonb[], :errors::jsonb[], :stack_traces::text[], :loop_names::text[], :indexes::int[],
-    :items::jsonb[], :worker_ids::text[]);
+    :items::jsonb[], :worker_ids::text[], :posted_ids::text[])
+    AS event (seq, format, event_type, node_id, node_name, node_type, status, duration, context, result, meta, error,
+              stack_trace, loop_name, current_index, current_item, worker_id, posted_id);
+
+-- name: posted_id(execution_id, posted_id)
+SELECT seq FROM event_log WHERE execution_id = :execution_id AND posted_id = :posted_id;
 
 -- name: save_state(status, state, last_seq, result, error, execution_id)!
 UPDATE execution

@@ -19,6 +19,15 @@ MAX_INTEGER_BITS = 8192
 """Python refuses to print integers past 4,300 digits; this stays well below."""
 
 
+MAX_TEXT_CHARS = 20_000
+"""Of a failure's message or traceback."""
+
+
+def clean_text(text: str) -> str:
+    """A failure's text as a database can hold it: no NUL, no half surrogates, bounded."""
+    return text.replace("\x00", "�").encode("utf-8", "replace").decode()[:MAX_TEXT_CHARS]
+
+
 class OutputInvalid(ValueError):
     """A value that JSON in Postgres cannot hold; the message names its place (`$.rows[3].name`)."""
 

@@ -6,13 +6,28 @@ them, and neither writing nor reading it takes a lock that a signal handler coul
 
 from __future__ import annotations
 
+import signal
 from multiprocessing.sharedctypes import RawValue
+from threading import Event
 from typing import Any, Final
 
 GRACE_SECONDS: Final = 5.0
 """How long running actions may go on after the word; then their jobs are given back, uncounted (rule R8)."""
 
 _word: Final[Any] = RawValue("b", 0)
+
+
+def stop_on_signals() -> Event:
+    """Let SIGTERM and SIGINT give the word. Returns: an event that is set with it, for a process that waits."""
+    stop = Event()
+
+    def stop_soon(*_: Any) -> None:
+        stop.set()
+        begin()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop_soon)
+    return stop
 
 
 def begin() -> None:

@@ -6,14 +6,17 @@ import logging
 import os
 import socket
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 import psutil
 from django.conf import settings
 from django.db import Error, connection
+from django.db.models import QuerySet
 
+from executors.errors import ComponentTaken
 from executors.models import CLOCK, Runtime
 
 logger = logging.getLogger(__name__)
@@ -21,44 +24,66 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """What a component tells of itself."""
+    """What a component tells of itself. `process` is what it tells of where it runs: pid, hostname and more.
+
+    `principal` is who announces it over the API; empty for the platform's own processes.
+    """
 
     name: str
     component_type: str
     base_url: str = ""
     capacity: int | None = None
     runtime_type: str = ""
-    labels: dict[str, Any] = field(default_factory=dict)
+    status: str = Runtime.Status.READY
+    labels: Any = field(default_factory=dict)
+    process: Mapping[str, Any] = field(default_factory=dict)
+    principal: str = ""
 
 
 def announce(component: Component) -> None:
     """Write or renew the component's row, ready, with this process in it."""
     process = {
-        "type": component.runtime_type,
         "pid": os.getpid(),
         "hostname": socket.gethostname(),
+        # By this alone a process of this machine is known to be alive; nobody can tell it over the API.
         "started_at": psutil.Process().create_time(),
     }
-    Runtime.objects.update_or_create(
-        component_type=component.component_type,
-        name=component.name,
-        defaults={
-            "base_url": component.base_url,
-            "status": Runtime.Status.READY,
-            "capacity": component.capacity,
-            "labels": component.labels,
-            "runtime": process,
-            "last_heartbeat": CLOCK,
-            "updated_at": CLOCK,
-        },
+    record(replace(component, process=process))
+
+
+def record(component: Component) -> Runtime:
+    """Write or renew a component's row. Raises: `ComponentTaken` when somebody else announced one of this name."""
+    runtime = {"type": component.runtime_type, **component.process}
+    row, _ = Runtime.objects.get_or_create(
+        component_type=component.component_type, name=component.name, defaults={"principal": component.principal}
     )
+    changed = Runtime.objects.filter(pk=row.pk, principal=component.principal).update(
+        base_url=component.base_url, status=component.status, capacity=component.capacity, labels=component.labels,
+        runtime=runtime, last_heartbeat=CLOCK, updated_at=CLOCK,
+    )  # fmt: skip
+    if not changed:
+        raise ComponentTaken(component.name)
+    row.refresh_from_db()
+    return row
+
+
+def beat(component_type: str, name: str, principal: str) -> bool:
+    """Renew a component's heartbeat. Returns: whether there is such a component of this principal's."""
+    rows = Runtime.objects.filter(component_type=component_type, name=name, principal=principal)
+    return bool(rows.update(status=Runtime.Status.READY, last_heartbeat=CLOCK, updated_at=CLOCK))
 
 
 def say_goodbye(component: Component) -> None:
-    """Mark the component's row offline."""
-    Runtime.objects.filter(component_type=component.component_type, name=component.name).update(
-        status=Runtime.Status.OFFLINE, updated_at=CLOCK
-    )
+    """Mark the component's row offline, if it is its principal's."""
+    Runtime.objects.filter(
+        component_type=component.component_type, name=component.name, principal=component.principal
+    ).update(status=Runtime.Status.OFFLINE, updated_at=CLOCK)
+
+
+def query_components(component_type: str | None, status: str | None, runtime_type: str | None) -> QuerySet[Runtime]:
+    """Components by type and name: of one type, status and kind of runtime when given."""
+    wanted = {"component_type": component_type, "status": status, "runtime__type": runtime_type}
+    return Runtime.objects.filter(**{name: value for name, value in wanted.items() if value is not None})
 
 
 def sweep_offline(offline_seconds: float) -> int:
@@ -77,7 +102,8 @@ def find_live(component_type: str) -> list[Runtime]:
 
 
 def _process_is_there(runtime: dict[str, Any]) -> bool:
-    if runtime.get("hostname") != socket.gethostname():
+    if runtime.get("hostname") != socket.gethostname() or "started_at" not in runtime:
+        # Elsewhere, or announced over the API: its heartbeat is all that is known.
         return True
     try:
         started_at: float = psutil.Process(runtime["pid"]).create_time()
@@ -117,7 +143,7 @@ class Presence:
     def _try(self, action: Any) -> None:
         try:
             action(self._component)
-        except Error as error:
+        except (Error, ComponentTaken) as error:
             # Being known is a convenience: work goes on, and the next beat tries again.
             logger.warning("%s of %s failed: %s", action.__name__, self._component.name, error)
             connection.close()

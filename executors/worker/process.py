@@ -26,7 +26,7 @@ def worker_for_process(pid: int) -> Worker:
         gateway=gateway,
         kinds=build_registry(RegistryConfig.from_settings(settings)),
         keeper=LeaseKeeper(gateway, lease_seconds),
-        resolve=resolve_credential,
+        resolve=lambda _, name: resolve_credential(name),
         data_dir=Path(settings.NOETL_DATA_DIR),
         lease_seconds=lease_seconds,
     )

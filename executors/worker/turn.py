@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from executions.api import Report, failpoint
 from executors.contract import ActionFailed, ActionKind, ActionRequest, Credential, Outcome
 from executors.errors import ExecutorError
-from executors.sandbox.sanitise import OutputInvalid, sanitise
+from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
 from executors.worker import drain
 from executors.worker.gateway import Gateway, GatewayUnavailable
 from executors.worker.heartbeat import Held, LeaseKeeper
@@ -58,6 +59,7 @@ class Lent:
     data_dir: Path
     cancelled: Event
     resolve: Callable[[str], Credential]
+    """The credential of a name, for the job at hand."""
 
     def credential(self, name: str) -> Credential:
         """Resolve a stored credential. Raises: `ActionFailed`."""
@@ -76,7 +78,7 @@ class Worker:
         gateway: Gateway,
         kinds: Mapping[str, ActionKind],
         keeper: LeaseKeeper,
-        resolve: Callable[[str], Credential],
+        resolve: Callable[[LeasedJob, str], Credential],
         data_dir: Path,
         lease_seconds: float,
     ) -> None:
@@ -154,7 +156,7 @@ class Worker:
             known = ", ".join(sorted(self._kinds))
             return Outcome("error", code="unknown_action", message=f"no action kind {job.kind!r} here; known: {known}")
         try:
-            data = sanitise(kind.run(_request(job), Lent(self._data_dir, stop, self._resolve)))
+            data = sanitise(kind.run(_request(job), Lent(self._data_dir, stop, partial(self._resolve, job))))
         except ActionFailed as failure:
             return _failed(failure)
         except OutputInvalid as error:
@@ -192,17 +194,12 @@ def _request(job: LeasedJob) -> ActionRequest:
 def _report(job: LeasedJob, outcome: Outcome, duration_seconds: float) -> Report:
     error: dict[str, Any] | None = None
     if outcome.status == "error":
-        error = {"code": outcome.code, "message": _text(outcome.message)}
+        error = {"code": outcome.code, "message": clean_text(outcome.message)}
     return Report(
         fence=job.fence,
         status=outcome.status,
         data=outcome.data,
         error=error,
-        traceback=_text(outcome.traceback) or None,
+        traceback=clean_text(outcome.traceback) or None,
         duration_seconds=round(duration_seconds, 6),
     )
-
-
-def _text(text: str) -> str:
-    """A failure's text as a database can hold it: no NUL, no half surrogates, bounded."""
-    return text.replace("\x00", "�").encode("utf-8", "replace").decode()[:20_000]

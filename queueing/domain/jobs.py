@@ -12,6 +12,11 @@ DONE: Final = "done"
 FAILED: Final = "failed"
 DEAD: Final = "dead"
 CANCELLED: Final = "cancelled"
+STATUSES: Final = (QUEUED, LEASED, DONE, FAILED, DEAD, CANCELLED)
+
+ENGINE: Final = "engine"
+EXTERNAL: Final = "external"
+"""Where a job comes from: the planner, or somebody's hand (its outcome is nothing to plan with)."""
 
 DEFAULT_POOL: Final = "default"
 DEFAULT_MAX_ATTEMPTS: Final = 5
@@ -19,7 +24,10 @@ DEFAULT_MAX_ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be queued. `action` is rendered: `{kind, arguments, inputs}`; one per (execution, node)."""
+    """A job to be queued. `action` is rendered: `{kind, arguments, inputs}`; one per (execution, node).
+
+    `uuid` is the same for every attempt; `available_at` None is now.
+    """
 
     execution_id: int
     node_id: str
@@ -33,6 +41,8 @@ class NewJob:
     pool: str = DEFAULT_POOL
     priority: int = 0
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    origin: str = ENGINE
+    available_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,19 @@ class Fence:
     job_id: int
     attempt: int
     lease_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class FoundJob:
+    """Whose job it is: what never changes of it. An external job belongs to no step of a playbook."""
+
+    execution_id: int
+    origin: str
+
+    @property
+    def is_external(self) -> bool:
+        """Whether a client queued it, not the engine."""
+        return self.origin == EXTERNAL
 
 
 @dataclass(frozen=True, slots=True)

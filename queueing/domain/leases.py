@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+
+from queueing.domain.jobs import ENGINE
 
 Judgement = Literal["accepted", "already_accepted", "lease_lost"]
 """`accepted`: this fence held the job and has now finished it. `already_accepted`: the same holder's repetition.
@@ -26,6 +29,7 @@ class FinishedJob:
     attempt: int = 0
     leased_at: datetime | None = None
     worker_id: str = ""
+    origin: str = ENGINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,10 @@ class ExpiredLease:
 
 @dataclass(frozen=True, slots=True)
 class ReapedLease:
-    """What became of an expired lease: its job is queued again, dead (lost too often), or cancelled."""
+    """What became of a lease that its holder did not end.
+
+    Its job is queued again, dead (lost too often), or cancelled.
+    """
 
     job_id: int
     status: Literal["queued", "dead", "cancelled"]
@@ -57,4 +64,40 @@ class ReapedLease:
     item_index: int | None
     attempt: int
     lost_leases: int
+    origin: str
     worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRecord:
+    """One lease that a job has or had. `principal` is who asked for it over the API; empty for the platform's own."""
+
+    attempt: int
+    lease_token: str
+    worker_id: str
+    principal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who says that they hold a job: the principal always, the worker and the lease's token when they tell them."""
+
+    principal: str
+    worker_id: str | None = None
+    lease_token: str | None = None
+
+
+def find_claimed(records: Sequence[LeaseRecord], claim: Claim) -> LeaseRecord | None:
+    """The one lease that a claim can speak of; None when there is none, or when it could be several.
+
+    Clients of the original protocol tell no token: a job that one of them has had twice is nobody's any more, as its
+    earlier holder cannot be told from its later one (rule R16).
+    """
+    meant = [
+        record
+        for record in records
+        if record.principal == claim.principal
+        and claim.worker_id in (None, record.worker_id)
+        and claim.lease_token in (None, record.lease_token)
+    ]
+    return meant[0] if len(meant) == 1 else None

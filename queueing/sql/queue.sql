@@ -2,18 +2,22 @@
 -- (id, status = 'leased', attempts, lease_token). Tables are found through the search path.
 -- Whoever changes several jobs locks them in the order of their ids first: two batches never wait for each other.
 
--- name: enqueue(execution_ids, node_ids, node_names, kinds, actions, contexts, uuids, item_indexes, timeouts, pools, priorities, max_attempts)
+-- name: enqueue(execution_ids, node_ids, node_names, kinds, actions, contexts, uuids, item_indexes, timeouts, pools, priorities, max_attempts, origins, availables)
 -- One job per (execution, node): an existing one is left as it is.
 INSERT INTO queue (execution_id, node_id, node_name, kind, action, context, uuid, item_index,
-                   timeout_seconds, pool, priority, max_attempts)
-SELECT * FROM unnest(
+                   timeout_seconds, pool, priority, max_attempts, origin, available_at)
+SELECT execution_id, node_id, node_name, kind, action, context, uuid, item_index, timeout_seconds, pool, priority,
+       max_attempts, origin, coalesce(available_at, clock_now())
+FROM unnest(
     :execution_ids::bigint[], :node_ids::text[], :node_names::text[], :kinds::text[], :actions::jsonb[],
     :contexts::jsonb[], :uuids::uuid[], :item_indexes::int[], :timeouts::float8[], :pools::text[],
-    :priorities::int[], :max_attempts::int[])
+    :priorities::int[], :max_attempts::int[], :origins::text[], :availables::timestamptz[])
+    AS job (execution_id, node_id, node_name, kind, action, context, uuid, item_index, timeout_seconds, pool, priority,
+            max_attempts, origin, available_at)
 ON CONFLICT (execution_id, node_id) DO NOTHING
 RETURNING id, pool;
 
--- name: lease(pools, count, worker_id, lease_seconds)
+-- name: lease(pools, count, worker_id, lease_seconds, principal)
 WITH ready AS (
     SELECT id FROM queue
     WHERE status = 'queued' AND pool = ANY(:pools::text[]) AND available_at <= clock_now()
@@ -28,8 +32,8 @@ WITH ready AS (
     FROM ready WHERE q.id = ready.id
     RETURNING q.*
 ), history AS (
-    INSERT INTO lease_history (job_id, execution_id, node_id, attempt, worker_id, lease_token, leased_at)
-    SELECT id, execution_id, node_id, attempts, worker_id, lease_token, last_heartbeat FROM leased
+    INSERT INTO lease_history (job_id, execution_id, node_id, attempt, worker_id, principal, lease_token, leased_at)
+    SELECT id, execution_id, node_id, attempts, worker_id, :principal, lease_token, last_heartbeat FROM leased
 )
 SELECT id, execution_id, node_id, node_name, kind, action::text, context::text, uuid::text, item_index,
        timeout_seconds, pool, priority, attempts, lease_token::text, last_heartbeat, lease_until
@@ -66,14 +70,14 @@ WITH held AS (
     SET status = held.status, accepted_token = q.lease_token, lease_token = NULL, worker_id = NULL,
         lease_until = NULL, finished_at = clock_now(), updated_at = clock_now()
     FROM held WHERE q.id = held.id
-    RETURNING q.id, q.node_id, q.node_name, q.item_index, q.attempts, q.status
+    RETURNING q.id, q.node_id, q.node_name, q.item_index, q.attempts, q.status, q.origin
 ), history AS (
     UPDATE lease_history h
     SET ended_at = clock_now(), ending = finished.status
     FROM finished WHERE h.job_id = finished.id AND h.attempt = finished.attempts
     RETURNING h.job_id, h.leased_at, h.worker_id
 )
-SELECT f.id, f.node_id, f.node_name, f.item_index, f.attempts, h.leased_at, coalesce(h.worker_id, '')
+SELECT f.id, f.node_id, f.node_name, f.item_index, f.attempts, h.leased_at, coalesce(h.worker_id, ''), f.origin
 FROM finished f LEFT JOIN history h ON h.job_id = f.id;
 
 -- name: accepted_before(job_ids, tokens)
@@ -104,6 +108,42 @@ SET ended_at = clock_now(), ending = CASE released.status WHEN 'queued' THEN 're
 FROM released WHERE h.job_id = released.id AND h.attempt = released.attempts
 RETURNING h.job_id;
 
+-- name: retry_later(job_id, attempt, token, delay_seconds)
+-- A job enqueued by hand that failed and may be tried again: fenced, and ended as given back.
+WITH retried AS (
+    UPDATE queue q
+    SET status = CASE WHEN q.cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END,
+        tries = q.tries + 1, available_at = clock_now() + make_interval(secs => :delay_seconds),
+        lease_token = NULL, worker_id = NULL, lease_until = NULL, updated_at = clock_now(),
+        finished_at = CASE WHEN q.cancel_requested_at IS NULL THEN NULL ELSE clock_now() END
+    WHERE q.id = :job_id AND q.status = 'leased' AND q.attempts = :attempt AND q.lease_token = :token::uuid
+      AND q.origin = 'external' AND q.attempts < q.max_attempts
+    RETURNING q.id, q.attempts, q.status
+)
+UPDATE lease_history h
+SET ended_at = clock_now(), ending = CASE retried.status WHEN 'queued' THEN 'released' ELSE 'cancelled' END
+FROM retried WHERE h.job_id = retried.id AND h.attempt = retried.attempts
+RETURNING h.job_id;
+
+-- name: leases_of(job_id, principal)
+-- The leases of a job that a principal has or had.
+SELECT attempt, lease_token::text, worker_id, principal FROM lease_history
+WHERE job_id = :job_id AND principal = :principal ORDER BY attempt;
+
+-- name: held_by(execution_id, principal, count)
+-- The leased jobs of an execution that a principal of the API holds.
+SELECT q.id, q.execution_id, q.node_id, q.node_name, q.kind, q.action::text, q.context::text, q.uuid::text,
+       q.item_index, q.timeout_seconds, q.pool, q.priority, q.attempts, q.lease_token::text, h.leased_at, q.lease_until
+FROM queue q JOIN lease_history h ON h.job_id = q.id AND h.attempt = q.attempts
+WHERE q.execution_id = :execution_id AND q.status = 'leased' AND h.principal = :principal
+ORDER BY q.id LIMIT :count;
+
+-- name: live_lease(job_id, attempt, token)
+-- The action of a job whose lease is held now and has not run out.
+SELECT action::text FROM queue
+WHERE id = :job_id AND status = 'leased' AND attempts = :attempt AND lease_token = :token::uuid
+  AND lease_until > clock_now();
+
 -- name: expired(count)
 -- Candidates only, without a lock: each is judged again by `reap`, under its execution's lock.
 SELECT id, execution_id, attempts FROM queue
@@ -122,13 +162,41 @@ WITH lost AS (
         finished_at = CASE WHEN q.cancel_requested_at IS NOT NULL OR q.lost_leases + 1 >= q.max_attempts
                            THEN clock_now() END
     WHERE q.id = :job_id AND q.status = 'leased' AND q.attempts = :attempt AND q.lease_until < clock_now()
-    RETURNING q.id, q.status, q.node_id, q.node_name, q.item_index, q.attempts, q.lost_leases
+    RETURNING q.id, q.status, q.node_id, q.node_name, q.item_index, q.attempts, q.lost_leases, q.origin
 ), history AS (
     UPDATE lease_history h SET ended_at = clock_now(), ending = 'lost'
     FROM lost WHERE h.job_id = lost.id AND h.attempt = lost.attempts
     RETURNING h.worker_id
 )
 SELECT lost.*, coalesce(history.worker_id, '') FROM lost LEFT JOIN history ON true;
+
+-- name: find_job(job_id)
+-- Without a lock: whose it is never changes, its status is judged again by what follows.
+SELECT execution_id, origin FROM queue WHERE id = :job_id;
+
+-- name: take_back(job_id)
+-- An operator ends a lease: nothing is counted. The caller holds the lock of the execution.
+WITH taken AS (
+    UPDATE queue q
+    SET status = CASE WHEN q.cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END,
+        lease_token = NULL, worker_id = NULL, lease_until = NULL, updated_at = clock_now(),
+        finished_at = CASE WHEN q.cancel_requested_at IS NULL THEN NULL ELSE clock_now() END
+    WHERE q.id = :job_id AND q.status = 'leased'
+    RETURNING q.id, q.status, q.node_id, q.node_name, q.item_index, q.attempts, q.lost_leases, q.origin
+), history AS (
+    UPDATE lease_history h
+    SET ended_at = clock_now(), ending = CASE taken.status WHEN 'queued' THEN 'released' ELSE 'cancelled' END
+    FROM taken WHERE h.job_id = taken.id AND h.attempt = taken.attempts
+    RETURNING h.worker_id
+)
+SELECT taken.*, coalesce(history.worker_id, '') FROM taken LEFT JOIN history ON true;
+
+-- name: requeue_dead(job_id)
+-- The caller holds the lock of the execution.
+UPDATE queue
+SET status = 'queued', lost_leases = 0, finished_at = NULL, updated_at = clock_now()
+WHERE id = :job_id AND status = 'dead' AND origin = 'external'
+RETURNING id;
 
 -- name: close_open(execution_id)
 -- The execution is over: what waits is cancelled, what runs is asked to stop and keeps its lease until it reports.

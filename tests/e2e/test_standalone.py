@@ -20,9 +20,8 @@ from noetl_site.embedded import processes
 from noetl_site.embedded.folder import Folder
 from noetl_site.embedded.postgres import is_running
 from noetl_site.embedded.redis import redis_answers
+from tests.support.inspection import call
 from tests.support.platform import ROOT, Platform, environment, running_platform, temporary_data_dir
-
-pytestmark = pytest.mark.xdist_group("standalone")
 
 
 @pytest.fixture
@@ -67,11 +66,12 @@ def test_ready_then_stopped_with_nothing_left(data_dir: Path) -> None:
         assert styles and get(url + styles[0])[0] == 200
         assert running.ready["admin"]["username"] == "admin" and len(running.ready["admin"]["password"]) >= 12
         assert Path(running.ready["data_dir"]) == data_dir
+        assert call(running, "GET", "executions") == []
         everything = running.children()
     assert not [process for process in everything if process.is_running()]
     assert not is_running(Folder(data_dir)) and not redis_answers(Folder(data_dir))
     with running_platform(data_dir) as again:
-        assert again.ready["admin"]["password"] is None
+        assert again.ready["admin"]["password"] is None and again.ready["token"] is None
 
 
 def test_a_dead_child_is_started_again(data_dir: Path) -> None:

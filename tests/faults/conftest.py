@@ -14,22 +14,21 @@ from tests.support.books import CHAIN, FAN
 from tests.support.platform import running_platform, temporary_data_dir
 from tests.support.proxies import PostgresProxy, RedisProxy
 from tests.support.schedules import Failpoints
-from tests.support.starting import register, running_starter
+from tests.support.starting import Starter, register
 
 LEASE_SECONDS = "2"
 
 
 @contextmanager
 def faulty_platform(data_dir: Path, **env: str) -> Iterator[Faulty]:
-    """A platform with short leases, failpoints, two playbooks and a starter."""
+    """A platform with short leases, failpoints, two playbooks and a client."""
     for name in ("failpoints", "books"):
         (data_dir / name).mkdir()
     points = Failpoints(data_dir / "failpoints")
     extra = {"NOETL_LEASE_SECONDS": LEASE_SECONDS, "NOETL_FAILPOINTS": str(points.folder), **env}
     with running_platform(data_dir, **extra) as running:
         register(running, data_dir / "books", CHAIN, FAN)
-        with running_starter(running) as starter:
-            yield Faulty(running, points, starter)
+        yield Faulty(running, points, Starter(running))
 
 
 @pytest.fixture(scope="package")

@@ -6,7 +6,7 @@ import pytest
 
 from executions.failpoints import Point
 from tests.faults.faulty import CHAIN_RESULT, Faulty, killed_at
-from tests.support.starting import NotAcknowledged, running_starter
+from tests.support.starting import NotAcknowledged
 
 ENDINGS: dict[Point, list[str | None]] = {
     "lease.before": ["done"],
@@ -54,11 +54,9 @@ def test_a_database_that_goes_at_this_point_loses_nothing(killable: Faulty, poin
 
 def test_a_start_killed_after_its_commit_is_there_once(killable: Faulty) -> None:
     killable.points.arm("start.committed", "kill")
-    with (
-        running_starter(killable.platform, NOETL_FAILPOINTS=str(killable.points.folder)) as doomed,
-        pytest.raises(NotAcknowledged),
-    ):
-        doomed.start("tests/chain", key="once")
+    with pytest.raises(NotAcknowledged):
+        killable.starter.start("tests/chain", key="once")
+    killed_at(killable.points, "start.committed")
     execution_id = killable.starter.start("tests/chain", key="once")
     killable.check_completed(execution_id, result=CHAIN_RESULT)
     assert killable.query("SELECT count(*) FROM execution WHERE idempotency_key = 'once'") == [(1,)]

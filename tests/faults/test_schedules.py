@@ -13,6 +13,13 @@ from tests.faults.faulty import CHAIN_RESULT, Faulty
 from tests.support.inspection import wait_for
 from tests.support.platform import temporary_data_dir
 
+EVALUATE_TOO = """
+from executions.api import Nudge, evaluate_execution
+from executors.broker import carry
+carry(Nudge(evaluate=({0},)))
+print(evaluate_execution({0}))
+"""
+
 
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
@@ -59,10 +66,10 @@ def test_cancelling_waits_for_the_report_that_came_first(
     killable.points.arm("report.inside", "pause")
     execution_id = killable.start_fan(items=1) if is_last else killable.start_chain()
     killable.points.wait_until_reached("report.inside")
-    cancelling = pool.submit(killable.starter.call, "cancel", execution_id=execution_id)
+    cancelling = pool.submit(killable.starter.cancel, execution_id)
     wait_for(lambda: is_waited_for(killable))
     killable.points.release("report.inside")
-    assert cancelling.result(30) == {"cancelled": not is_last}
+    assert cancelling.result(30) is not is_last
     assert killable.status_of(execution_id) == ("completed" if is_last else "cancelled")
     assert killable.types_of(execution_id).count("action_completed") == 1
     # A step that was taken meanwhile is asked to stop.
@@ -74,7 +81,7 @@ def test_a_report_that_waited_for_the_cancelling_is_a_late_result(killable: Faul
     killable.points.arm("report.before", "pause")
     execution_id = killable.start_chain()
     killable.points.wait_until_reached("report.before")
-    assert killable.starter.call("cancel", execution_id=execution_id) == {"cancelled": True}
+    assert killable.starter.cancel(execution_id) is True
     killable.points.release("report.before")
     wait_for(lambda: killable.types_of(execution_id)[-1] == "late_result")
     assert killable.types_of(execution_id)[-2:] == ["execution_cancelled", "late_result"]
@@ -104,14 +111,14 @@ def test_the_reaper_leaves_a_job_that_is_reported_before_it_comes_back(killable:
 
 
 @pytest.mark.long
-def test_two_evaluators_at_once_write_one_plan(pool: ThreadPoolExecutor) -> None:
+def test_two_evaluators_at_once_write_one_plan() -> None:
     with temporary_data_dir() as data_dir, faulty_platform(data_dir, NOETL_EVALUATE_INLINE="0") as faulty:
         faulty.points.arm("evaluate.inside", "pause")
         execution_id = faulty.start_chain()
         faulty.points.wait_until_reached("evaluate.inside")
         # A second message, and a second evaluator that tells: both leave the execution to the first.
-        faulty.starter.call("send_evaluate", execution_id=execution_id)
-        assert faulty.starter.call("evaluate", execution_id=execution_id) == {"held": False}
+        told = faulty.platform.manage("shell", "--verbosity", "0", "-c", EVALUATE_TOO.format(execution_id)).stdout
+        assert told == "False\n"
         assert faulty.types_of(execution_id) == ["execution_start"]
         faulty.points.release("evaluate.inside")
         faulty.check_completed(execution_id, result=CHAIN_RESULT)

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import requests
+
 from noetl_site import embedded
 from tests.support.platform import Platform
 
@@ -18,6 +20,18 @@ def query(platform: Platform, statement: str, *parameters: Any) -> list[tuple[An
     with embedded.connect(embedded.open_folder(platform.data_dir), "noetl") as connection:
         connection.execute("SET search_path = noetl")
         return connection.execute(statement, parameters or None).fetchall()
+
+
+def call(
+    platform: Platform, method: str, place: str, body: Any = None, *, token: str | None = None, seconds: float = 10
+) -> Any:
+    """The JSON of a reply of the platform's API. Raises: `AssertionError` for a problem, or none within `seconds`."""
+    headers = {"Authorization": f"Bearer {token or platform.ready['token']}"}
+    reply = requests.request(
+        method, f"{platform.ready['url']}/api/{place}", json=body, headers=headers, timeout=seconds
+    )
+    assert reply.ok, reply.text
+    return reply.json()
 
 
 def wait_for(what: Callable[[], T], seconds: float = 30) -> T:

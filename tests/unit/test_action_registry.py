@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import jsonschema
 import psutil
+import pytest
 
 from executors.actions.postgres import ForbiddenTarget
 from executors.registry import RegistryConfig, argument_schemas, build_registry
+from executors.worker.wire import ENCODED, INPUTS, TYPE_SPELLINGS, ActionUnreadable, read_action, tell_action
 
 
 def test_building_starts_no_process(tmp_path: Path) -> None:
@@ -46,3 +50,29 @@ def test_the_settings_databases_are_forbidden(tmp_path: Path) -> None:
     config = RegistryConfig.from_settings(settings)
     assert config.forbidden_postgres == (ForbiddenTarget("db", "5433", "noetl", "app"),)
     assert config.http_allowed_networks == ("10.0.0.0/8",) and config.data_dir == tmp_path
+
+
+def test_no_kind_takes_an_argument_that_the_wire_form_has_other_uses_for() -> None:
+    for name, schema in argument_schemas().items():
+        taken = {*TYPE_SPELLINGS, INPUTS, *(f"{encoded}_b64" for encoded in ENCODED)}
+        assert not taken & schema["properties"].keys(), name
+
+
+def test_an_action_comes_back_from_the_wire_as_it_was() -> None:
+    stored = {
+        "kind": "postgres",
+        "arguments": {"command": "SELECT '{{ x }}'", "commands": ["a", "b"], "auth": "db", "params": {"a": [1, None]}},
+        "inputs": {"code": "plain", "n": 1.5},
+    }
+    told = tell_action(stored)
+    assert "SELECT" not in json.dumps(told) and told["commands"] == ["a", "b"]
+    assert read_action(told) == read_action(json.dumps(told)) == stored
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["", "[]", "{", 1, None, {}, {"type": 1}, {"type": "x", "with": []}, {"type": "x", "code_b64": "/w=="}],
+)
+def test_an_action_that_cannot_be_read_is_refused(told: Any) -> None:
+    with pytest.raises(ActionUnreadable):
+        read_action(told)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-from threading import Event
 from typing import Any
 
 from django.conf import settings
@@ -27,14 +25,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Work until SIGTERM or SIGINT."""
-        stop = Event()
-
-        def stop_soon(*_: Any) -> None:
-            stop.set()
-            drain.begin()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop_soon)
+        stop = drain.stop_on_signals()
         presence = Presence(
             Component(
                 name=f"reconciler@{socket.gethostname()}:{os.getpid()}", component_type=Runtime.ComponentType.BROKER

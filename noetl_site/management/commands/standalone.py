@@ -56,8 +56,8 @@ class Command(BaseCommand):
         """Print where the console is and how to enter it."""
         if options["json"]:
             admin = {"username": ADMIN, "password": platform.password}
-            ready = {"url": platform.url, "admin": admin, "data_dir": str(settings.NOETL_DATA_DIR)}
-            self.stdout.write(json.dumps(ready))
+            ready = {"url": platform.url, "token": platform.token, "admin": admin}
+            self.stdout.write(json.dumps({**ready, "data_dir": str(settings.NOETL_DATA_DIR)}))
         else:
             self._tell_user(platform)
         self.stdout.flush()
@@ -69,6 +69,7 @@ class Command(BaseCommand):
             self.stdout.write(f"ready: {platform.url}/admin/")
         if platform.password is not None:
             self.stdout.write(f"user {ADMIN}, password {platform.password} (shown this once)")
+            self.stdout.write(f"API token {platform.token} (shown this once; manage.py tokens makes others)")
         elif platform.url is not None:
             self.stdout.write(f"user {ADMIN}, password as at its creation (manage.py changepassword {ADMIN})")
         self.stdout.write(f"logs: {platform.logs}")

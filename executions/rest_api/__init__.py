@@ -1,0 +1,1 @@
+"""Executions and their events over HTTP: translate, call one function, translate back."""

@@ -1,0 +1,195 @@
+"""The views of executions and their events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.exceptions import ValidationError
+from rest_framework.generics import GenericAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.reverse import reverse
+
+from executions import selectors, services
+from executions.errors import EventNotFound, ExecutionNotFound
+from executions.models import EventLog
+from executions.rest_api.serializers import (
+    CancelledSerializer,
+    CancelSerializer,
+    EventSerializer,
+    EventsQuery,
+    EventsSerializer,
+    ExecutionSerializer,
+    ExecutionsQuery,
+    ExecutionWithEventsSerializer,
+    RunSerializer,
+    StartedSerializer,
+)
+from executions.selectors import ExecutionView
+
+VIEW: Final = "executions.view_execution"
+VIEW_EVENTS: Final = "executions.view_eventlog"
+MAX_KEY_CHARS: Final = 200
+
+
+class RunView(GenericAPIView[Any]):
+    """Starts."""
+
+    needs: ClassVar = {"POST": "executions.start_execution"}
+    serializer_class = RunSerializer
+
+    @extend_schema(
+        operation_id="executions_run",
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                location=OpenApiParameter.HEADER,
+                description="The same key with the same request starts once; every reply names that execution.",
+            )
+        ],
+        responses={201: StartedSerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Start an execution of a playbook in the catalog."""
+        given = self.get_serializer(data=request.data)
+        given.is_valid(raise_exception=True)
+        execution_id = services.start_execution(
+            **given.validated_data, idempotency_key=_key_of(request), started_by=request.user.get_username()
+        )
+        told = ExecutionSerializer(selectors.get_execution(execution_id)).data
+        message = f"execution of {told['playbook_id']} {told['version']} has started"
+        told["result"] = {
+            "status": "success",
+            "message": message,
+            "result": {"status": "queued"},
+            "execution_id": told["id"],
+            "export_path": None,
+        }
+        place = reverse("execution", args=[told["id"]], request=request)
+        return Response(told, status=201, headers={"Location": place})
+
+
+def _key_of(request: Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= MAX_KEY_CHARS and key.isprintable()):
+        raise ValidationError({"Idempotency-Key": f"give 1 to {MAX_KEY_CHARS} printable characters"})
+    return key
+
+
+class ListView(GenericAPIView[Any]):
+    """Executions."""
+
+    needs: ClassVar = {"GET": VIEW}
+    serializer_class = ExecutionSerializer
+
+    @extend_schema(
+        operation_id="executions_list",
+        parameters=[ExecutionsQuery],
+        responses=ExecutionSerializer(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        """Executions, the newest first."""
+        given = ExecutionsQuery(data=request.query_params.dict())
+        given.is_valid(raise_exception=True)
+        page = self.paginate_queryset(selectors.query_executions(**given.validated_data)) or []
+        return self.get_paginated_response(self.get_serializer(map(selectors.view_of, page), many=True).data)
+
+
+class DetailView(GenericAPIView[Any]):
+    """One execution."""
+
+    needs: ClassVar = {"GET": VIEW}
+    serializer_class = ExecutionWithEventsSerializer
+
+    @extend_schema(operation_id="executions_get", parameters=[EventsQuery])
+    def get(self, request: Request, execution_id: str) -> Response:
+        """An execution with its events, oldest first. `@latest` is the newest execution."""
+        execution = selectors.get_execution(execution_id)
+        return _page_of_events(request, execution, ExecutionSerializer(execution).data)
+
+
+class CancelView(GenericAPIView[Any]):
+    """Cancelling."""
+
+    needs: ClassVar = {"POST": "executions.cancel_execution"}
+    serializer_class = CancelSerializer
+
+    @extend_schema(operation_id="executions_cancel", responses=CancelledSerializer)
+    def post(self, request: Request, execution_id: str) -> Response:
+        """Cancel an execution: waiting jobs are called off, running ones are asked to stop."""
+        given = self.get_serializer(data={} if request.data is None else request.data)
+        given.is_valid(raise_exception=True)
+        id_ = selectors.get_execution(execution_id).id
+        cancelled = services.cancel_execution(int(id_), given.validated_data["reason"], request.user.get_username())
+        told = {"status": selectors.get_execution(id_).status, "execution_id": id_, "cancelled": cancelled}
+        return Response(told)
+
+
+class EventsOfExecutionView(GenericAPIView[Any]):
+    """The events of an execution."""
+
+    needs: ClassVar = {"GET": VIEW_EVENTS}
+    serializer_class = EventsSerializer
+
+    @extend_schema(operation_id="events_by_execution", parameters=[EventsQuery])
+    def get(self, request: Request, execution_id: str) -> Response:
+        """The events of an execution, oldest first; a `Link` header leads to the rest."""
+        return _page_of_events(request, selectors.get_execution(execution_id))
+
+
+class EventView(GenericAPIView[Any]):
+    """One event."""
+
+    needs: ClassVar = {"GET": VIEW_EVENTS}
+    serializer_class = EventsSerializer
+
+    @extend_schema(operation_id="events_by_id")
+    def get(self, request: Request, event_id: str) -> Response:
+        """The event with this id, or those that were posted under it, one per execution at the most."""
+        return Response({"events": _found(event_id)})
+
+
+class EventsView(GenericAPIView[Any]):
+    """Events by either id."""
+
+    needs: ClassVar = {"GET": VIEW_EVENTS}
+    serializer_class = EventsSerializer
+
+    @extend_schema(operation_id="events_by_either_id", parameters=[EventsQuery])
+    def get(self, request: Request, some_id: str) -> Response:
+        """The events of the execution with this id, or else the event with it."""
+        try:
+            execution = selectors.get_execution(some_id)
+        except ExecutionNotFound:
+            return Response({"events": _found(some_id)})
+        return _page_of_events(request, execution)
+
+
+def tell_events(events: list[EventLog], execution: ExecutionView) -> list[dict[str, Any]]:
+    """Events of one execution as JSON."""
+    told: Any = EventSerializer(instance=events, many=True, context={"execution": execution}).data  # type: ignore[arg-type]  # the stubs know no `many`
+    return list(told)
+
+
+def _found(event_id: str) -> list[dict[str, Any]]:
+    """The events by an id, as JSON. Raises: `EventNotFound`."""
+    events = selectors.find_events(event_id)
+    if not events:
+        raise EventNotFound(event_id)
+    return [told for event in events for told in tell_events([event], selectors.get_execution(event.execution_id))]
+
+
+def _page_of_events(request: Request, execution: ExecutionView, about: Mapping[str, Any] | None = None) -> Response:
+    """The asked part of an execution's events beside `about`; a `Link` leads to those after them, if there may be."""
+    given = EventsQuery(data=request.query_params.dict())
+    given.is_valid(raise_exception=True)
+    after, limit = given.validated_data["after"], given.validated_data["limit"]
+    events = tell_events(list(selectors.query_events(execution.id, after)[:limit]), execution)
+    headers = {}
+    if len(events) == limit:
+        query = request.query_params.copy()
+        query["after"] = str(events[-1]["seq"])
+        headers["Link"] = f'<{request.build_absolute_uri(request.path)}?{query.urlencode()}>; rel="next"'
+    return Response({**(about or {}), "events": events}, headers=headers)

@@ -1,0 +1,1 @@
+"""The worker protocol over HTTP: queue, rendering, posted events, who is running."""

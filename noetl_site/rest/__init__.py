@@ -1,0 +1,1 @@
+"""What every API view shares: how bodies are read, lists are paged, and the OpenAPI document is made."""
