@@ -54,9 +54,9 @@ class ApiTokenAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
         return f"{token.token_key}…"
 
     @admin.display(description="only as")
-    def narrowed_to(self, token: ApiToken) -> str:
+    def narrowed_to(self, token: ApiToken) -> str | None:
         """Its scopes."""
-        return ", ".join(token.scopes)
+        return ", ".join(token.scopes) or None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Never: the console would have to show the token."""

@@ -46,6 +46,11 @@ class BearerTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-unty
 class ProblemSchema(AutoSchema):
     """Every operation may end in a problem document."""
 
+    def get_summary(self) -> str | None:
+        """The first line of the view's own description."""
+        first: str = self.get_description().partition("\n")[0]
+        return first.rstrip(".") or None
+
     def get_response_serializers(self) -> Any:
         """What the view says, and the default."""
         told = super().get_response_serializers()
