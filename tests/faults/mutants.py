@@ -96,6 +96,10 @@ MUTANTS: Final = (
         " AND q.lease_until < clock_now()", f"{SCHEDULES}::test_the_reaper_leaves_the_lease_of_the_next_holder",
     ),
     Mutant(
+        "repetition-is-a-loss", QUEUE, "WHERE q.accepted_token = shown.token;", "WHERE false;",
+        f"{SERVICES}::test_two_outcomes_of_one_lease_are_one",
+    ),
+    Mutant(
         "heartbeat-revives", QUEUE, "\n      AND q.lease_until > clock_now()\n", "\n",
         f"{SERVICES}::test_a_heartbeat_does_not_revive_a_lease_that_ran_out",
     ),
