@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ CHUNK: Final = 65536
 POSTGRES_SOCKET: Final = ".s.PGSQL.5432"
 
 
-class Proxy:
+class Proxy(ABC):
     """Passes connections at a socket on to a server's socket; what happens on the way is the subclass's."""
 
     def __init__(self, listen_at: Path, server: Path) -> None:
@@ -36,9 +37,9 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
+    @abstractmethod
     def connection(self, client: socket.socket, server: socket.socket) -> Connection:
         """The two directions of one connection."""
-        raise NotImplementedError
 
     def _accept(self) -> None:
         with suppress(OSError):
