@@ -7,14 +7,15 @@ A text anywhere in `workload`, `inputs`, `arguments`, `result` and the condition
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from catalog.domain.graph import ancestor_bitmaps
+from catalog.domain.graph import ancestor_bitmaps, reachable_from
 
-FORMAT = 1
+FORMAT = 2
 """Version of the normalised form; it rises when an old form can no longer be read as it is."""
 
 MAX_VISITS = 10_000
@@ -37,15 +38,52 @@ class Action(Part):
     task: Annotated[str | None, Field(description="The workbook task this action was taken from.")] = None
 
 
-class Loop(Part):
-    """The action of a step, once per item of a collection."""
+class Child(Part):
+    """Another playbook, run as an execution of its own."""
 
-    items: Annotated[Any, Field(description="A list, or a template that gives one.")]
+    path: Annotated[str, Field(description="Path in the catalog, or a template that gives one.")]
+    version: Annotated[str | None, Field(description="None: the newest when the child starts.")] = None
+    answer: Annotated[
+        str | None, Field(description="`return`: a step of the child, or a template over its final context.")
+    ] = None
+
+
+class Wait(Part):
+    """Waiting for time, for a signal or for somebody's approval; nothing runs meanwhile."""
+
+    kind: Literal["duration", "until", "signal", "approval"]
+    what: Annotated[Any, Field(description="Seconds or a text as 5m; a time, RFC 3339; a signal's name; a message.")]
+    form: Annotated[dict[str, Any], Field(description="`approval`: the fields that are asked for.")] = {}
+    approvers: Annotated[tuple[str, ...], Field(description="Users and groups that may answer; none: anyone.")] = ()
+
+
+class Retry(Part):
+    """When a failed action is tried again."""
+
+    max_attempts: Annotated[int, Field(ge=1, description="Tries in all.")] = 3
+    initial_delay: Annotated[float, Field(ge=0, description="Seconds before the second try.")] = 1.0
+    backoff_multiplier: Annotated[float, Field(ge=1)] = 2.0
+    max_delay: Annotated[float, Field(ge=0, description="Seconds at most.")] = 60.0
+    jitter: Annotated[float, Field(ge=0, le=1, description="Share of the delay that varies.")] = 0.0
+    retry_when: Annotated[str | None, Field(description="Condition: only then again.")] = None
+    stop_when: Annotated[str | None, Field(description="Condition: no more then.")] = None
+
+
+class Loop(Part):
+    """A step's work, once per item of a collection: its action or child, or the steps up to its `end`."""
+
+    items: Annotated[Any, Field(description="A list, or a template that gives one.")] = None
+    items_under: Annotated[str | None, Field(description="Instead of `items`: every catalog path below.")] = None
     element: Annotated[str, Field(description="Name of the variable that holds the item.")]
     filter: Annotated[str | None, Field(description="Condition per item; false leaves the item out.")] = None
+    order_by: Annotated[str | None, Field(description="Template per item that gives its sort key.")] = None
+    limit: Annotated[Any, Field(description="Items at most: a number, or a template that gives one.")] = None
+    chunk: Annotated[int | None, Field(ge=1, description="So many items are one, as a list.")] = None
+    enumerate: Annotated[bool, Field(description="`index` is seen, too.")] = False
     mode: Literal["parallel", "sequential"] = "parallel"
     concurrency: Annotated[int | None, Field(ge=1, description="Items in flight at most; none: no bound.")] = None
     on_error: Literal["fail", "continue"] = "fail"
+    end: Annotated[str | None, Field(description="The step that closes a loop over several steps.")] = None
 
 
 class Target(Part):
@@ -77,11 +115,27 @@ class Step(Part):
     inputs: Annotated[dict[str, Any], Field(description="Inputs of the action (`with`), unrendered.")] = {}
     skip_if: Annotated[Any, Field(description="`pass`: true skips the action.")] = None
     run_if: Annotated[Any, Field(description="`when`: false skips the action; None: always runs.")] = None
+    child: Child | None = None
+    wait: Wait | None = None
     loop: Loop | None = None
+    end_loop: Annotated[str | None, Field(description="The loop over several steps that this step closes.")] = None
+    join: Annotated[Literal["any", "all"] | None, Field(description="None: waits for all live branches.")] = None
+    retry: Retry | None = None
+    on_error: Annotated[
+        Literal["fail", "continue", "route"],
+        Field(description="Of a failure no condition handles; `continue`: `next` is evaluated; `route`: see there."),
+    ] = "fail"
+    error_targets: Annotated[tuple[Target, ...], Field(description="Where `on_error: route` leads.")] = ()
+    undo: Annotated[Action | None, Field(description="Runs when the execution fails after this step.")] = None
+    undo_inputs: dict[str, Any] = {}
+    save: Annotated[Any, Field(description="Parsed and kept; nothing runs it yet.")] = None
     next: tuple[Transition, ...] = ()
     next_mode: Literal["inclusive", "exclusive"] = "inclusive"
     timeout_seconds: Annotated[float | None, Field(gt=0)] = None
-    result: Annotated[Any, Field(description="`end` only: the execution's result, a template.")] = None
+    result: Annotated[
+        Any,
+        Field(description="Rendered when the step ends, and its result then: `end`, `end_loop` and transform steps."),
+    ] = None
     start_reads: Annotated[tuple[str, ...], Field(description="Names its templates read when it starts, sorted.")] = ()
     next_reads: Annotated[tuple[str, ...], Field(description="Names its `next` reads, sorted.")] = ()
 
@@ -89,13 +143,17 @@ class Step(Part):
 class Playbook(Part):
     """A whole playbook in its one internal form; steps in file order."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: str
     path: str
     description: str = ""
     workload: dict[str, Any] = {}
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
     max_visits: Annotated[int, Field(ge=1, le=MAX_VISITS, description="Visits of one step at most.")] = 1000
+    timeout_seconds: Annotated[float | None, Field(gt=0)] = None
+    on_error: Annotated[tuple[Target, ...], Field(description="Where a failure leads that its step does not handle.")] = ()
+    finally_steps: Annotated[tuple[str, ...], Field(description="Run before the end, however it comes.")] = ()
+    coerce: Literal["native", "legacy"] = "native"
 
     @cached_property
     def index_by_name(self) -> dict[str, int]:
@@ -104,20 +162,96 @@ class Playbook(Part):
 
     @cached_property
     def successors(self) -> tuple[tuple[int, ...], ...]:
-        """For each step the places of the steps that its `next` can lead to, sorted."""
+        """For each step the places of the steps that it can lead to, on any way, sorted."""
         return tuple(tuple(sorted(self._targets(step))) for step in self.steps)
+
+    @cached_property
+    def predecessors(self) -> tuple[int, ...]:
+        """For each step a bitmap of the steps that lead to it by one transition."""
+        bitmaps = [0] * len(self.steps)
+        for source, targets in enumerate(self.successors):
+            for target in targets:
+                bitmaps[target] |= 1 << source
+        return tuple(bitmaps)
 
     @cached_property
     def ancestors(self) -> tuple[int, ...]:
         """For each step a bitmap: bit i is set when step i can reach it by at least one transition.
 
-        Every branch leads to `end` at last, whether it says so or not.
+        Every branch leads to `end` at last, whether it says so or not, and all of it before the steps of `finally`.
         """
         bitmaps = list(ancestor_bitmaps(self.successors))
+        everything = (1 << len(self.steps)) - 1
         if (end := self.index_by_name.get("end")) is not None:
-            bitmaps[end] |= ((1 << len(self.steps)) - 1) & ~(1 << end)
+            bitmaps[end] |= everything & ~(1 << end) & ~self.finally_region
+        for index in range(len(self.steps)):
+            if self.finally_region >> index & 1:
+                bitmaps[index] |= everything & ~self.finally_region
         return tuple(bitmaps)
 
+    @cached_property
+    def finally_region(self) -> int:
+        """A bitmap of the steps that `finally` leads to."""
+        return self._region(self.finally_steps)
+
+    @cached_property
+    def handlers_region(self) -> int:
+        """A bitmap of the steps that the playbook's `on_error` leads to: their failures it does not handle."""
+        return self._region(target.step for target in self.on_error)
+
+    @cached_property
+    def bodies(self) -> dict[int, int]:
+        """For each loop over several steps a bitmap of its body: neither the loop's own step nor its end."""
+        bodies = {}
+        for index, step in enumerate(self.steps):
+            if step.loop is not None and step.loop.end is not None:
+                bodies[index] = self._body(index, self.index_by_name[step.loop.end])
+        return bodies
+
+    @cached_property
+    def enclosing(self) -> tuple[tuple[int, ...], ...]:
+        """For each step the loops over several steps whose body it is in, the outermost first."""
+        outer_first = sorted(self.bodies, key=lambda loop: -self.bodies[loop].bit_count())
+        return tuple(
+            tuple(loop for loop in outer_first if self.bodies[loop] >> index & 1) for index in range(len(self.steps))
+        )
+
+    def _body(self, loop: int, end: int) -> int:
+        seen, stack = 0, [self.index_by_name[target.step] for target in targets_of(self.steps[loop])]
+        while stack:
+            index = stack.pop()
+            if index in (loop, end) or seen >> index & 1:
+                continue
+            seen |= 1 << index
+            stack.extend(self._written_successors[index])
+        return seen
+
+    def _region(self, names: Iterable[str]) -> int:
+        region = 0
+        for name in names:
+            for index in reachable_from(self._written_successors, self.index_by_name[name]):
+                region |= 1 << index
+        return region
+
+    @cached_property
+    def _written_successors(self) -> tuple[tuple[int, ...], ...]:
+        """What the steps themselves lead to, without the playbook's `on_error`."""
+        return tuple(tuple(sorted(self._own_targets(step))) for step in self.steps)
+
+    def _own_targets(self, step: Step) -> set[int]:
+        names = {target.step for target in (*targets_of(step), *step.error_targets)}
+        if step.loop is not None and step.loop.end is not None:
+            names.add(step.loop.end)
+        return {self.index_by_name[name] for name in names}
+
     def _targets(self, step: Step) -> set[int]:
-        targets = (target.step for item in step.next for target in (*item.then, *item.otherwise))
-        return {self.index_by_name[name] for name in targets}
+        targets = self._own_targets(step)
+        index = self.index_by_name[step.name]
+        if not (self.handlers_region | self.finally_region) >> index & 1 and not self.enclosing[index]:
+            targets |= {self.index_by_name[target.step] for target in self.on_error}
+        return targets
+
+
+def targets_of(step: Step) -> list[Target]:
+    """Where a step's `next` can lead, in the order it is written."""
+    return [target for item in step.next for target in (*item.then, *item.otherwise)]

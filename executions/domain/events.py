@@ -22,7 +22,21 @@ ACTION_ERROR: Final = "action_error"
 LEASE_LOST: Final = "lease_lost"
 LOOP_START: Final = "loop_start"
 LOOP_ITERATION: Final = "loop_iteration"
+LOOP_ITERATION_COMPLETED: Final = "loop_iteration_completed"
 LOOP_COMPLETED: Final = "loop_completed"
+CHILD_STARTED: Final = "child_started"
+CHILD_COMPLETED: Final = "child_completed"
+ACTION_RETRY: Final = "action_retry"
+WAIT_STARTED: Final = "wait_started"
+WAIT_COMPLETED: Final = "wait_completed"
+SIGNAL_RECEIVED: Final = "signal_received"
+TIMER_FIRED: Final = "timer_fired"
+EXECUTION_PAUSED: Final = "execution_paused"
+EXECUTION_RESUMED: Final = "execution_resumed"
+CANCEL_REQUESTED: Final = "cancel_requested"
+UNDO_STARTED: Final = "undo_started"
+STEP_UNDONE: Final = "step_undone"
+FINALLY_STARTED: Final = "finally_started"
 TRANSITION_EVALUATED: Final = "transition_evaluated"
 LATE_RESULT: Final = "late_result"
 ANNOTATION: Final = "annotation"
@@ -30,7 +44,9 @@ WARNING: Final = "warning"
 
 TERMINAL: Final = frozenset({EXECUTION_COMPLETED, EXECUTION_FAILED, EXECUTION_CANCELLED})
 OUTCOMES: Final = frozenset({ACTION_COMPLETED, ACTION_ERROR})
-ANNOTATIONS: Final = frozenset({ACTION_STARTED, LEASE_LOST, LATE_RESULT, ANNOTATION, WARNING})
+ANNOTATIONS: Final = frozenset(
+    {ACTION_STARTED, ACTION_RETRY, CHILD_STARTED, LEASE_LOST, LATE_RESULT, ANNOTATION, WARNING}
+)
 """Events that tell something and change no state. An `annotation` was posted from outside: `meta.posted_type` has the
 type it was posted with, which may be one of the engine's own, and then must not be taken for one."""
 
@@ -101,3 +117,8 @@ def normalised_status(status: str) -> str:
     """An event's status as one of `pending`, `running`, `completed`, `failed`, whatever its spelling."""
     lowered = status.strip().lower()
     return next((name for name, spellings in _STATUSES.items() if lowered in spellings), "pending")
+
+
+def undo_node_id(node_id: str) -> str:
+    """The node of the action that undoes what was done at a node."""
+    return f"{node_id}#undo"
