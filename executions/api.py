@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from executions.domain.commands import SetTimer, StartChild
+from executions.domain.engine import Engine, begin
 from executions.domain.events import ACTION_COMPLETED, OUTCOMES, SPELLINGS, Event
+from executions.domain.jobs import EnqueueJob
+from executions.domain.outcomes import ActionOutcome, child_not_started, child_outcome
 from executions.errors import (
     EventIdTaken,
     EventNotFound,
@@ -50,6 +54,9 @@ __all__ = [
     "ACTION_COMPLETED",
     "OUTCOMES",
     "SPELLINGS",
+    "ActionOutcome",
+    "Engine",
+    "EnqueueJob",
     "Event",
     "EventIdTaken",
     "EventNotFound",
@@ -63,12 +70,17 @@ __all__ = [
     "OutcomeRecorded",
     "Rendering",
     "Report",
+    "SetTimer",
+    "StartChild",
     "StartConflict",
     "StepView",
     "TemplateError",
     "WorkloadInvalid",
+    "begin",
     "cancel_execution",
     "carry_with",
+    "child_not_started",
+    "child_outcome",
     "count_executions_of_version",
     "count_recent_executions",
     "enqueue_external_job",
