@@ -90,7 +90,7 @@ def test_every_execution_ends_once_and_forgets_nothing(book: Playbook, order: li
     driver = run(book, order)
     assert sum(event.type in ev.TERMINAL for event in driver.log) == 1
     assert driver.log[-1].type == ev.EXECUTION_COMPLETED
-    assert not (driver.state.live or driver.state.waiting or driver.state.ended)
+    assert driver.state.root.is_quiet()
     assert "end" in driver.statuses()
 
 
@@ -98,7 +98,7 @@ def test_every_execution_ends_once_and_forgets_nothing(book: Playbook, order: li
 @given(playbooks(), orders)
 def test_a_replay_gives_the_same_state_whole_or_in_parts(book: Playbook, order: list[int]) -> None:
     driver = run(book, order, broken)
-    index = book.index_by_name.__getitem__
+    index = book
     assert driver.replayed() == driver.state
     cut = order[0] % len(driver.log)
     half = decode(encode(replay(driver.log[:cut], index)))
