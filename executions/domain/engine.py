@@ -93,6 +93,11 @@ class Engine:
         return self._status
 
     @property
+    def next_seq(self) -> int:
+        """The `seq` of the next event."""
+        return len(self.log) + 1
+
+    @property
     def is_over(self) -> bool:
         """Whether it has ended."""
         return self._status in ("completed", "failed", "cancelled")
@@ -136,18 +141,16 @@ class Engine:
         place = JobPlace(job.node_id, job.step, job.index, meta.get("worker_id"))
         told = {name: value for name, value in meta.items() if name != "worker_id"}
         if self.is_over:
-            self.take(late_result(self._next_seq, place, said, told))
+            self.take(late_result(self.next_seq, place, said, told))
             return None
         if self.jobs.get(job.node_id) is not job:
             return None
-        started, outcome = outcome_events(self._next_seq, place, said, told, leased_at)
+        started, outcome = outcome_events(self.next_seq, place, said, told, leased_at)
         tries = self._failures.get(job.node_id, 0) + 1
         delay = self._judge(outcome, tries) if said.status == "error" else None
         if delay is not None:
             self._failures[job.node_id] = tries
             outcome = as_retry(outcome, tries, delay)
-        else:
-            del self.jobs[job.node_id]
         self.take(started, outcome)
         return delay
 
@@ -165,7 +168,6 @@ class Engine:
     def end_child(self, child: StartChild, **told: Any) -> None:
         """The child has ended, or could not be started: `status`, `result`, `error`. A called off one is not heard."""
         if self.children.get(child.node_id) is child:
-            del self.children[child.node_id]
             self.happen(ev.CHILD_COMPLETED, child.node_id, child.step, **told, **_item_of(child))
 
     def signal(self, name: str, data: Any = None, by: str = "", node_id: str = "") -> None:
@@ -185,12 +187,15 @@ class Engine:
         if fields.get("index") is not None:
             node_type = ev.NODE_ITERATION
         node_id, name = node_id or self.execution_id, name or self.playbook.name
-        return self.take(Event(self._next_seq, type_, node_id, name, node_type, **fields))
+        return self.take(Event(self.next_seq, type_, node_id, name, node_type, **fields))
 
     def take(self, *events: Event) -> Decision:
         """Keep the next events, and all that follows from them together. Raises: `ImpossibleEvent`."""
         for event in events:
             self.log.append(event, self._now())
+            if event.type in ev.OUTCOMES:
+                self.jobs.pop(event.node_id, None)
+                self.children.pop(event.node_id, None)
         facts = self._facts()
         known_from(events, facts)
         decision = self._with_facts(facts, lambda: plan_news(self.playbook, decode(self._stored), events, facts))
@@ -203,10 +208,6 @@ class Engine:
         return decision
 
     # -- planning -------------------------------------------------------------------------------------
-
-    @property
-    def _next_seq(self) -> int:
-        return len(self.log) + 1
 
     def _facts(self) -> Facts:
         return Facts(self.execution_id, self._now(), self.workload, self._env)
