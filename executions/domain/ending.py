@@ -8,10 +8,10 @@ from typing import Any
 from catalog.domain.playbook import Step
 from executions.domain import events as ev
 from executions.domain.commands import StartChild
-from executions.domain.frames import Frame, Live
+from executions.domain.frames import Frame, Live, places
 from executions.domain.jobs import render_work
 from executions.domain.loops import startable
-from executions.domain.planning import Planning, places, problem_of
+from executions.domain.planning import Planning, problem_of
 from executions.domain.results import StepResult
 from executions.domain.sight import Spot
 from executions.domain.wanted import MissingFacts, Wanted
@@ -94,7 +94,7 @@ def _stop_timers(planning: Planning, spot: Spot, step: Step) -> None:
 
 
 def _render_result(planning: Planning, spot: Spot, step: Step) -> Any:
-    """The step's `result`; where it closes a loop, entry by entry: later ones see those before. Raises: `TemplateError`."""
+    """The step's `result`; where it closes a loop, later entries see those before. Raises: `TemplateError`."""
     scope = planning.state.frame(spot.key).live[spot.index].scope
     values = {**planning.sight.handed(spot, scope), **_own_result(planning, spot, step)}
     if step.end_loop is None or not isinstance(step.result, Mapping):

@@ -23,10 +23,10 @@ from executions.errors import ImpossibleEvent
 class Facts:
     """What the planner may know beside the playbook, the state and the event.
 
-    `recorded_at` is the database's time of the evaluation, RFC 3339. `env` holds the allowed names only. The rest is what
-    `Wanted` names: `results` by node id (of loops: without data), `trees` the outcomes below a prefix, `transitions`
-    by seq `{target step: {input: value}}`, `items` by (node, index), `signals` by seq, `frames` as stored (None: there is none),
-    `completed` None until asked for, `catalog` paths by prefix.
+    `recorded_at` is the database's time of the evaluation, RFC 3339. `env` holds the allowed names only. The rest is
+    what `Wanted` names: `results` by node id (of loops: without data), `trees` the outcomes below a prefix,
+    `transitions` by seq `{target step: {input: value}}`, `items` by (node, index), `signals` by seq, `frames` as
+    stored (None: there is none), `completed` (None: not asked for), `catalog` paths by prefix.
     """
 
     execution_id: str

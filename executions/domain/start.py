@@ -39,7 +39,7 @@ def build_workload(
 
 
 def start_event(execution_id: str, playbook: Playbook, version: str, workload: Mapping[str, Any]) -> Event:
-    """The first event of an execution. Raises: `WorkloadInvalid` when `steps_override` names steps that are not there."""
+    """The first event of an execution. Raises: `WorkloadInvalid` for a `steps_override` that cannot be followed."""
     context: dict[str, Any] = {"path": playbook.path, "version": version, "workload": workload}
     override = override_of(workload)
     if override is not None:

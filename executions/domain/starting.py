@@ -32,8 +32,8 @@ class WaitInvalid(TemplateError):
 def next_ready(planning: Planning, frame: Frame) -> int | None:
     """The waiting step, first in file order, that no live branch of its frame can still reach.
 
-    A `join: any` waits for none of them. When only waiting steps remain, the first of them. A step that is running waits
-    for its own end.
+    A `join: any` waits for none of them. When only waiting steps remain, the first of them. A step that is running
+    waits for its own end.
     """
     waiting = frame.waiting
     if not waiting:

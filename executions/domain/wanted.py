@@ -13,8 +13,9 @@ class Wanted:
     """Stored values to load.
 
     `results`: outcomes by node id. `trees`: all outcomes at node ids that begin so. `transitions`: inputs by seq.
-    `items`: items of loops by (node id of the loop's step, index). `signals`: data by seq. `frames`: by key; `all_frames`: every one.
-    `completed`: node ids of the completed steps with an `undo`, in their order. `catalog`: paths by prefix.
+    `items`: items of loops by (node id of the loop's step, index). `signals`: data by seq. `frames`: by key;
+    `all_frames`: every one. `completed`: node ids of the completed steps, in the order of their ends. `catalog`:
+    paths by prefix.
     """
 
     results: set[str] = field(default_factory=set)

@@ -10,14 +10,14 @@ from typing import Any
 from catalog.domain.playbook import Playbook
 from executions.domain import events as ev
 from executions.domain.events import Event
-from executions.domain.facts import Facts
+from executions.domain.facts import Facts, outcome_of
+from executions.domain.frames import decode_frame, encode_frame
 from executions.domain.jobs import EnqueueJob
 from executions.domain.planner import Decision, plan
 from executions.domain.planning import is_under
 from executions.domain.results import StepResult
-from executions.domain.start import build_workload
+from executions.domain.start import build_workload, start_event
 from executions.domain.state import State, decode, encode, replay
-from executions.domain.frames import decode_frame, encode_frame
 from executions.domain.wanted import MissingFacts, Wanted
 
 Answer = Callable[[EnqueueJob], Any]
@@ -39,9 +39,9 @@ class Driver:
     enqueued: list[EnqueueJob] = field(default_factory=list)
     loads: int = 0
 
-    def start(self) -> None:
+    def start(self) -> Decision:
         self.workload = build_workload(self.playbook, self.payload, {}, "job", merge=False)
-        self.happen(Event(1, ev.EXECUTION_START, self.execution_id, self.playbook.name, ev.NODE_EXECUTION))
+        return self.happen(start_event(self.execution_id, self.playbook, "0.1.0", self.workload))
 
     def run(self) -> Driver:
         self.start()
@@ -95,6 +95,8 @@ class Driver:
             data = event.result if event.result is not None or before is None else before.data
             if event.type in (ev.ACTION_COMPLETED, ev.STEP_COMPLETED, ev.WAIT_COMPLETED):
                 outcomes[node] = StepResult("success", data)
+            elif event.type == ev.CHILD_COMPLETED:
+                outcomes[node] = outcome_of(event)
             elif event.type in (ev.ACTION_ERROR, ev.STEP_FAILED):
                 outcomes[node] = StepResult("error", data, event.error)
             elif event.type == ev.LOOP_ITERATION_COMPLETED:
