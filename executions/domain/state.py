@@ -84,7 +84,8 @@ class State:
     since the state was read. `phase` tells what comes between the workflow and the end: `closing` is `{status,
     error}` then, and `undo` the nodes still to be undone, the first of them with its outcome in `undo_outcome`.
     `signals` are those nobody has waited for yet, by name; `awaiting` the waits that got none yet. `position` counts
-    the steps of `steps_override` that are over.
+    the steps of `steps_override` that are over. `reuse` is `{of, fresh}` in a rerun: which execution's results may be
+    taken over, and which steps run in any case.
     """
 
     seq: int = 0
@@ -97,6 +98,7 @@ class State:
     cancels: int = 0
     timed_out: bool = False
     position: int = 0
+    reuse: dict[str, Any] | None = None
     signals: dict[str, list[int]] = field(default_factory=dict)
     awaiting: dict[str, list[tuple[FrameKey, int]]] = field(default_factory=dict)
     dirty: set[FrameKey] = field(default_factory=set, compare=False)
@@ -246,6 +248,7 @@ def _start_execution(state: State, event: Event, playbook: Playbook) -> None:
     if state.status != "pending":
         raise ImpossibleEvent(event.type, event.node_id, "it has started already")
     state.status = "running"
+    state.reuse = (event.context or {}).get("reuse")
     taken = (event.context or {}).get("taken") or [{"step": "start", "inputs": {}}]
     _arrive(state, ROOT, event, playbook, -1, {}, taken)
 
@@ -626,6 +629,7 @@ def encode(state: State) -> dict[str, Any]:
         "cancels": state.cancels,
         "timed_out": state.timed_out,
         "position": state.position,
+        "reuse": state.reuse,
         "signals": state.signals,
         "awaiting": {name: [[list(key), step] for key, step in waits] for name, waits in state.awaiting.items()},
     }
@@ -645,6 +649,7 @@ def decode(data: dict[str, Any]) -> State:
         cancels=data.get("cancels", 0),
         timed_out=data.get("timed_out", False),
         position=data.get("position", 0),
+        reuse=data.get("reuse"),
         signals={name: list(seqs) for name, seqs in data.get("signals", {}).items()},
         awaiting={
             name: [(tuple(key), step) for key, step in waits] for name, waits in data.get("awaiting", {}).items()

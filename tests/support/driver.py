@@ -10,14 +10,15 @@ from typing import Any
 from catalog.domain.playbook import Playbook
 from executions.domain import events as ev
 from executions.domain.events import Event
-from executions.domain.facts import Facts, outcome_of
+from executions.domain.facts import Facts, Recorded, outcome_of
 from executions.domain.frames import decode_frame, encode_frame
 from executions.domain.jobs import EnqueueJob
 from executions.domain.planner import Decision, plan
 from executions.domain.planning import is_under
 from executions.domain.results import StepResult
-from executions.domain.start import build_workload, start_event
+from executions.domain.start import build_workload, reuse_of, start_event
 from executions.domain.state import State, decode, encode, replay
+from executions.domain.submitting import work_of
 from executions.domain.wanted import MissingFacts, Wanted
 
 Answer = Callable[[EnqueueJob], Any]
@@ -38,6 +39,7 @@ class Driver:
     jobs: list[EnqueueJob] = field(default_factory=list)
     enqueued: list[EnqueueJob] = field(default_factory=list)
     loads: int = 0
+    before: Driver | None = None
 
     def start(self) -> Decision:
         self.workload = build_workload(self.playbook, self.payload, {}, "job", merge=False)
@@ -45,9 +47,19 @@ class Driver:
 
     def run(self) -> Driver:
         self.start()
+        return self.finish()
+
+    def finish(self) -> Driver:
         while self.jobs:
             self.report(self.jobs.pop(self.pick(len(self.jobs))))
         return self
+
+    def rerun_of(self, before: Driver, from_step: str | None) -> None:
+        """Start as a rerun of an execution that this one may take results from."""
+        self.before = before
+        self.workload = build_workload(self.playbook, self.payload, {}, "job", merge=False)
+        reuse = reuse_of(self.playbook, before.execution_id, from_step)
+        self.happen(start_event(self.execution_id, self.playbook, "0.1.0", self.workload, reuse))
 
     def report(self, job: EnqueueJob) -> None:
         fields: dict[str, Any] = {"status": "success"}
@@ -111,7 +123,17 @@ class Driver:
         for prefix in wanted.trees:
             facts.trees[prefix] = {node: found for node, found in outcomes.items() if node.startswith(prefix)}
         facts.all_frames = True
+        facts.recorded.update((node, self.recorded(node)) for node in wanted.recorded)
         facts.completed = [event.node_id for event in self.log if event.type == ev.STEP_COMPLETED]
+
+    def recorded(self, node: str) -> Recorded | None:
+        assert self.before is not None
+        there = f"{self.before.execution_id}:{node}"
+        for event in self.before.log:
+            if event.node_id == there and event.type == ev.ACTION_COMPLETED:
+                job = next(job for job in self.before.enqueued if job.node_id == there)
+                return Recorded(work_of(job), event.result)
+        return None
 
     # -- what the tests look at -----------------------------------------------------------------------
 

@@ -312,3 +312,33 @@ def test_a_retrys_pause_grows_to_its_bound_and_varies_by_a_hash() -> None:
     varied = {delay_seconds(retry.model_copy(update={"jitter": 0.5}), f"1:{name}", 3) for name in "abcdef"}
     assert len(varied) > 3
     assert all(2 <= delay <= 4 for delay in varied)
+
+
+def rerun(book: Playbook, before: Driver, from_step: str | None = None, **payload: Any) -> Driver:
+    driver = Driver(book, payload=payload, execution_id="2")
+    driver.rerun_of(before, from_step)
+    return driver
+
+
+def test_a_rerun_takes_over_what_was_the_same_and_runs_the_rest() -> None:
+    each = step("each", to("after"), loop=Loop(items=[1, 2, 3], element="item"), inputs={"n": "{{ item }}"})
+    book = playbook(
+        start(to("one")),
+        step("one", to("each")),
+        each,
+        step("after", inputs={"k": "{{ workload.k }}"}),
+        workload={"k": 1},
+    )
+    before = Driver(book, failing("each:1")).run()
+    failed_only = rerun(book, before)
+    assert [job.node_id for job in failed_only.enqueued] == ["2:each:1"]
+    failed_only.finish()
+    assert failed_only.log[-1].type == ev.EXECUTION_COMPLETED
+    reused = [event.node_id for event in failed_only.log if (event.meta or {}).get("reused_from") == "1"]
+    assert reused == ["2:one", "2:each:0", "2:each:2"]
+    assert failed_only.replayed() == failed_only.state
+
+    whole = Driver(book).run()
+    assert [job.node_id for job in rerun(book, whole, k=2).finish().enqueued] == ["2:after"]
+    anew = rerun(book, whole, from_step="each").finish()
+    assert [job.node_id for job in anew.enqueued] == ["2:each:0", "2:each:1", "2:each:2", "2:after"]
