@@ -342,3 +342,31 @@ def test_a_rerun_takes_over_what_was_the_same_and_runs_the_rest() -> None:
     assert [job.node_id for job in rerun(book, whole, k=2).finish().enqueued] == ["2:after"]
     anew = rerun(book, whole, from_step="each").finish()
     assert [job.node_id for job in anew.enqueued] == ["2:each:0", "2:each:1", "2:each:2", "2:after"]
+
+
+def test_a_secret_is_a_mark_until_its_worker_resolves_it() -> None:
+    http = Action(
+        kind="http", arguments={"headers": {"A": "Bearer {{ token }}"}, "json": ["{{ secret.key }}", "{{ n }}"]}
+    )
+    call = step("call", inputs={"token": "{{ secret['t/1'] }}", "n": "⟦secret:key⟧"}).model_copy(
+        update={"action": http}
+    )
+    driver = Driver(playbook(start(to("call")), call))
+    driver.start()
+    action = driver.jobs[0].action
+    assert action["arguments"] == {"headers": {"A": "Bearer ⟦secret:t/1⟧"}, "json": ["⟦secret:key⟧", "⟦secret:key⟧"]}
+    assert action["secrets"] == {
+        "/arguments/headers/A": ["t/1"],
+        "/arguments/json/0": ["key"],
+        "/inputs/token": ["t/1"],
+    }
+
+
+@pytest.mark.parametrize("where", ["result", "when"])
+def test_a_secret_is_seen_by_actions_only(where: str) -> None:
+    if where == "result":
+        driver = Driver(playbook(start(to("end")), end("{{ secret.key }}"))).run()
+        assert driver.error["code"] == "template_error"
+    else:
+        driver = Driver(playbook(start(when("{{ secret.key }}", "end")), end())).run()
+        assert any(event.type == ev.WARNING for event in driver.log)
