@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from executions.domain.commands import SetTimer, StartChild
+from executions.domain.engine import Engine, begin
 from executions.domain.events import ACTION_COMPLETED, OUTCOMES, SPELLINGS, Event
+from executions.domain.forecast import Forecast, Unknown, forecast
+from executions.domain.jobs import EnqueueJob
+from executions.domain.memory import step_statuses
+from executions.domain.outcomes import ActionOutcome, child_not_started, child_outcome
 from executions.errors import (
     EventIdTaken,
     EventNotFound,
@@ -50,6 +56,9 @@ __all__ = [
     "ACTION_COMPLETED",
     "OUTCOMES",
     "SPELLINGS",
+    "ActionOutcome",
+    "Engine",
+    "EnqueueJob",
     "Event",
     "EventIdTaken",
     "EventNotFound",
@@ -57,18 +66,25 @@ __all__ = [
     "ExecutionError",
     "ExecutionNotFound",
     "ExecutionView",
+    "Forecast",
     "LogInconsistent",
     "NodeReserved",
     "Nudge",
     "OutcomeRecorded",
     "Rendering",
     "Report",
+    "SetTimer",
+    "StartChild",
     "StartConflict",
     "StepView",
     "TemplateError",
+    "Unknown",
     "WorkloadInvalid",
+    "begin",
     "cancel_execution",
     "carry_with",
+    "child_not_started",
+    "child_outcome",
     "count_executions_of_version",
     "count_recent_executions",
     "enqueue_external_job",
@@ -77,6 +93,7 @@ __all__ = [
     "find_executions_to_evaluate",
     "find_fold_difference",
     "find_item_error",
+    "forecast",
     "get_execution",
     "get_outcome",
     "list_events",
@@ -89,4 +106,5 @@ __all__ = [
     "report_results",
     "requeue_dead_job",
     "start_execution",
+    "step_statuses",
 ]

@@ -31,6 +31,17 @@ class CredentialUnreadable(ExecutorError):
         super().__init__(f"the credential {name!r} cannot be read with the configured keys")
 
 
+class CredentialsUnreadable(ExecutorError):
+    """A file of credentials for a run without a server is not what it should be."""
+
+    code = "credentials_unreadable"
+
+    def __init__(self, file: str, problem: str) -> None:
+        self.file = file
+        self.problem = problem
+        super().__init__(f"the credentials in {file} cannot be read: {problem}")
+
+
 class NotAuthenticated(ExecutorError):
     """The server does not know the token, or the token may not do this."""
 

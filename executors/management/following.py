@@ -22,7 +22,7 @@ def follow(execution_id: int, *, watch: bool, deadline: float | None) -> Executi
     """
     console = Console(stderr=True, highlight=False)
     if not watch or not console.is_terminal:
-        return _wait(execution_id, deadline, _Lines(console) if watch else None)
+        return _wait(execution_id, deadline, Lines(console) if watch else None)
     with Live(console=console, refresh_per_second=10, transient=False) as live:
         return _wait(execution_id, deadline, lambda view, steps: live.update(steps_table(view, steps)))
 
@@ -38,7 +38,7 @@ def _wait(execution_id: int, deadline: float | None, show: object) -> ExecutionV
         time.sleep(POLL_SECONDS)
 
 
-class _Lines:
+class Lines:
     """Progress as plain lines, for where there is no terminal: each change of a step once."""
 
     def __init__(self, console: Console) -> None:

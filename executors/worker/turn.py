@@ -7,30 +7,20 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Event
-from typing import Any
 
 from executions.api import Report, failpoint
-from executors.contract import ActionFailed, ActionKind, ActionRequest, Credential, Outcome
-from executors.errors import ExecutorError
-from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
+from executors.contract import ActionKind, ActionRequest, Credential
+from executors.running import CANCELLED, DEFAULT_TIMEOUT_SECONDS, Lent, outcome_fields, run_action
 from executors.worker import drain
 from executors.worker.gateway import Gateway, GatewayUnavailable
 from executors.worker.heartbeat import Held, LeaseKeeper
 from queueing.api import LeasedJob
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_TIMEOUT_SECONDS = 3600.0
-"""How long an action may take when its step names no timeout."""
-
-CANCELLED = "cancelled"
-"""The code of an action that ended because it was told to stop."""
 
 REPORT_AGAIN_SECONDS = 0.5
 """Pause between two tries to report to a database that is away."""
@@ -50,23 +40,6 @@ class TurnEnd:
 
     jobs: int
     more: bool
-
-
-@dataclass(slots=True)
-class Lent:
-    """What an action is lent while it runs."""
-
-    data_dir: Path
-    cancelled: Event
-    resolve: Callable[[str], Credential]
-    """The credential of a name, for the job at hand."""
-
-    def credential(self, name: str) -> Credential:
-        """Resolve a stored credential. Raises: `ActionFailed`."""
-        try:
-            return self.resolve(name)
-        except ExecutorError as error:
-            raise ActionFailed(error.code, str(error)) from None
 
 
 class Worker:
@@ -118,7 +91,9 @@ class Worker:
         begun_at = time.monotonic()
         try:
             failpoint("action.before")
-            outcome = self._run_action(job, held.stop)
+            outcome = run_action(
+                self._kinds, _request(job), Lent(self._data_dir, held.stop, partial(self._resolve, job))
+            )
             failpoint("action.after")
             if held.lost.is_set():
                 logger.warning("lease of %s was lost; its result is dropped", job.node_id)
@@ -126,7 +101,8 @@ class Worker:
                 self._gateway.release([job.fence])
             else:
                 # Also when told to stop meanwhile: what the action has done is done.
-                self._hand_in(job, held, _report(job, outcome, time.monotonic() - begun_at))
+                told = outcome_fields(outcome, time.monotonic() - begun_at)
+                self._hand_in(job, held, Report(fence=job.fence, **told))
         finally:
             self._keeper.drop(held)
 
@@ -149,33 +125,6 @@ class Worker:
                 logger.warning("result of %s came too late: the lease was lost", job.node_id)
             return
 
-    def _run_action(self, job: LeasedJob, stop: Event) -> Outcome:
-        """Run the action and make an outcome of whatever comes of it; never raises an action's failure."""
-        kind = self._kinds.get(job.kind)
-        if kind is None:
-            known = ", ".join(sorted(self._kinds))
-            return Outcome("error", code="unknown_action", message=f"no action kind {job.kind!r} here; known: {known}")
-        try:
-            data = sanitise(kind.run(_request(job), Lent(self._data_dir, stop, partial(self._resolve, job))))
-        except ActionFailed as failure:
-            return _failed(failure)
-        except OutputInvalid as error:
-            return Outcome("error", code="output_invalid", message=str(error))
-        except Exception as error:
-            # A defect of the kind itself: the job fails with its cause, the worker lives on.
-            logger.exception("action kind %s failed on %s", job.kind, job.node_id)
-            message = f"{type(error).__name__}: {error}"
-            return Outcome("error", code="action_crashed", message=message, traceback=traceback.format_exc())
-        return Outcome("success", data)
-
-
-def _failed(failure: ActionFailed) -> Outcome:
-    try:
-        data = sanitise(failure.data)
-    except OutputInvalid:
-        data = None
-    return Outcome("error", data, failure.code, str(failure), failure.traceback)
-
 
 def _request(job: LeasedJob) -> ActionRequest:
     return ActionRequest(
@@ -188,18 +137,4 @@ def _request(job: LeasedJob) -> ActionRequest:
         attempt=job.attempt,
         effect_key=job.node_id,
         timeout_seconds=job.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
-    )
-
-
-def _report(job: LeasedJob, outcome: Outcome, duration_seconds: float) -> Report:
-    error: dict[str, Any] | None = None
-    if outcome.status == "error":
-        error = {"code": outcome.code, "message": clean_text(outcome.message)}
-    return Report(
-        fence=job.fence,
-        status=outcome.status,
-        data=outcome.data,
-        error=error,
-        traceback=clean_text(outcome.traceback) or None,
-        duration_seconds=round(duration_seconds, 6),
     )

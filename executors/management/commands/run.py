@@ -10,8 +10,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from catalog.api import PlaybookInvalid, register_playbook, split_reference, validate_text
-from executions.api import ExecutionView, get_execution, list_steps, start_execution
+from executions.api import ExecutionView, StepView, get_execution, list_steps, start_execution
 from executors.management.following import follow
+from executors.management.forecasting import tell_forecast
+from executors.management.local_run import run_locally
 from executors.management.platform import platform_for_this_run
 
 EXIT_CODES = {"completed": 0, "failed": 20, "cancelled": 21}
@@ -24,8 +26,8 @@ class Command(BaseCommand):
 
     help = (
         "Start an execution of FILE (registered first) or of PATH[:VERSION] in the catalog. With no live worker, "
-        "--wait and --watch start the platform for this run. Exit codes: 0 completed, 20 failed, 21 cancelled, "
-        "124 the wait timed out."
+        "--wait and --watch start the platform for this run; --local runs a FILE with none. "
+        "Exit codes: 0 completed, 20 failed, 21 cancelled, 124 the wait timed out."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -47,11 +49,20 @@ class Command(BaseCommand):
         parser.add_argument("--timeout", type=float, metavar="SECONDS", help="stop waiting after so long")
         parser.add_argument("--workers", type=int, default=2, help="of a platform started for this run (default 2)")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
+        local = parser.add_argument_group("with no server, no database and no broker")
+        local.add_argument("--local", action="store_true", help="run FILE to its end in this process")
+        local.add_argument("--catalog", metavar="DIR", help="the playbooks that it may start as children")
+        local.add_argument("--credentials", metavar="FILE", help="a JSON list of {name, type, data}")
+        local.add_argument("--events", metavar="FILE", help="write the events into FILE, a JSON document per line")
+        local.add_argument("--dry-run", action="store_true", help="tell what would run, and run nothing")
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Register, start, follow, print."""
         payload = read_payload(options["payload"], options["sets"])
         text = read_playbook_file(options["playbook"])
+        if options["dry_run"] or options["local"]:
+            self._without_server(options, text, payload)
+            return
         if not (options["wait"] or options["watch"]):
             self._print_started(self._start(options, text, payload), options)
             return
@@ -59,10 +70,20 @@ class Command(BaseCommand):
             execution_id = self._start(options, text, payload)
             deadline = None if options["timeout"] is None else time.monotonic() + options["timeout"]
             execution = follow(execution_id, watch=options["watch"], deadline=deadline)
-            self._print_end(execution, options)
-        code = EXIT_CODES.get(execution.status, EXIT_TIMED_OUT)
-        if code:
-            raise SystemExit(code)
+            self._print_end(execution, list_steps(execution.id), options)
+        _exit_with(EXIT_CODES.get(execution.status, EXIT_TIMED_OUT))
+
+    def _without_server(self, options: dict[str, Any], text: str | None, payload: dict[str, Any]) -> None:
+        """`--local` and `--dry-run`: nothing but the file is needed."""
+        file = options["playbook"]
+        if text is None:
+            raise CommandError(f"--local and --dry-run want a FILE, and {file} is none", returncode=EXIT_NOT_FOUND)
+        if options["dry_run"]:
+            tell_forecast(text, payload, options, self.stdout)
+            return
+        end = run_locally(file, text, payload, options, self.stderr)
+        self._print_end(end.execution, end.steps, options)
+        _exit_with(EXIT_TIMED_OUT if end.timed_out else EXIT_CODES[end.execution.status])
 
     def _start(self, options: dict[str, Any], text: str | None, payload: dict[str, Any]) -> int:
         path, version = split_reference(options["playbook"])
@@ -80,9 +101,9 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"started execution {execution_id}")
 
-    def _print_end(self, execution: ExecutionView, options: dict[str, Any]) -> None:
+    def _print_end(self, execution: ExecutionView, steps: list[StepView], options: dict[str, Any]) -> None:
         if options["json"]:
-            self.stdout.write(json.dumps(end_document(execution)))
+            self.stdout.write(json.dumps(end_document(execution, steps)))
             return
         self.stdout.write(f"execution {execution.id} {execution.status}")
         if execution.error:
@@ -91,13 +112,18 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(execution.result, indent=2, ensure_ascii=False))
 
 
-def end_document(execution: ExecutionView) -> dict[str, Any]:
+def _exit_with(code: int) -> None:
+    if code:
+        raise SystemExit(code)
+
+
+def end_document(execution: ExecutionView, steps: list[StepView]) -> dict[str, Any]:
     """What `--json` prints of an execution."""
     document: dict[str, Any] = {
         "execution_id": execution.id,
         "status": execution.status,
         "result": execution.result,
-        "steps": {step.name: step.status for step in list_steps(execution.id)},
+        "steps": {step.name: step.status for step in steps},
     }
     if execution.error:
         document["error"] = execution.error

@@ -1,0 +1,85 @@
+"""Running one action to its outcome, whoever asked for it: a worker with a lease, or a run with no server.
+
+Knows action kinds as values and what they are lent; nothing of leases, queues or executions.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from executors.contract import ActionFailed, ActionKind, ActionRequest, Credential, Outcome
+from executors.errors import ExecutorError
+from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_TIMEOUT_SECONDS = 3600.0
+"""How long an action may take when its step names no timeout."""
+
+CANCELLED = "cancelled"
+"""The code of an action that ended because it was told to stop."""
+
+
+@dataclass(slots=True)
+class Lent:
+    """What an action is lent while it runs."""
+
+    data_dir: Path
+    cancelled: Event
+    resolve: Callable[[str], Credential]
+    """The credential of a name, for the job at hand."""
+
+    def credential(self, name: str) -> Credential:
+        """Resolve a stored credential. Raises: `ActionFailed`."""
+        try:
+            return self.resolve(name)
+        except ExecutorError as error:
+            raise ActionFailed(error.code, str(error)) from None
+
+
+def run_action(kinds: Mapping[str, ActionKind], request: ActionRequest, lent: Lent) -> Outcome:
+    """Run the action and make an outcome of whatever comes of it; never raises an action's failure."""
+    kind = kinds.get(request.kind)
+    if kind is None:
+        known = ", ".join(sorted(kinds))
+        return Outcome("error", code="unknown_action", message=f"no action kind {request.kind!r} here; known: {known}")
+    try:
+        data = sanitise(kind.run(request, lent))
+    except ActionFailed as failure:
+        return _failed(failure)
+    except OutputInvalid as error:
+        return Outcome("error", code="output_invalid", message=str(error))
+    except Exception as error:
+        # A defect of the kind itself: the job fails with its cause, whoever ran it lives on.
+        logger.exception("action kind %s failed on %s", request.kind, request.node_id)
+        message = f"{type(error).__name__}: {error}"
+        return Outcome("error", code="action_crashed", message=message, traceback=traceback.format_exc())
+    return Outcome("success", data)
+
+
+def _failed(failure: ActionFailed) -> Outcome:
+    try:
+        data = sanitise(failure.data)
+    except OutputInvalid:
+        data = None
+    return Outcome("error", data, failure.code, str(failure), failure.traceback)
+
+
+def outcome_fields(outcome: Outcome, duration_seconds: float) -> dict[str, Any]:
+    """The outcome as the executions want it told: `status`, `data`, `error`, `traceback` and `duration_seconds`."""
+    error: dict[str, Any] | None = None
+    if outcome.status == "error":
+        error = {"code": outcome.code, "message": clean_text(outcome.message)}
+    return {
+        "status": outcome.status,
+        "data": outcome.data,
+        "error": error,
+        "traceback": clean_text(outcome.traceback) or None,
+        "duration_seconds": round(duration_seconds, 6),
+    }
