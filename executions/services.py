@@ -27,10 +27,10 @@ from executions.domain.facts import Facts, expected
 from executions.domain.jobs import EnqueueJob
 from executions.domain.planner import Decision, plan
 from executions.domain.results import StepResult
-from executions.domain.wanted import MissingFacts, Wanted
 from executions.domain.sight import job_uuid
 from executions.domain.start import build_workload
 from executions.domain.state import State, apply, replay
+from executions.domain.wanted import MissingFacts, Wanted
 from executions.errors import (
     EventIdTaken,
     ExecutionEnded,

@@ -19,9 +19,9 @@ from executions.domain import events as ev
 from executions.domain import state as states
 from executions.domain.events import Event
 from executions.domain.facts import Facts
-from executions.domain.wanted import Wanted
 from executions.domain.results import StepResult
 from executions.domain.state import State
+from executions.domain.wanted import Wanted
 from executions.errors import ExecutionNotFound
 
 _QUERIES: Final[Any] = aiosql.from_path(Path(__file__).parent / "sql" / "executions.sql", "psycopg")

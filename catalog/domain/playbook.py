@@ -178,6 +178,16 @@ class Playbook(Part):
         return tuple(tuple(sorted(self._targets(step))) for step in self.steps)
 
     @cached_property
+    def loop_end_keys(self) -> dict[str, tuple[str, ...]]:
+        """Keys of the `result` of steps that close a loop -> those steps, the last in file order first."""
+        keys: dict[str, tuple[str, ...]] = {}
+        for step in self.steps:
+            if step.end_loop is not None and isinstance(step.result, dict):
+                for key in step.result:
+                    keys[key] = (step.name, *keys.get(key, ()))
+        return keys
+
+    @cached_property
     def predecessors(self) -> tuple[int, ...]:
         """For each step a bitmap of the steps whose `next` names it, and of the loop that it closes."""
         bitmaps = [0] * len(self.steps)

@@ -110,6 +110,8 @@ _FORBIDDEN: Final[dict[type[nodes.Node], str]] = {
 }
 _BY_FILTER_NAME: Final = frozenset({"map"})
 _BY_TEST_NAME: Final = frozenset({"select", "reject"})
+SECRET: Final = "secret"  # noqa: S105  (a word of the language, no secret)
+"""The name that references to secrets begin with."""
 _STEP_MAPS: Final = frozenset({"steps", "results"})
 
 
@@ -145,10 +147,22 @@ def names_read(value: Any) -> set[str]:
     return {name for item in value for name in names_read(item)}
 
 
+def secrets_read(value: Any) -> set[str]:
+    """The names of the secrets that the templates in a JSON-like value read."""
+    if isinstance(value, str):
+        return set(_analyse(value).secrets) if is_template(value) else set()
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return set()
+    return {name for item in value for name in secrets_read(item)}
+
+
 @dataclass(frozen=True, slots=True)
 class _Analysis:
     problem: SyntaxProblem | None
     names: frozenset[str] = frozenset()
+    secrets: frozenset[str] = frozenset()
 
 
 @pass_context
@@ -187,7 +201,8 @@ def _analyse(text: str) -> _Analysis:
         tree = _ENVIRONMENT.parse(text)
         for problem in _forbidden_in(tree):
             return _Analysis(problem)
-        return _Analysis(None, frozenset(find_undeclared_variables(tree) | set(_steps_named(tree))))
+        names = frozenset(find_undeclared_variables(tree) | set(_steps_named(tree)))
+        return _Analysis(None, names, frozenset(name for _, name in _secrets_shown(tree)))
     except TemplateSyntaxError as error:
         return _Analysis(SyntaxProblem(_sentence(error), error.lineno))
     except RecursionError:
@@ -203,6 +218,7 @@ def _sentence(error: TemplateSyntaxError) -> str:
 
 def _forbidden_in(tree: nodes.Template) -> Iterator[SyntaxProblem]:
     followed: set[int] = set()
+    shown = {id(node) for node, _ in _secrets_shown(tree)}
     for node in tree.find_all(nodes.Node):
         if type(node) in _FORBIDDEN:
             yield SyntaxProblem(f"`{_FORBIDDEN[type(node)]}` is not part of the language", node.lineno)
@@ -217,6 +233,24 @@ def _forbidden_in(tree: nodes.Template) -> Iterator[SyntaxProblem]:
             yield from _check_step_access(node)
         elif isinstance(node, nodes.Name) and node.name == "steps" and id(node) not in followed:
             yield SyntaxProblem("name the step, as in steps.load: `steps` alone has no value", node.lineno)
+        elif isinstance(node, nodes.Name) and node.name == SECRET and id(node) not in shown:
+            told = "write a secret by itself, as {{ secret.NAME }}: it is a reference, and nothing can be done with it"
+            yield SyntaxProblem(told, node.lineno)
+
+
+def _secrets_shown(tree: nodes.Template) -> Iterator[tuple[nodes.Name, str]]:
+    """The secrets that stand by themselves in `{{ }}`: the node of the word, and the secret's name."""
+    for output in tree.find_all(nodes.Output):
+        for node in output.nodes:
+            name: Any = None
+            if isinstance(node, nodes.Getattr):
+                name = node.attr
+            elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+                name = node.arg.value
+            if isinstance(name, str) and isinstance(node, nodes.Getattr | nodes.Getitem):
+                word = node.node
+                if isinstance(word, nodes.Name) and word.name == SECRET:
+                    yield word, name
 
 
 def _check_names(node: nodes.Filter | nodes.Test, what: str, allowed: frozenset[str]) -> Iterator[SyntaxProblem]:

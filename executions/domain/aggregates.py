@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from catalog.domain.playbook import Playbook
 from executions.domain import events as ev
+from executions.domain.frames import places
 from executions.domain.results import StepResult, aggregate_loop
 
 Path = tuple[int, ...]
@@ -21,7 +22,7 @@ def node_prefix(execution_id: str, step: str, path: Path) -> str:
 
 def trees_of_loop(playbook: Playbook, execution_id: str, loop: int, path: Path) -> set[str]:
     """The prefixes that a loop's result is read from: its items, and the steps of its body."""
-    steps = [loop, *_places(playbook.bodies.get(loop, 0))]
+    steps = [loop, *places(playbook.bodies.get(loop, 0))]
     return {node_prefix(execution_id, playbook.steps[step].name, path) for step in steps}
 
 
@@ -61,7 +62,7 @@ class _Collector:
         """What one item's body came to: the data of each of its steps that gives any, null where it did not."""
         around = (*self._playbook.enclosing[loop], loop)
         entry: dict[str, Any] = {}
-        for index in _places(self._playbook.bodies[loop]):
+        for index in places(self._playbook.bodies[loop]):
             step = self._playbook.steps[index]
             if self._playbook.enclosing[index] == around and (step.gives_result or step.loop is not None):
                 entry[step.name] = self._newest_data(index, path, (visit - 1) * self._playbook.max_visits)
@@ -88,7 +89,3 @@ class _Collector:
                     found.setdefault(node.path, []).append((node.visit, result))
             self._newest[index] = found
         return self._newest[index]
-
-
-def _places(bits: int) -> Iterable[int]:
-    return (place for place in range(bits.bit_length()) if bits >> place & 1)

@@ -103,7 +103,8 @@ def _came_from_outside(event: Event) -> bool:
     """An item whose action could not be rendered has an `action_error`, too, and that is the plan's own."""
     if event.type in (ev.TIMER_FIRED, ev.CHILD_COMPLETED):
         return True
-    return event.type in ev.OUTCOMES and "attempt" in (event.meta or {})
+    meta = event.meta or {}
+    return event.type in ev.OUTCOMES and ("attempt" in meta or "reused_from" in meta)
 
 
 def _is_open(engine: Engine, event: Event) -> bool:

@@ -7,13 +7,13 @@ from typing import Any
 
 from catalog.domain.playbook import Step
 from executions.domain import events as ev
-from executions.domain.commands import StartChild
-from executions.domain.frames import Frame, Live
+from executions.domain.frames import Frame, Live, places
 from executions.domain.jobs import render_work
 from executions.domain.loops import startable
-from executions.domain.planning import Planning, places, problem_of
+from executions.domain.planning import Planning, problem_of
 from executions.domain.results import StepResult
 from executions.domain.sight import Spot
+from executions.domain.submitting import submit, want_recorded
 from executions.domain.wanted import MissingFacts, Wanted
 from executions.errors import TemplateError
 
@@ -94,7 +94,7 @@ def _stop_timers(planning: Planning, spot: Spot, step: Step) -> None:
 
 
 def _render_result(planning: Planning, spot: Spot, step: Step) -> Any:
-    """The step's `result`; where it closes a loop, entry by entry: later ones see those before. Raises: `TemplateError`."""
+    """The step's `result`; where it closes a loop, later entries see those before. Raises: `TemplateError`."""
     scope = planning.state.frame(spot.key).live[spot.index].scope
     values = {**planning.sight.handed(spot, scope), **_own_result(planning, spot, step)}
     if step.end_loop is None or not isinstance(step.result, Mapping):
@@ -122,7 +122,10 @@ def _advance_loop(planning: Planning, spot: Spot, step: Step, live: Live) -> Non
     if count := startable(loop, counters):
         over_steps = loop.end is not None
         handed = {} if over_steps else planning.sight.handed(spot, live.scope)
-        for place in range(counters.started, counters.started + count):
+        upcoming = range(counters.started, counters.started + count)
+        if not over_steps:
+            want_recorded(planning, spot, upcoming)
+        for place in upcoming:
             _start_item(planning, spot, step, live, place, handed)
             if counters.failed and loop.on_error == "fail":
                 break
@@ -147,10 +150,7 @@ def _start_item(planning: Planning, spot: Spot, step: Step, live: Live, place: i
             ev.ACTION_ERROR, node_id, step.name, ev.NODE_ITERATION, status="error", error=problem, **where
         )  # fmt: skip
         return
-    if isinstance(work, StartChild):
-        planning.decision.children.append(work)
-    else:
-        planning.decision.jobs.append(work)
+    submit(planning, spot, work)
 
 
 def _complete_loop(planning: Planning, spot: Spot, step: Step, live: Live) -> None:

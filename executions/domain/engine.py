@@ -15,10 +15,10 @@ from executions.domain import events as ev
 from executions.domain.answers import answer_of
 from executions.domain.commands import SetTimer, StartChild, TimerKind
 from executions.domain.events import Event
-from executions.domain.facts import Facts, known_from
+from executions.domain.facts import Facts, Recorded, known_from
 from executions.domain.frames import decode_frame
 from executions.domain.jobs import EnqueueJob
-from executions.domain.memory import MemoryFrames, MemoryLog, load_facts
+from executions.domain.memory import MemoryFrames, MemoryLog
 from executions.domain.outcomes import JobPlace, Reported, as_retry, late_result, outcome_events
 from executions.domain.planner import Decision, plan_news
 from executions.domain.planning import is_under
@@ -59,8 +59,12 @@ class Engine:
         env: Mapping[str, str] | None = None,
         now: Callable[[], str] = lambda: NO_TIME,
         list_catalog: Callable[[str], list[str]] = lambda prefix: [],
+        recorded: Callable[[str], Recorded | None] = lambda node: None,
     ) -> None:
-        """`now` gives the time an event is recorded at, RFC 3339; `list_catalog` the paths that begin with a prefix."""
+        """`now` gives the time an event is recorded at, RFC 3339; `list_catalog` the paths that begin with a prefix.
+
+        `recorded` gives what the execution that this one reruns had at a node, by the id without the execution.
+        """
         self.playbook = playbook
         self.execution_id = execution_id
         self.workload = workload
@@ -73,6 +77,7 @@ class Engine:
         self._env = env or {}
         self._now = now
         self._list_catalog = list_catalog
+        self._recorded = recorded
         self._status = "pending"
         self._stored = encode(State())
         self._frames = MemoryFrames()
@@ -129,9 +134,9 @@ class Engine:
 
     # -- what happens ---------------------------------------------------------------------------------
 
-    def start(self, version: str = "") -> Decision:
-        """Begin. Raises: `WorkloadInvalid`."""
-        return self.take(start_event(self.execution_id, self.playbook, version, self.workload))
+    def start(self, version: str = "", reuse: Mapping[str, Any] | None = None) -> Decision:
+        """Begin; `reuse` is what `reuse_of` gives, of a rerun. Raises: `WorkloadInvalid`."""
+        return self.take(start_event(self.execution_id, self.playbook, version, self.workload, reuse))
 
     def report(self, job: EnqueueJob, said: Reported, meta: Mapping[str, Any], leased_at: str | None) -> float | None:
         """How a job's action ended. Returns: seconds until it is to be tried again; None: that was its outcome.
@@ -154,21 +159,23 @@ class Engine:
         self.take(started, outcome)
         return delay
 
-    def fire(self, timer: SetTimer) -> None:
+    def fire(self, timer: SetTimer) -> Decision | None:
         """A timer has run out. One that was called off says nothing any more."""
-        if self.timers.get((timer.node_id, timer.kind)) is timer:
-            del self.timers[timer.node_id, timer.kind]
-            self.happen(ev.TIMER_FIRED, timer.node_id, _step_of(timer.node_id), context={"kind": timer.kind})
+        if self.timers.get((timer.node_id, timer.kind)) is not timer:
+            return None
+        del self.timers[timer.node_id, timer.kind]
+        return self.happen(ev.TIMER_FIRED, timer.node_id, _step_of(timer.node_id), context={"kind": timer.kind})
 
     def tell_child(self, child: StartChild, execution_id: str, path: str, version: str) -> None:
         """The child that was asked for has started."""
         told = {"execution_id": execution_id, "path": path, "version": version}
         self.happen(ev.CHILD_STARTED, child.node_id, child.step, status="running", context=told, **_item_of(child))
 
-    def end_child(self, child: StartChild, **told: Any) -> None:
+    def end_child(self, child: StartChild, **told: Any) -> Decision | None:
         """The child has ended, or could not be started: `status`, `result`, `error`. A called off one is not heard."""
-        if self.children.get(child.node_id) is child:
-            self.happen(ev.CHILD_COMPLETED, child.node_id, child.step, **told, **_item_of(child))
+        if self.children.get(child.node_id) is not child:
+            return None
+        return self.happen(ev.CHILD_COMPLETED, child.node_id, child.step, **told, **_item_of(child))
 
     def signal(self, name: str, data: Any = None, by: str = "", node_id: str = "") -> None:
         """A signal for whoever waits for it, or, at the node of an approval, its answer."""
@@ -229,7 +236,11 @@ class Engine:
             except MissingFacts as missing:
                 wanted = facts.missing(missing.wanted)
                 self.loads += 1
-                left = load_facts(facts, wanted, self.log, self._frames, self._list_catalog)
+                self.log.load(facts, wanted)
+                self._frames.load(facts, wanted)
+                facts.catalog.update((prefix, self._list_catalog(prefix)) for prefix in wanted.catalog)
+                facts.recorded.update((node, self._recorded(node)) for node in wanted.recorded)
+                left = facts.missing(wanted)
                 if left or not wanted:
                     raise LogInconsistent(self.execution_id, {"missing": str(missing.wanted)}) from None
 
@@ -277,8 +288,9 @@ def begin(
     env: Mapping[str, str] | None = None,
     now: Callable[[], str] = lambda: NO_TIME,
     list_catalog: Callable[[str], list[str]] = lambda prefix: [],
+    recorded: Callable[[str], Recorded | None] = lambda node: None,
 ) -> Engine:
     """An execution that is ready to start, its workload built. Raises: `WorkloadInvalid`."""
     given = {} if payload is None else payload
     workload = build_workload(playbook, given, env or {}, job_uuid(execution_id), merge=merge)
-    return Engine(playbook, execution_id, workload, env=env, now=now, list_catalog=list_catalog)
+    return Engine(playbook, execution_id, workload, env=env, now=now, list_catalog=list_catalog, recorded=recorded)

@@ -19,14 +19,23 @@ from executions.domain.wanted import FrameKey, Wanted
 from executions.errors import ImpossibleEvent
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A success that an earlier execution recorded at a node: the work as it was asked for, and its result."""
+
+    work: dict[str, Any]
+    data: Any
+
+
 @dataclass(slots=True)
 class Facts:
     """What the planner may know beside the playbook, the state and the event.
 
-    `recorded_at` is the database's time of the evaluation, RFC 3339. `env` holds the allowed names only. The rest is what
-    `Wanted` names: `results` by node id (of loops: without data), `trees` the outcomes below a prefix, `transitions`
-    by seq `{target step: {input: value}}`, `items` by (node, index), `signals` by seq, `frames` as stored (None: there is none),
-    `completed` None until asked for, `catalog` paths by prefix.
+    `recorded_at` is the database's time of the evaluation, RFC 3339. `env` holds the allowed names only. The rest is
+    what `Wanted` names: `results` by node id (of loops: without data), `trees` the outcomes below a prefix,
+    `transitions` by seq `{target step: {input: value}}`, `items` by (node, index), `signals` by seq, `frames` as
+    stored (None: there is none), `completed` (None: not asked for), `catalog` paths by prefix, `recorded` successes
+    of the execution that this one reruns (None: there is none).
     """
 
     execution_id: str
@@ -42,6 +51,7 @@ class Facts:
     all_frames: bool = False
     completed: list[str] | None = None
     catalog: dict[str, list[str]] = field(default_factory=dict)
+    recorded: dict[str, Recorded | None] = field(default_factory=dict)
 
     def missing(self, wanted: Wanted) -> Wanted:
         """What is wanted and not yet known."""
@@ -55,6 +65,7 @@ class Facts:
             all_frames=wanted.all_frames and not self.all_frames,
             completed=wanted.completed and self.completed is None,
             catalog=wanted.catalog - self.catalog.keys(),
+            recorded=wanted.recorded - self.recorded.keys(),
         )
 
 

@@ -5,7 +5,7 @@ Steps are named by their place in the playbook. A frame holds no results and no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -114,6 +114,14 @@ def bitmap(steps: Iterable[int]) -> int:
     return bits
 
 
+def places(bits: int) -> Iterator[int]:
+    """The places of a bitmap's bits, in file order; one big number's work per bit that is set."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
+
+
 def merge_scopes(arrivals: Iterable[Arrival], step: int) -> Scope:
     """The inputs of the branches that meet at a step: those handed to it win over those that only came along.
 
@@ -128,7 +136,7 @@ def merge_scopes(arrivals: Iterable[Arrival], step: int) -> Scope:
 
 
 def encode_frame(frame: Frame) -> dict[str, Any]:
-    """The frame as JSON-like data, what is empty left out; bitmaps as hexadecimal text. The inverse of `decode_frame`."""
+    """The frame as JSON-like data without what is empty; bitmaps as hexadecimal text. The inverse: `decode_frame`."""
     data: dict[str, Any] = {
         "base": frame.base,
         **{name: _hex(getattr(frame, name)) for name in _BITMAPS},

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from catalog.domain.playbook import Action
+from catalog.domain.template_syntax import SECRET
 from executions.domain.commands import StartChild
 from executions.domain.frames import Scope
+from executions.domain.secrets import References, places_of_secrets
 from executions.domain.sight import Sight, Spot, job_uuid
 from executions.domain.sqltext import render_sql
 from executions.domain.templating import Lookup
 from executions.errors import TemplateError
 
+_REFERENCES: Final = References()
+
 
 @dataclass(frozen=True, slots=True)
 class EnqueueJob:
     """Ask for one job. `action` is rendered: `{kind, arguments, inputs}`; `context` is told to workers.
+    Where it holds marks of secrets, `action` has `secrets`, too: JSON pointer -> their names.
 
     `index` is the item's place when the job is one item of a loop.
     """
@@ -54,7 +59,9 @@ def render_work(
     """
     node_id = sight.node_id(spot, item, upcoming=upcoming)
     variables = {} if item is None else sight.item_variables(spot, item)
-    inputs = sight.inputs(spot, scope, handed, variables)
+    # A child's payload is data to it, so no mark would ever be resolved there: it sees no secrets.
+    secrets = {} if sight.step(spot).action is None else {SECRET: _REFERENCES}
+    inputs = sight.inputs(spot, scope, handed, {**variables, **secrets})
     job = {"uuid": job_uuid(node_id), "execution_id": sight.facts.execution_id, "node_id": node_id}
     lookup = sight.lookup(spot, scope, {"job": job, **handed, **inputs, "input": inputs, **variables})
     if sight.step(spot).child is not None:
@@ -62,7 +69,8 @@ def render_work(
     action = sight.step(spot).action
     assert action is not None
     context = {"inputs": inputs, **({"_loop": variables["_loop"]} if "_loop" in variables else {})}
-    return _job(sight, spot, action, node_id, item, inputs, context, lookup)
+    work = _Work(action, sight.step(spot).inputs, inputs, context, lookup)
+    return _job(sight, spot, work, node_id, item)
 
 
 def render_undo(sight: Sight, spot: Spot, node_id: str, undo_node_id: str) -> EnqueueJob:
@@ -73,37 +81,48 @@ def render_undo(sight: Sight, spot: Spot, node_id: str, undo_node_id: str) -> En
     step = sight.step(spot)
     assert step.undo is not None
     job = {"uuid": job_uuid(undo_node_id), "execution_id": sight.facts.execution_id, "node_id": undo_node_id}
-    inputs = sight.render(step.undo_inputs, sight.lookup(spot, {}, {"job": job}, ended=True))
+    seen = sight.lookup(spot, {}, {"job": job, SECRET: _REFERENCES}, ended=True)
+    inputs = sight.render(step.undo_inputs, seen)
     lookup = sight.lookup(spot, {}, {"job": job, **inputs, "input": inputs}, ended=True)
-    return _job(sight, spot, step.undo, undo_node_id, None, inputs, {"inputs": inputs, "undoes": node_id}, lookup)
+    work = _Work(step.undo, step.undo_inputs, inputs, {"inputs": inputs, "undoes": node_id}, lookup)
+    return _job(sight, spot, work, undo_node_id, None)
 
 
-def _job(
-    sight: Sight,
-    spot: Spot,
-    action: Action,
-    node_id: str,
-    index: int | None,
-    inputs: dict[str, Any],
-    context: dict[str, Any],
-    lookup: Lookup,
-) -> EnqueueJob:
-    arguments = {}
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """An action with its inputs as the playbook has them and as they were rendered."""
+
+    action: Action
+    own_inputs: dict[str, Any]
+    inputs: dict[str, Any]
+    context: dict[str, Any]
+    lookup: Lookup
+
+    def with_secrets(self, name: str) -> Any:
+        """What templates see; SQL sees no secrets: its `params` do."""
+        return _REFERENCES if name == SECRET else self.lookup(name)
+
+
+def _job(sight: Sight, spot: Spot, work: _Work, node_id: str, index: int | None) -> EnqueueJob:
+    action, arguments = work.action, dict[str, Any]()
     for key, value in action.arguments.items():
         if key in action.verbatim:
             arguments[key] = value
         elif key in action.sql:
-            arguments[key] = render_sql(value, lookup)
+            arguments[key] = render_sql(value, work.lookup)
         else:
-            arguments[key] = sight.render(value, lookup)
+            arguments[key] = sight.render(value, work.with_secrets)
     step = sight.step(spot)
+    rendered = {"kind": action.kind, "arguments": arguments, "inputs": work.inputs}
+    if places := places_of_secrets(action.arguments, work.own_inputs, (*action.verbatim, *action.sql)):
+        rendered["secrets"] = places
     return EnqueueJob(
         node_id=node_id,
         step=step.name,
         index=index,
         kind=action.kind,
-        action={"kind": action.kind, "arguments": arguments, "inputs": inputs},
-        context=context,
+        action=rendered,
+        context=work.context,
         uuid=job_uuid(node_id),
         timeout_seconds=step.timeout_seconds,
     )

@@ -2,8 +2,8 @@
 
 `plan` is pure. It folds the event into the state, then settles: as long as something follows from the state, it
 emits the event that says so and folds that too, so that a replay of the log gives the same state. It is read
-from here: `settle`, then the rooms beside it: how a step starts (`starting`), ends (`ending`), leads on (`leaving`), and
-how it all ends (`unwinding`).
+from here: `_settle`, then the rooms beside it: how a step starts (`starting`), ends (`ending`), leads on (`leaving`),
+and how it all ends (`unwinding`).
 """
 
 from __future__ import annotations
@@ -68,12 +68,10 @@ def _settle(planning: Planning, *, cancelling: bool) -> None:
         elif state.phase == "undoing":
             if not advance_undoing(planning):
                 return
-        elif not state.agenda:
+        elif (key := state.agenda.first()) is None:
             return
-        else:
-            key = min(state.agenda, key=lambda key: (-len(key), key))
-            if not _advance(planning, key):
-                state.agenda.discard(key)
+        elif not _advance(planning, key):
+            state.agenda.discard(key)
 
 
 def _advance(planning: Planning, key: FrameKey) -> bool:

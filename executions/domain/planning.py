@@ -12,6 +12,7 @@ from executions.domain.commands import SetTimer, StartChild
 from executions.domain.conditions import Verdict
 from executions.domain.events import Event
 from executions.domain.facts import Facts
+from executions.domain.frames import places
 from executions.domain.jobs import EnqueueJob
 from executions.domain.results import StepResult
 from executions.domain.sight import Sight, Spot
@@ -116,11 +117,6 @@ class Planning:
 def is_under(node_id: str, roots: list[str]) -> bool:
     """Whether a node is at or below one of these nodes, in any visit."""
     return any(node_id == root or node_id.startswith((f"{root}:", f"{root}#")) for root in roots)
-
-
-def places(bits: int) -> list[int]:
-    """The places of a bitmap's bits, in file order."""
-    return [place for place in range(bits.bit_length()) if bits >> place & 1]
 
 
 def problem_of(error: TemplateError) -> dict[str, Any]:

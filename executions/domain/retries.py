@@ -16,7 +16,7 @@ from executions.domain.state import State, place_of
 def judge(playbook: Playbook, state: State, facts: Facts, event: Event, tries: int) -> float | None:
     """Seconds until the next try, or None: it has failed for good.
 
-    `event` is the `action_error` that would be its outcome, not folded yet; `tries` counts the failures, this one included.
+    `event` is the `action_error` that would be its outcome, not folded yet; `tries` counts the failures with this one.
     Raises: `MissingFacts`, `ImpossibleEvent`.
     """
     place = place_of(playbook, event)

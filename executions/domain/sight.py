@@ -154,22 +154,21 @@ class Sight:
             found = self.result(name.removesuffix(_RESULTS), seen, only=self.playbook.bodies)
         else:
             own = self.step(spot).end_loop if spot else None
-            names = (
-                [own]
-                if own
-                else [self.playbook.steps[loop].name for loop in sorted(self.playbook.bodies, reverse=True)]
-            )
+            loops = sorted(self.playbook.bodies, reverse=True)
+            names = [own] if own else [self.playbook.steps[loop].name for loop in loops]
             results = (self.result(loop, seen) for loop in names)
             found = next((result for result in results if result is not MISSING), MISSING)
-        return MISSING if found is MISSING or found.data is None else found.data["results"]
+        if found is MISSING:
+            return MISSING
+        # A loop that was skipped has no items.
+        return [] if found.data is None else found.data["results"]
 
     def _of_loop_ends(self, name: str, seen: _Seen) -> Any:
         """A key of the `result` of a step that closes a loop is a name of its own after it."""
-        for step in reversed(self.playbook.steps):
-            if step.end_loop is not None and isinstance(step.result, Mapping) and name in step.result:
-                found = self.result(step.name, seen)
-                if found is not MISSING and isinstance(found.data, Mapping) and name in found.data:
-                    return found.data[name]
+        for step in self.playbook.loop_end_keys.get(name, ()):
+            found = self.result(step, seen)
+            if found is not MISSING and isinstance(found.data, Mapping) and name in found.data:
+                return found.data[name]
         return MISSING
 
     def _ambient(self, name: str, key: FrameKey, seen: _Seen, spot: Spot | None = None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from catalog.domain.graph import reachable_from
 from catalog.domain.playbook import Playbook
 from executions.domain.events import EXECUTION_START, NODE_EXECUTION, Event
 from executions.domain.results import MISSING
@@ -38,9 +39,17 @@ def build_workload(
     return checked
 
 
-def start_event(execution_id: str, playbook: Playbook, version: str, workload: Mapping[str, Any]) -> Event:
-    """The first event of an execution. Raises: `WorkloadInvalid` when `steps_override` names steps that are not there."""
+def start_event(
+    execution_id: str,
+    playbook: Playbook,
+    version: str,
+    workload: Mapping[str, Any],
+    reuse: Mapping[str, Any] | None = None,
+) -> Event:
+    """The first event of an execution. Raises: `WorkloadInvalid` for a `steps_override` that cannot be followed."""
     context: dict[str, Any] = {"path": playbook.path, "version": version, "workload": workload}
+    if reuse is not None:
+        context["reuse"] = reuse
     override = override_of(workload)
     if override is not None:
         unknown = [name for name, _ in override if name not in playbook.index_by_name]
@@ -63,6 +72,19 @@ def override_of(workload: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]
     if isinstance(given, list) and all(isinstance(name, str) for name in given):
         return [(name, {}) for name in given]
     raise WorkloadInvalid("steps_override must be a list of step names, or a map of steps to their inputs")
+
+
+def reuse_of(playbook: Playbook, execution_id: str, from_step: str | None) -> dict[str, Any]:
+    """What a rerun may take over from an execution: all that was the same, but nothing from `from_step` on.
+
+    Raises: `WorkloadInvalid` when the playbook has no such step.
+    """
+    if from_step is None:
+        return {"of": execution_id, "fresh": []}
+    if from_step not in playbook.index_by_name:
+        raise WorkloadInvalid(f"there is no step {from_step!r} to run from")
+    fresh = reachable_from(playbook.successors, playbook.index_by_name[from_step])
+    return {"of": execution_id, "fresh": [playbook.steps[index].name for index in sorted(fresh)]}
 
 
 def deep_merge(base: Any, over: Any) -> Any:

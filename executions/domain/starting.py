@@ -18,6 +18,7 @@ from executions.domain.planning import Planning, problem_of
 from executions.domain.sight import Spot
 from executions.domain.start import override_of
 from executions.domain.state import ROOT
+from executions.domain.submitting import submit
 from executions.domain.unwinding import fail_frame
 from executions.domain.wanted import MissingFacts, Wanted
 from executions.errors import TemplateError, shorten
@@ -32,8 +33,8 @@ class WaitInvalid(TemplateError):
 def next_ready(planning: Planning, frame: Frame) -> int | None:
     """The waiting step, first in file order, that no live branch of its frame can still reach.
 
-    A `join: any` waits for none of them. When only waiting steps remain, the first of them. A step that is running waits
-    for its own end.
+    A `join: any` waits for none of them. When only waiting steps remain, the first of them. A step that is running
+    waits for its own end.
     """
     waiting = frame.waiting
     if not waiting:
@@ -123,12 +124,9 @@ def _start_unskipped(planning: Planning, spot: Spot, step: Step, node_id: str, s
     inputs = _inputs_of(prepared)
     context = {"inputs": inputs} if inputs else None
     planning.emit(ev.STEP_STARTED, node_id, step.name, status="running", context=context, meta={"reason": reason})
-    decision = planning.decision
     match prepared:
-        case EnqueueJob():
-            decision.jobs.append(prepared)
-        case StartChild():
-            decision.children.append(prepared)
+        case EnqueueJob() | StartChild():
+            submit(planning, spot, prepared)
         case Items():
             _start_loop(planning, spot, step, node_id, prepared)
         case _Waiting():
@@ -138,7 +136,7 @@ def _start_unskipped(planning: Planning, spot: Spot, step: Step, node_id: str, s
             return
     # An action's time is limited by its worker.
     if step.timeout_seconds is not None and not isinstance(prepared, EnqueueJob):
-        decision.timers.append(SetTimer(node_id, "timeout", seconds=step.timeout_seconds))
+        planning.decision.timers.append(SetTimer(node_id, "timeout", seconds=step.timeout_seconds))
 
 
 class _Waiting(dict[str, Any]):

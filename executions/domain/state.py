@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any, Final, Literal
 
 from catalog.domain.playbook import Playbook
@@ -42,6 +43,38 @@ TERMINAL_STATUS: dict[str, Status] = {
 }
 
 
+class Agenda:
+    """The frames that something may follow from, the innermost first, then in order."""
+
+    def __init__(self) -> None:
+        self._keys: set[FrameKey] = set()
+        self._heap: list[tuple[int, FrameKey]] = []
+
+    def add(self, key: FrameKey) -> None:
+        """Put a frame on it."""
+        if key not in self._keys:
+            self._keys.add(key)
+            heappush(self._heap, (-len(key), key))
+
+    def discard(self, key: FrameKey) -> None:
+        """Take a frame off it."""
+        self._keys.discard(key)
+
+    def clear(self) -> None:
+        """Take all off it."""
+        self._keys.clear()
+        self._heap.clear()
+
+    def first(self) -> FrameKey | None:
+        """The frame whose turn it is."""
+        while self._heap:
+            key = self._heap[0][1]
+            if key in self._keys:
+                return key
+            heappop(self._heap)
+        return None
+
+
 @dataclass(slots=True)
 class State:
     """Where an execution stands after the event `seq`.
@@ -51,7 +84,8 @@ class State:
     since the state was read. `phase` tells what comes between the workflow and the end: `closing` is `{status,
     error}` then, and `undo` the nodes still to be undone, the first of them with its outcome in `undo_outcome`.
     `signals` are those nobody has waited for yet, by name; `awaiting` the waits that got none yet. `position` counts
-    the steps of `steps_override` that are over.
+    the steps of `steps_override` that are over. `reuse` is `{of, fresh}` in a rerun: which execution's results may be
+    taken over, and which steps run in any case.
     """
 
     seq: int = 0
@@ -64,11 +98,12 @@ class State:
     cancels: int = 0
     timed_out: bool = False
     position: int = 0
+    reuse: dict[str, Any] | None = None
     signals: dict[str, list[int]] = field(default_factory=dict)
     awaiting: dict[str, list[tuple[FrameKey, int]]] = field(default_factory=dict)
     dirty: set[FrameKey] = field(default_factory=set, compare=False)
     dropped: set[FrameKey] = field(default_factory=set, compare=False)
-    agenda: set[FrameKey] = field(default_factory=set, compare=False)
+    agenda: Agenda = field(default_factory=Agenda, compare=False)
 
     @property
     def root(self) -> Frame:
@@ -102,15 +137,32 @@ class State:
         self.dirty.add(key)
         self.agenda.add(key)
 
-    def drop_below(self, key: FrameKey) -> None:
-        """Forget the item frames of the loop or the item at `key`: (..., step) or (..., step, item)."""
-        for other in [other for other in self.frames if other[: len(key)] == key]:
-            del self.frames[other]
-        for kept in (self.dirty, self.agenda):
-            kept.difference_update([other for other in kept if other[: len(key)] == key])
+    def drop_item(self, key: FrameKey) -> None:
+        """Forget the frame of an item, and those of the items of loops inside it."""
+        frame = self.frames.pop(key, None)
+        self.dirty.discard(key)
+        self.agenda.discard(key)
+        self.dropped.add(key)
+        if frame is not None:
+            for step, live in frame.live.items():
+                if live.loop is not None:
+                    self._drop_items((*key, step), live.loop)
+        self._forget_waits(key)
+
+    def drop_items_of(self, key: FrameKey, step: int, loop: LoopState) -> None:
+        """Forget the frames of all items of a loop that is called off."""
+        self.dropped.add((*key, step))
+        self._drop_items((*key, step), loop)
+        self._forget_waits((*key, step))
+
+    def _drop_items(self, key: FrameKey, loop: LoopState) -> None:
+        for item in range(loop.started):
+            if (*key, item) in self.frames:
+                self.drop_item((*key, item))
+
+    def _forget_waits(self, key: FrameKey) -> None:
         for name, waits in list(self.awaiting.items()):
             self._await(name, [wait for wait in waits if wait[0][: len(key)] != key])
-        self.dropped.add(key)
 
     def stop_waiting(self, key: FrameKey, step: int) -> None:
         """Forget that a step waits for a signal."""
@@ -196,6 +248,7 @@ def _start_execution(state: State, event: Event, playbook: Playbook) -> None:
     if state.status != "pending":
         raise ImpossibleEvent(event.type, event.node_id, "it has started already")
     state.status = "running"
+    state.reuse = (event.context or {}).get("reuse")
     taken = (event.context or {}).get("taken") or [{"step": "start", "inputs": {}}]
     _arrive(state, ROOT, event, playbook, -1, {}, taken)
 
@@ -210,8 +263,9 @@ def _end_execution(state: State, event: Event, playbook: Playbook) -> None:
 def _unwind(state: State) -> None:
     """Forget all that was going on: it is called off."""
     state.root.clear()
-    for key in {key[:1] for key in state.frames if key}:
-        state.drop_below(key)
+    state.frames = {ROOT: state.root}
+    state.dirty.clear()
+    state.agenda.clear()
     state.dropped.add(ROOT)
     state.awaiting.clear()
     state.touch(ROOT)
@@ -242,7 +296,8 @@ def _resume(state: State, event: Event, playbook: Playbook) -> None:
     if state.status != "paused":
         raise ImpossibleEvent(event.type, event.node_id, "the execution is not paused")
     state.status = "running"
-    state.agenda.update(state.frames)
+    for key in state.frames:
+        state.agenda.add(key)
 
 
 def _request_cancel(state: State, event: Event, playbook: Playbook) -> None:
@@ -365,7 +420,7 @@ def _end_step(state: State, event: Event, playbook: Playbook, place: Place) -> N
         frame.failed |= 1 << place.step
         state.stop_waiting(place.key, place.step)
         if live.loop is not None and live.loop.finished < live.loop.started:
-            state.drop_below((*place.key, place.step))
+            state.drop_items_of(place.key, place.step, live.loop)
     state.touch(place.key)
 
 
@@ -449,7 +504,7 @@ def _start_item(state: State, event: Event, playbook: Playbook, place: Place) ->
 def _end_item(state: State, event: Event, playbook: Playbook, place: Place) -> None:
     loop = _running_loop(state, event, place)
     _finish_item(state.frames[place.key], event, place, loop, failed=event.status != "success")
-    state.drop_below((*place.key, place.step, place.item or 0))
+    state.drop_item((*place.key, place.step, place.item or 0))
     state.touch(place.key)
 
 
@@ -504,11 +559,12 @@ def _absorb(frame: Frame, playbook: Playbook, source: int, targets: int) -> int:
     """Follow the waves that a `join: any` has taken. Returns: the joins, as a bitmap, that swallow this arrival."""
     absorbed = 0
     for join, wave in list(frame.absorbing.items()):
-        if source >= 0 and wave >> source & 1:
-            absorbed |= targets & 1 << join
-            wave = wave & ~(1 << source) | targets & playbook.ancestors[join] & ~(1 << join)
-        if wave:
-            frame.absorbing[join] = wave
+        if source < 0 or not wave >> source & 1:
+            continue
+        absorbed |= targets & 1 << join
+        left = wave & ~(1 << source) | targets & playbook.ancestors[join] & ~(1 << join)
+        if left:
+            frame.absorbing[join] = left
         else:
             del frame.absorbing[join]
     return absorbed
@@ -573,6 +629,7 @@ def encode(state: State) -> dict[str, Any]:
         "cancels": state.cancels,
         "timed_out": state.timed_out,
         "position": state.position,
+        "reuse": state.reuse,
         "signals": state.signals,
         "awaiting": {name: [[list(key), step] for key, step in waits] for name, waits in state.awaiting.items()},
     }
@@ -592,6 +649,7 @@ def decode(data: dict[str, Any]) -> State:
         cancels=data.get("cancels", 0),
         timed_out=data.get("timed_out", False),
         position=data.get("position", 0),
+        reuse=data.get("reuse"),
         signals={name: list(seqs) for name, seqs in data.get("signals", {}).items()},
         awaiting={
             name: [(tuple(key), step) for key, step in waits] for name, waits in data.get("awaiting", {}).items()

@@ -14,7 +14,7 @@ from executions.domain.state import ROOT, TERMINAL_STATUS
 from executions.domain.wanted import FrameKey, MissingFacts, Wanted
 from executions.errors import TemplateError
 
-_EVENT_OF = {status: type_ for type_, status in TERMINAL_STATUS.items()}
+_EVENT_OF: dict[str, str] = {status: type_ for type_, status in TERMINAL_STATUS.items()}
 
 
 def fail_frame(planning: Planning, key: FrameKey, error: Mapping[str, Any], step: str, node_id: str) -> None:

@@ -13,8 +13,9 @@ class Wanted:
     """Stored values to load.
 
     `results`: outcomes by node id. `trees`: all outcomes at node ids that begin so. `transitions`: inputs by seq.
-    `items`: items of loops by (node id of the loop's step, index). `signals`: data by seq. `frames`: by key; `all_frames`: every one.
-    `completed`: node ids of the completed steps with an `undo`, in their order. `catalog`: paths by prefix.
+    `items`: items of loops by (node id of the loop's step, index). `signals`: data by seq. `frames`: by key;
+    `all_frames`: every one. `completed`: node ids of the completed steps, in the order of their ends. `catalog`:
+    paths by prefix. `recorded`: what the execution that this one reruns recorded, by node id without the execution.
     """
 
     results: set[str] = field(default_factory=set)
@@ -26,6 +27,7 @@ class Wanted:
     all_frames: bool = False
     completed: bool = False
     catalog: set[str] = field(default_factory=set)
+    recorded: set[str] = field(default_factory=set)
 
     def __bool__(self) -> bool:
         return any(getattr(self, part.name) for part in fields(self))

@@ -11,10 +11,13 @@ from executions.domain import events as ev
 from executions.domain.commands import StartChild
 from executions.domain.engine import begin
 from executions.domain.events import Event
+from executions.domain.facts import Recorded
 from executions.domain.jobs import EnqueueJob
 from executions.domain.memory import step_statuses
 from executions.domain.planner import Decision
+from executions.domain.start import reuse_of
 from executions.domain.state import State, encode, replay
+from executions.domain.submitting import work_of
 
 Answer = Callable[[EnqueueJob], Any]
 """What an action gives for a job; an exception makes it an error."""
@@ -35,7 +38,10 @@ class Driver:
         child: Callable[[StartChild], Any] = lambda child: None,
         catalog: Callable[[str], list[str]] = lambda prefix: [],
     ) -> None:
-        self.engine = begin(playbook, execution_id, payload, now=lambda: NOW, list_catalog=catalog)
+        self.engine = begin(
+            playbook, execution_id, payload, now=lambda: NOW, list_catalog=catalog, recorded=self._recorded
+        )
+        self.before: Driver | None = None
         self.playbook = playbook
         self.answer = answer
         self.child = child
@@ -44,12 +50,20 @@ class Driver:
         self.children: list[StartChild] = []
         self.enqueued: list[EnqueueJob] = []
 
-    def start(self) -> None:
-        self._asked(self.engine.start())
+    def start(self) -> Decision:
+        return self._asked(self.engine.start())
 
     def run(self) -> Driver:
-        """Answer everything, and let the time of waits run out when nothing else is left to happen."""
         self.start()
+        return self.finish()
+
+    def rerun_of(self, before: Driver, from_step: str | None) -> None:
+        """Start as a rerun of an execution that this one may take results from."""
+        self.before = before
+        self._asked(self.engine.start(reuse=reuse_of(self.playbook, before.engine.execution_id, from_step)))
+
+    def finish(self) -> Driver:
+        """Answer everything, and let the time of waits run out when nothing else is left to happen."""
         while not self.engine.is_over:
             if count := len(self.jobs) + len(self.children):
                 place = self.pick(count) % count
@@ -58,8 +72,9 @@ class Driver:
                 else:
                     self.end(self.children.pop(place - len(self.jobs)))
             elif waits := [timer for timer in self.engine.timers.values() if timer.kind == "wait"]:
-                self.engine.fire(waits[0])
-                self._asked()
+                decision = self.engine.fire(waits[0])
+                assert decision is not None
+                self._asked(decision)
             else:
                 break
         return self
@@ -72,8 +87,9 @@ class Driver:
         self.happen(Event(self.engine.next_seq, type_, job.node_id, job.step, node_type, **told, **loop))
 
     def end(self, child: StartChild) -> None:
-        self.engine.end_child(child, **self._answer(lambda: self.child(child)))
-        self._asked()
+        decision = self.engine.end_child(child, **self._answer(lambda: self.child(child)))
+        assert decision is not None
+        self._asked(decision)
 
     def happen(self, event: Event) -> Decision:
         return self._asked(self.engine.take(event))
@@ -84,7 +100,16 @@ class Driver:
         except Exception as error:
             return {"status": "error", "error": {"code": "boom", "message": str(error)}}
 
-    def _asked(self, decision: Decision | None = None) -> Any:
+    def _recorded(self, node: str) -> Recorded | None:
+        assert self.before is not None
+        there = f"{self.before.engine.execution_id}:{node}"
+        for event in self.before.log:
+            if event.node_id == there and event.type == ev.ACTION_COMPLETED:
+                job = next(job for job in self.before.enqueued if job.node_id == there)
+                return Recorded(work_of(job), event.result)
+        return None
+
+    def _asked(self, decision: Decision) -> Decision:
         news = self.engine.take_news()
         self.jobs[:] = [job for job in self.jobs if job.node_id not in news.closed]
         self.children[:] = [child for child in self.children if child.node_id not in news.closed]
