@@ -7,7 +7,7 @@ are the planner's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from catalog.domain.playbook import Playbook
@@ -134,9 +134,17 @@ class Engine:
 
     # -- what happens ---------------------------------------------------------------------------------
 
-    def start(self, version: str = "", reuse: Mapping[str, Any] | None = None) -> Decision:
-        """Begin; `reuse` is what `reuse_of` gives, of a rerun. Raises: `WorkloadInvalid`."""
-        return self.take(start_event(self.execution_id, self.playbook, version, self.workload, reuse))
+    def start(
+        self, version: str = "", *, reuse: Mapping[str, Any] | None = None, begin_at: str | None = None
+    ) -> Decision:
+        """Begin, at `start` or at another step; `reuse` is what `reuse_of` gives, of a rerun.
+
+        Raises: `WorkloadInvalid`.
+        """
+        first = start_event(self.execution_id, self.playbook, version, self.workload, reuse)
+        if begin_at is not None:
+            first = replace(first, context={**first.context, "taken": [{"step": begin_at, "inputs": {}}]})
+        return self.take(first)
 
     def report(self, job: EnqueueJob, said: Reported, meta: Mapping[str, Any], leased_at: str | None) -> float | None:
         """How a job's action ended. Returns: seconds until it is to be tried again; None: that was its outcome.
