@@ -12,7 +12,8 @@ from django.conf import settings
 
 from catalog.api import is_template, load_playbook
 from executions import store
-from executions.domain.facts import Facts, MissingFacts, Wanted
+from executions.domain.facts import Facts
+from executions.domain.wanted import MissingFacts, Wanted
 from executions.domain.results import MISSING
 from executions.domain.sight import Sight
 from executions.domain.templating import Lookup, render

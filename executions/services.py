@@ -23,10 +23,11 @@ from catalog.api import find_playbook_version, load_playbook
 from executions import store
 from executions.domain import events as ev
 from executions.domain.events import Event
-from executions.domain.facts import Facts, MissingFacts, Wanted, expected
+from executions.domain.facts import Facts, expected
 from executions.domain.jobs import EnqueueJob
 from executions.domain.planner import Decision, plan
 from executions.domain.results import StepResult
+from executions.domain.wanted import MissingFacts, Wanted
 from executions.domain.sight import job_uuid
 from executions.domain.start import build_workload
 from executions.domain.state import State, apply, replay

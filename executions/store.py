@@ -18,7 +18,8 @@ from django.db import connection
 from executions.domain import events as ev
 from executions.domain import state as states
 from executions.domain.events import Event
-from executions.domain.facts import Facts, Wanted
+from executions.domain.facts import Facts
+from executions.domain.wanted import Wanted
 from executions.domain.results import StepResult
 from executions.domain.state import State
 from executions.errors import ExecutionNotFound

@@ -139,6 +139,16 @@ class Step(Part):
     start_reads: Annotated[tuple[str, ...], Field(description="Names its templates read when it starts, sorted.")] = ()
     next_reads: Annotated[tuple[str, ...], Field(description="Names its `next` reads, sorted.")] = ()
 
+    @property
+    def has_work(self) -> bool:
+        """Whether something is done that takes its time: an action, a child playbook or a wait."""
+        return self.action is not None or self.child is not None or self.wait is not None
+
+    @property
+    def gives_result(self) -> bool:
+        """Whether the step has a result of its own, and does not only route."""
+        return self.has_work or self.result is not None
+
 
 class Playbook(Part):
     """A whole playbook in its one internal form; steps in file order."""
@@ -151,7 +161,9 @@ class Playbook(Part):
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
     max_visits: Annotated[int, Field(ge=1, le=MAX_VISITS, description="Visits of one step at most.")] = 1000
     timeout_seconds: Annotated[float | None, Field(gt=0)] = None
-    on_error: Annotated[tuple[Target, ...], Field(description="Where a failure leads that its step does not handle.")] = ()
+    on_error: Annotated[
+        tuple[Target, ...], Field(description="Where a failure leads that its step does not handle.")
+    ] = ()
     finally_steps: Annotated[tuple[str, ...], Field(description="Run before the end, however it comes.")] = ()
     coerce: Literal["native", "legacy"] = "native"
 
@@ -166,12 +178,25 @@ class Playbook(Part):
         return tuple(tuple(sorted(self._targets(step))) for step in self.steps)
 
     @cached_property
+    def loop_end_keys(self) -> dict[str, tuple[str, ...]]:
+        """Keys of the `result` of steps that close a loop -> those steps, the last in file order first."""
+        keys: dict[str, tuple[str, ...]] = {}
+        for step in self.steps:
+            if step.end_loop is not None and isinstance(step.result, dict):
+                for key in step.result:
+                    keys[key] = (step.name, *keys.get(key, ()))
+        return keys
+
+    @cached_property
     def predecessors(self) -> tuple[int, ...]:
-        """For each step a bitmap of the steps that lead to it by one transition."""
+        """For each step a bitmap of the steps whose `next` names it, and of the loop that it closes."""
         bitmaps = [0] * len(self.steps)
-        for source, targets in enumerate(self.successors):
-            for target in targets:
-                bitmaps[target] |= 1 << source
+        for source, step in enumerate(self.steps):
+            names = {target.step for target in targets_of(step)}
+            if step.loop is not None and step.loop.end is not None:
+                names.add(step.loop.end)
+            for name in names:
+                bitmaps[self.index_by_name[name]] |= 1 << source
         return tuple(bitmaps)
 
     @cached_property

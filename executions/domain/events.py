@@ -43,7 +43,8 @@ ANNOTATION: Final = "annotation"
 WARNING: Final = "warning"
 
 TERMINAL: Final = frozenset({EXECUTION_COMPLETED, EXECUTION_FAILED, EXECUTION_CANCELLED})
-OUTCOMES: Final = frozenset({ACTION_COMPLETED, ACTION_ERROR})
+OUTCOMES: Final = frozenset({ACTION_COMPLETED, ACTION_ERROR, CHILD_COMPLETED})
+"""What the work of a node came to: one per node."""
 ANNOTATIONS: Final = frozenset(
     {ACTION_STARTED, ACTION_RETRY, CHILD_STARTED, LEASE_LOST, LATE_RESULT, ANNOTATION, WARNING}
 )
@@ -57,6 +58,9 @@ SPELLINGS: Final = {
     "action_failed": ACTION_ERROR,
 }
 """Other spellings of outcomes that workers of the original post."""
+
+UNDO: Final = "undo"
+"""Mark of the node of an undoing."""
 
 NODE_EXECUTION: Final = "playbook"
 NODE_STEP: Final = "step"
@@ -93,17 +97,30 @@ class Event:
     posted_id: str | None = None
 
 
-def step_node_id(execution_id: str, step: str, visit: int = 1, index: int | None = None) -> str:
-    """`execution:step[:index][#visit]`; the visit shows from the second on. Source: docs/language.md."""
-    item = "" if index is None else f":{index}"
+def step_node_id(execution_id: str, step: str, visit: int = 1, path: tuple[int, ...] = ()) -> str:
+    """`execution:step[:index ...][#visit]`; the visit shows from the second on. Source: docs/language.md."""
+    items = "".join(f":{index}" for index in path)
     turn = "" if visit == 1 else f"#{visit}"
-    return f"{execution_id}:{step}{item}{turn}"
+    return f"{execution_id}:{step}{items}{turn}"
 
 
-def visit_of(node_id: str) -> int:
-    """The visit that a node id names, from 1."""
-    _, _, visit = node_id.partition("#")
-    return int(visit) if visit else 1
+@dataclass(frozen=True, slots=True)
+class NodeId:
+    """A node id taken apart: the items' indexes, outermost first, the visit from 1, whether it is an undoing."""
+
+    step: str
+    path: tuple[int, ...]
+    visit: int
+    undo: bool
+
+
+def parse_node_id(node_id: str) -> NodeId:
+    """Take a step's node id apart. Raises: `ValueError` when it is none."""
+    place, *marks = node_id.split("#")
+    _, step, *indexes = place.split(":")
+    undo = bool(marks) and marks[-1] == UNDO
+    numbers = marks[:-1] if undo else marks
+    return NodeId(step, tuple(map(int, indexes)), int(numbers[0]) if numbers else 1, undo)
 
 
 _STATUSES: Final = {
@@ -121,4 +138,4 @@ def normalised_status(status: str) -> str:
 
 def undo_node_id(node_id: str) -> str:
     """The node of the action that undoes what was done at a node."""
-    return f"{node_id}#undo"
+    return f"{node_id}#{UNDO}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from catalog.domain.playbook import Loop
 from executions.domain.conditions import Verdict, evaluate
-from executions.domain.state import LoopState
+from executions.domain.frames import LoopState
 from executions.domain.templating import Lookup, render
 from executions.domain.values import plain
 from executions.errors import TemplateError, shorten
@@ -19,28 +21,79 @@ class NoCollection(TemplateError):
     code = "loop_not_a_list"
 
 
-def collect_items(loop: Loop, lookup: Lookup) -> tuple[list[Any], list[Verdict]]:
-    """Render the collection and leave out what the filter leaves out.
+class NoOrder(TemplateError):
+    """The items' sort keys cannot be compared, or the limit is no number."""
 
-    Returns: the items, and the verdicts of filters that failed (each such item is left out).
-    Raises: `NoCollection`, `TemplateError`.
+    code = "loop_not_ordered"
+
+
+@dataclass(slots=True)
+class Items:
+    """The items that stay, in their order, and the filters that failed (each such item is left out)."""
+
+    kept: list[Any]
+    failed: list[Verdict] = field(default_factory=list)
+
+
+def collect_items(loop: Loop, collection: Any, lookup: Lookup) -> Items:
+    """Filter, order, cut and chunk a rendered collection: in this sequence.
+
+    Raises: `NoCollection`, `NoOrder`, `TemplateError`.
     """
-    items = _as_list(loop, render(loop.items, lookup))
-    if loop.filter is None or loop.filter.strip() in ("", "{{}}"):
-        return items, []
-    kept: list[Any] = []
-    failed: list[Verdict] = []
-    for item in items:
-        verdict = evaluate(loop.filter, _with_element(loop.element, item, lookup))
+    items = Items(_as_list(loop, collection))
+    with_item = _with_item(loop, lookup)
+    if loop.filter is not None and loop.filter.strip() not in ("", "{{}}"):
+        _filter(loop.filter, items, with_item)
+    if loop.order_by is not None:
+        items.kept = _ordered(loop.order_by, items.kept, with_item)
+    if loop.limit is not None:
+        items.kept = items.kept[: _limit(loop.limit, lookup)]
+    if loop.chunk is not None:
+        items.kept = [items.kept[at : at + loop.chunk] for at in range(0, len(items.kept), loop.chunk)]
+    return items
+
+
+def _with_item(loop: Loop, lookup: Lookup) -> Callable[[Any, int], Lookup]:
+    def bound(item: Any, place: int) -> Lookup:
+        names = {loop.element: item, **({"index": place} if loop.enumerate else {})}
+        return lambda name: names[name] if name in names else lookup(name)
+
+    return bound
+
+
+def _filter(condition: str, items: Items, with_item: Callable[[Any, int], Lookup]) -> None:
+    given, items.kept = items.kept, []
+    for place, item in enumerate(given):
+        verdict = evaluate(condition, with_item(item, place))
         if verdict.truth:
-            kept.append(item)
+            items.kept.append(item)
         if verdict.warning:
-            failed.append(verdict)
-    return kept, failed
+            items.failed.append(verdict)
 
 
-def _with_element(element: str, item: Any, lookup: Lookup) -> Lookup:
-    return lambda name: item if name == element else lookup(name)
+def _ordered(template: str, items: list[Any], with_item: Callable[[Any, int], Lookup]) -> list[Any]:
+    """The items by their keys; nothing (null) comes first, equal keys keep their order."""
+    keys = [render(template, with_item(item, place)) for place, item in enumerate(items)]
+    try:
+        order = sorted(range(len(items)), key=lambda place: _sort_key(keys[place]))
+    except TypeError:
+        order = None
+    if order is None:
+        raise NoOrder(template, "the items' sort keys cannot be compared with one another")
+    return [items[place] for place in order]
+
+
+def _sort_key(key: Any) -> tuple[bool, Any]:
+    return (False, 0) if key is None else (True, key)
+
+
+def _limit(limit: Any, lookup: Lookup) -> int:
+    value = render(limit, lookup)
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise NoOrder(str(limit), f"the limit of a loop needs a whole number from 0 and got {shorten(repr(value), 60)}")
 
 
 def _as_list(loop: Loop, value: Any) -> list[Any]:
@@ -67,10 +120,23 @@ def startable(loop: Loop, state: LoopState) -> int:
     return max(0, min(left, bound - (state.started - state.finished)))
 
 
-def loop_variables(loop: Loop, loop_id: str, step: str, index: int, item: Any, count: int) -> dict[str, Any]:
-    """The names an item's templates see: its element and `_loop`."""
-    return {
+def item_names(loop: Loop | None) -> frozenset[str]:
+    """The names that an item of the loop gives its templates."""
+    if loop is None:
+        return frozenset()
+    return frozenset(
+        {loop.element, "_loop", *(["index"] if loop.enumerate else []), *(["batch"] if loop.chunk is not None else [])}
+    )
+
+
+def loop_variables(
+    loop: Loop, loop_id: str, step: str, index: int, item: Any, count: int, parent: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The values of `item_names`; `parent` is the `_loop` of the item around this loop."""
+    values = {
         loop.element: item,
+        "index": index,
+        "batch": item,
         "_loop": {
             "loop_id": loop_id,
             "loop_name": step,
@@ -81,5 +147,7 @@ def loop_variables(loop: Loop, loop_id: str, step: str, index: int, item: Any, c
             "current_item": item,
             "count": count,
             "items_count": count,
+            **({} if parent is None else {"parent": parent}),
         },
     }
+    return {name: values[name] for name in item_names(loop)}

@@ -39,15 +39,16 @@ class StepResult:
         return MISSING
 
 
-def aggregate_loop(outcomes: Iterable[tuple[int, StepResult]]) -> dict[str, Any]:
+def aggregate_loop(outcomes: Iterable[tuple[int, StepResult]], *, keep_failed: bool = False) -> dict[str, Any]:
     """The data of a loop step: results by item index, every item counted, errors listed.
 
-    `outcomes` are (item index, result) in the order of the index; a failed item's entry is null.
+    `outcomes` are (item index, result) in the order of the index; a failed item's entry is null, unless `keep_failed`:
+    what the steps of its body came to before is worth telling.
     """
     results: list[Any] = []
     errors: list[dict[str, Any]] = []
     for index, outcome in outcomes:
-        results.append(outcome.data if outcome.status == "success" else None)
+        results.append(outcome.data if keep_failed or outcome.status == "success" else None)
         if outcome.status == "error":
             message = outcome.error.get("message", "") if isinstance(outcome.error, Mapping) else outcome.error
             errors.append({"index": index, "message": message})

@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from catalog.domain.playbook import Playbook, Step
 from executions.domain import events as ev
-from executions.domain.facts import Facts, MissingFacts, Wanted, want_result
+from executions.domain.aggregates import collect_loop
+from executions.domain.facts import Facts, want_result
+from executions.domain.frames import Scope
 from executions.domain.limits import LANGUAGE_FUNCTION
-from executions.domain.results import MISSING, StepResult, aggregate_loop
-from executions.domain.state import Scope, State
-from executions.domain.templating import Lookup, render
+from executions.domain.loops import item_names, loop_variables
+from executions.domain.results import MISSING, StepResult
+from executions.domain.state import State, frame_key, path_of
+from executions.domain.templating import Lookup, coerce_literals, render
+from executions.domain.wanted import FrameKey, MissingFacts, Wanted
 
 _NAMESPACE: Final = uuid.UUID("6f1b5a5e-5d3c-4c58-9c55-3f6a1b1f0a01")
 
 _ALWAYS_THEMSELVES: Final = frozenset({"workload", "steps", "env"})
+_RESULTS: Final = "_results"
 
 
 def job_uuid(node_id: str) -> str:
@@ -27,11 +33,18 @@ def job_uuid(node_id: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, node_id))
 
 
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A step in a frame: where templates are rendered."""
+
+    key: FrameKey
+    index: int
+
+
 class Sight:
     """Everything that a planning can look up, over a state that advances while it plans.
 
-    `ended_here` holds the results, by node id, of steps that ended in this planning; `items_here` those of
-    items of a loop.
+    `ended_here` holds the results, by node id, of nodes that ended in this planning.
     """
 
     def __init__(self, playbook: Playbook, state: State, facts: Facts) -> None:
@@ -39,56 +52,126 @@ class Sight:
         self.state = state
         self.facts = facts
         self.ended_here: dict[str, StepResult] = {}
-        self.items_here: dict[str, dict[int, StepResult]] = {}
+        self._loops: dict[str, dict[str, Any]] = {}
 
-    def lookup(self, step: Step, scope: Scope, values: Mapping[str, Any], *, ended: bool = False) -> Lookup:
-        """A function from a name to its value, as the templates of `step` see it.
+    def step(self, spot: Spot) -> Step:
+        """The step at a spot."""
+        return self.playbook.steps[spot.index]
 
-        Order: `workload`, `steps` and `env` (always themselves) > `values` (loop element, inputs) > transition
-        inputs > step results > workload keys > the other names every template has. `ended`: the step's
+    def node_id(self, spot: Spot, item: int | None = None, *, upcoming: bool = False) -> str:
+        """The node id of a step's newest visit, or the next one, or of an item of its loop."""
+        visit = self.state.frame(spot.key).number(spot.index) + (1 if upcoming else 0)
+        path = path_of(spot.key) if item is None else (*path_of(spot.key), item)
+        return ev.step_node_id(self.facts.execution_id, self.step(spot).name, visit, path)
+
+    def render(self, value: Any, lookup: Lookup) -> Any:
+        """Render templates, the way of the playbook's `coerce`. Raises: `TemplateError`, `MissingFacts`."""
+        return render(value, lookup, coerce_literals if self.playbook.coerce == "legacy" else None)
+
+    # -- names --------------------------------------------------------------------------------------
+
+    def lookup(self, spot: Spot, scope: Scope, values: Mapping[str, Any], *, ended: bool = False) -> Lookup:
+        """A function from a name to its value, as the templates of the step at `spot` see it.
+
+        Order: `workload`, `steps` and `env` (always themselves) > the item, the items around > `values` (inputs) >
+        transition inputs > step results > workload keys > the other names every template has. `ended`: the step's
         `next` is being evaluated, and its own result is seen, too. Results are seen of steps that lead to this one
         and of no other: what runs beside it may or may not be over, and nothing may depend on that.
         """
-
-        here = self.playbook.index_by_name[step.name]
-        seen = self.playbook.ancestors[here] | (1 << here if ended else 0)
+        seen = _Seen(spot.key, self.playbook.ancestors[spot.index] | (1 << spot.index if ended else 0))
+        own = item_names(self.step(spot).loop)
 
         def find(name: str) -> Any:
             try:
                 return look_up(name)
             except MissingFacts as missing:
-                self._widen(missing.wanted, step, scope, seen)
+                self._widen(missing.wanted, spot, scope, seen)
                 raise
 
         def look_up(name: str) -> Any:
-            if name in scope and name not in values and name not in _ALWAYS_THEMSELVES:
+            if name in _ALWAYS_THEMSELVES:
+                return self._ambient(name, spot.key, seen)
+            if name in own and name in values:
+                return values[name]
+            if (found := self._of_items_around(name, spot.key)) is not MISSING:
+                return found
+            if name in values:
+                return values[name]
+            if name in scope:
                 return self.transition_input(name, scope[name])
-            if ended and name in ("status", "error", "result") and self._is_free(name, values, seen):
-                return self._of_ended(step, seen, name)
-            return self._find(name, values, seen)
+            if ended and name in ("status", "error", "result") and not self.has_result(name, seen):
+                return self._of_ended(spot, seen, name)
+            return self._find(name, spot, seen)
 
         return find
 
     def survey(self, values: Mapping[str, Any]) -> Lookup:
         """What may be seen of the whole execution: every result there is, in the same order; no step's inputs."""
-        everything = (1 << len(self.playbook.steps)) - 1
-        return lambda name: self._find(name, values, everything)
+        seen = _Seen((), (1 << len(self.playbook.steps)) - 1)
 
-    def _is_free(self, name: str, values: Mapping[str, Any], seen: int) -> bool:
-        return name not in values and not self.has_result(name, seen)
+        def find(name: str) -> Any:
+            if name in values and name not in _ALWAYS_THEMSELVES:
+                return values[name]
+            return self._find(name, None, seen)
 
-    def _find(self, name: str, values: Mapping[str, Any], seen: int) -> Any:
-        if name in _ALWAYS_THEMSELVES:
-            return self._ambient(name, seen)
-        if name in values:
-            return values[name]
-        if (found := self.result(name, seen)) is not MISSING:
-            return found
-        if name in self.facts.workload:
-            return self.facts.workload[name]
-        return self._ambient(name, seen)
+        return find
 
-    def _ambient(self, name: str, seen: int) -> Any:
+    def _find(self, name: str, spot: Spot | None, seen: _Seen) -> Any:
+        if name not in _ALWAYS_THEMSELVES:
+            if (found := self.result(name, seen)) is not MISSING:
+                return found
+            if name.endswith(_RESULTS) and (found := self._loop_results(name, spot, seen)) is not MISSING:
+                return found
+            if name in self.facts.workload:
+                return self.facts.workload[name]
+            if (found := self._of_loop_ends(name, seen)) is not MISSING:
+                return found
+        return self._ambient(name, spot.key if spot else (), seen, spot)
+
+    def _of_items_around(self, name: str, key: FrameKey) -> Any:
+        """An element, `_loop`, `index`, `batch`: of the innermost item that has the name."""
+        for depth in range(len(key), 0, -2):
+            index, place = key[depth - 2], key[depth - 1]
+            if name in item_names(self.playbook.steps[index].loop):
+                return self.item_variables(Spot(key[: depth - 2], index), place)[name]
+        return MISSING
+
+    def item_variables(self, spot: Spot, place: int) -> dict[str, Any]:
+        """The names that an item of the loop at `spot` gives its templates. Raises: `MissingFacts`."""
+        step = self.step(spot)
+        loop, live = step.loop, self.state.frame(spot.key).live[spot.index].loop
+        assert loop is not None and live is not None
+        node_id = self.node_id(spot)
+        if (node_id, place) not in self.facts.items:
+            raise MissingFacts(Wanted(items={(node_id, place)}))
+        outer = self._of_items_around("_loop", spot.key)
+        parent = None if outer is MISSING else outer
+        return loop_variables(loop, node_id, step.name, place, self.facts.items[node_id, place], live.total, parent)
+
+    def _loop_results(self, name: str, spot: Spot | None, seen: _Seen) -> Any:
+        """`NAME_results` of a loop over several steps; `loop_results` of the one that the step closes, or the last."""
+        if name != f"loop{_RESULTS}":
+            found = self.result(name.removesuffix(_RESULTS), seen, only=self.playbook.bodies)
+        else:
+            own = self.step(spot).end_loop if spot else None
+            loops = sorted(self.playbook.bodies, reverse=True)
+            names = [own] if own else [self.playbook.steps[loop].name for loop in loops]
+            results = (self.result(loop, seen) for loop in names)
+            found = next((result for result in results if result is not MISSING), MISSING)
+        if found is MISSING:
+            return MISSING
+        # A loop that was skipped has no items.
+        return [] if found.data is None else found.data["results"]
+
+    def _of_loop_ends(self, name: str, seen: _Seen) -> Any:
+        """A key of the `result` of a step that closes a loop is a name of its own after it."""
+        for step in self.playbook.loop_end_keys.get(name, ()):
+            found = self.result(step, seen)
+            if found is not MISSING and isinstance(found.data, Mapping) and name in found.data:
+                return found.data[name]
+        return MISSING
+
+    def _ambient(self, name: str, key: FrameKey, seen: _Seen, spot: Spot | None = None) -> Any:
         facts = self.facts
         match name:
             case "workload" | "work" | "context":
@@ -101,77 +184,43 @@ class Sight:
                 return facts.env
             case "execution_id":
                 return facts.execution_id
+            case "execution":
+                told = self.state.closing or {"status": self.state.status, "error": None}
+                return {"id": facts.execution_id, **told}
+            case "path":
+                return self.playbook.path
+            case "step_name" if spot is not None:
+                return self.step(spot).name
             case "now":
                 return _clock(facts.recorded_at)
             case "job":
                 return {"uuid": job_uuid(facts.execution_id), "execution_id": facts.execution_id}
         return MISSING
 
-    def _of_ended(self, step: Step, seen: int, name: str) -> Any:
-        found = self.result(step.name, seen)
+    def _of_ended(self, spot: Spot, seen: _Seen, name: str) -> Any:
+        found = self.result(self.step(spot).name, seen)
         if found is MISSING:
             return MISSING
         return {"status": found.status, "error": found.error, "result": found.data}[name]
 
-    def handed(self, step: Step, scope: Scope) -> dict[str, Any]:
+    # -- inputs -------------------------------------------------------------------------------------
+
+    def handed(self, spot: Spot, scope: Scope) -> dict[str, Any]:
         """The transition inputs that the step's templates read, or that were handed to the step itself."""
-        here = self.playbook.index_by_name[step.name]
-        read = {name: place for name, place in scope.items() if name in step.start_reads or place[1] == here}
+        reads = self.step(spot).start_reads
+        read = {name: place for name, place in scope.items() if name in reads or place[1] == spot.index}
         missing = {seq for seq, _ in read.values() if seq not in self.facts.transitions}
         if missing:
             raise MissingFacts(Wanted(transitions=missing))
         return {name: self.transition_input(name, place) for name, place in read.items()}
 
     def inputs(
-        self, step: Step, scope: Scope, handed: Mapping[str, Any], variables: Mapping[str, Any]
+        self, spot: Spot, scope: Scope, handed: Mapping[str, Any], variables: Mapping[str, Any]
     ) -> dict[str, Any]:
         """The step's own inputs, rendered, with those handed to it by a transition laid on top."""
-        own = render(step.inputs, self.lookup(step, scope, {**handed, **variables}))
-        here = self.playbook.index_by_name[step.name]
-        direct = {name: handed[name] for name, place in scope.items() if place[1] == here}
+        own = self.render(self.step(spot).inputs, self.lookup(spot, scope, {**handed, **variables}))
+        direct = {name: handed[name] for name, place in scope.items() if place[1] == spot.index}
         return {**own, **direct}
-
-    def has_result(self, name: str, seen: int) -> bool:
-        """Whether the step called `name` is one of those `seen` (a bitmap) and has ended."""
-        index = self.playbook.index_by_name.get(name)
-        return index is not None and bool(seen >> index & 1) and self.state.has_result(index)
-
-    def result(self, name: str, seen: int) -> Any:
-        """The newest result of the step called `name`, or `MISSING`. Raises: `MissingFacts`."""
-        if not self.has_result(name, seen):
-            return MISSING
-        index = self.playbook.index_by_name[name]
-        if self.state.skipped >> index & 1:
-            return StepResult("skipped")
-        node_id = ev.step_node_id(self.facts.execution_id, name, self.state.visit(index))
-        return self.stored(self.playbook.steps[index], node_id)
-
-    def stored(self, step: Step, node_id: str) -> StepResult:
-        """The result at a node, from this planning or from the log. Raises: `MissingFacts`."""
-        if node_id in self.ended_here:
-            return self.ended_here[node_id]
-        if step.loop is not None and node_id in self.facts.loops:
-            return self._loop_result(node_id)
-        if step.loop is None and node_id in self.facts.results:
-            return self.facts.results[node_id]
-        wanted = Wanted()
-        (wanted.loops if step.loop is not None else wanted.results).add(node_id)
-        raise MissingFacts(wanted)
-
-    def _widen(self, wanted: Wanted, reader: Step, scope: Scope, seen: int) -> None:
-        """Ask for all that the reader's templates read at once, so that one more round is enough."""
-        for name in (*reader.start_reads, *reader.next_reads):
-            if self.has_result(name, seen):
-                want_result(self.playbook, self.state, self.facts.execution_id, name, wanted)
-        wanted.transitions.update(seq for seq, _ in scope.values() if seq not in self.facts.transitions)
-
-    def _loop_result(self, node_id: str) -> StepResult:
-        """A loop's result, put together from its items' outcomes."""
-        outcomes = {**self.facts.loops[node_id], **self.items_here.get(node_id, {})}
-        own = self.facts.results.get(node_id, StepResult("success"))
-        found = StepResult(own.status, aggregate_loop(sorted(outcomes.items())), own.error)
-        self.ended_here[node_id] = found
-        return found
 
     def transition_input(self, name: str, place: tuple[int, int]) -> Any:
         """The value that a transition handed over. Raises: `MissingFacts`."""
@@ -179,6 +228,79 @@ class Sight:
         if seq not in self.facts.transitions:
             raise MissingFacts(Wanted(transitions={seq}))
         return self.facts.transitions[seq][self.playbook.steps[target].name][name]
+
+    # -- results ------------------------------------------------------------------------------------
+
+    def _visible(self, name: str, seen: _Seen) -> Spot | None:
+        """Where the step called `name` is, when it can be seen and has ended."""
+        index = self.playbook.index_by_name.get(name)
+        if index is None or not seen.steps >> index & 1:
+            return None
+        around = self.playbook.enclosing[index]
+        if around != seen.key[: 2 * len(around) : 2]:
+            return None
+        key = frame_key(self.playbook, index, path_of(seen.key))
+        return Spot(key, index) if self.state.frame(key).has_result(index) else None
+
+    def has_result(self, name: str, seen: _Seen) -> bool:
+        """Whether the step called `name` is one of those `seen` and has ended."""
+        return self._visible(name, seen) is not None
+
+    def result(self, name: str, seen: _Seen, *, only: Mapping[int, Any] | None = None) -> Any:
+        """The newest result of the step called `name`, or `MISSING`; of a step in `only`. Raises: `MissingFacts`."""
+        spot = self._visible(name, seen)
+        if spot is None or (only is not None and spot.index not in only):
+            return MISSING
+        if self.state.frame(spot.key).skipped >> spot.index & 1:
+            return StepResult("skipped")
+        return self.stored(spot)
+
+    def stored(self, spot: Spot) -> StepResult:
+        """The result of a step's newest visit, from this planning or from the log. Raises: `MissingFacts`."""
+        node_id = self.node_id(spot)
+        step = self.step(spot)
+        found = self.ended_here.get(node_id) or self.facts.results.get(node_id)
+        if found is None:
+            if step.loop is None and not step.gives_result and self.state.frame(spot.key).succeeded >> spot.index & 1:
+                return StepResult("success")
+            raise MissingFacts(Wanted(results={node_id}))
+        if step.loop is None:
+            return found
+        return StepResult(found.status, self.loop_data(spot), found.error)
+
+    def loop_data(self, spot: Spot) -> dict[str, Any]:
+        """The data of a loop whose items are over. Raises: `MissingFacts`."""
+        node_id = self.node_id(spot)
+        if node_id not in self._loops:
+            visit, path = self.state.frame(spot.key).number(spot.index), path_of(spot.key)
+            self._loops[node_id] = collect_loop(
+                self.playbook, self.facts.execution_id, spot.index, path, visit, self._tree
+            )
+        return self._loops[node_id]
+
+    def _tree(self, prefix: str) -> Mapping[str, StepResult]:
+        if prefix not in self.facts.trees:
+            raise MissingFacts(Wanted(trees={prefix}))
+        here = {node_id: found for node_id, found in self.ended_here.items() if node_id.startswith(prefix)}
+        return {**self.facts.trees[prefix], **here}
+
+    def _widen(self, wanted: Wanted, spot: Spot, scope: Scope, seen: _Seen) -> None:
+        """Ask for all that the reader's templates read at once, so that one more round is enough."""
+        step = self.step(spot)
+        for name in (*step.start_reads, *step.next_reads):
+            if self.has_result(name, seen):
+                want_result(self.playbook, self.state, self.facts.execution_id, path_of(spot.key), name, wanted)
+        # What ended in this planning is in no log yet.
+        wanted.results -= self.ended_here.keys()
+        wanted.transitions.update(seq for seq, _ in scope.values() if seq not in self.facts.transitions)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Whose results may be seen: from which frame, and which steps, as a bitmap."""
+
+    key: FrameKey
+    steps: int
 
 
 def _clock(recorded_at: str) -> Callable[[], str]:
@@ -194,7 +316,7 @@ def _clock(recorded_at: str) -> Callable[[], str]:
 class _Steps(Mapping[str, Any]):
     """`steps` (envelopes) or `results` (data) of the steps that have ended, read only when a template names one."""
 
-    def __init__(self, sight: Sight, seen: int, *, envelopes: bool) -> None:
+    def __init__(self, sight: Sight, seen: _Seen, *, envelopes: bool) -> None:
         self._sight = sight
         self._seen = seen
         self._envelopes = envelopes

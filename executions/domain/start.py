@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from catalog.domain.playbook import Playbook
+from executions.domain.events import EXECUTION_START, NODE_EXECUTION, Event
 from executions.domain.results import MISSING
 from executions.domain.templating import render
 from executions.domain.values import Unstorable, plain
@@ -35,6 +36,33 @@ def build_workload(
     except Unstorable as error:
         raise WorkloadInvalid(f"the workload cannot be stored: {error}") from None
     return checked
+
+
+def start_event(execution_id: str, playbook: Playbook, version: str, workload: Mapping[str, Any]) -> Event:
+    """The first event of an execution. Raises: `WorkloadInvalid` for a `steps_override` that cannot be followed."""
+    context: dict[str, Any] = {"path": playbook.path, "version": version, "workload": workload}
+    override = override_of(workload)
+    if override is not None:
+        unknown = [name for name, _ in override if name not in playbook.index_by_name]
+        if unknown or not override:
+            raise WorkloadInvalid(f"steps_override must name steps of the playbook; unknown: {unknown or 'none given'}")
+        context["taken"] = [{"step": override[0][0], "inputs": override[0][1]}]
+    return Event(1, EXECUTION_START, execution_id, playbook.name, NODE_EXECUTION, status="running", context=context)
+
+
+def override_of(workload: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]] | None:
+    """`steps_override`: which steps run, in order, each with its inputs; None when it says nothing.
+
+    Raises: `WorkloadInvalid`.
+    """
+    given = workload.get("steps_override")
+    if given is None or given == {}:
+        return None
+    if isinstance(given, Mapping) and all(isinstance(inputs, Mapping | None) for inputs in given.values()):
+        return [(name, dict(inputs or {})) for name, inputs in given.items()]
+    if isinstance(given, list) and all(isinstance(name, str) for name in given):
+        return [(name, {}) for name in given]
+    raise WorkloadInvalid("steps_override must be a list of step names, or a map of steps to their inputs")
 
 
 def deep_merge(base: Any, over: Any) -> Any:

@@ -1,25 +1,40 @@
 """The state of an execution: a fold of its events.
 
-Knows which steps are waiting, running and over, by their place in the playbook; holds no results and
-no rendered values. `apply` neither renders nor plans, and raises on an event that cannot happen.
+Knows which steps are waiting, running and over, in a tree of frames (decision 0013); holds no results and no rendered
+values. `apply` neither renders nor plans, and raises on an event that cannot happen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from heapq import heappop, heappush
+from typing import Any, Final, Literal
 
+from catalog.domain.playbook import Playbook
 from executions.domain import events as ev
 from executions.domain.events import Event
+from executions.domain.frames import (
+    Arrival,
+    Frame,
+    Live,
+    LoopState,
+    Scope,
+    bitmap,
+    decode_frame,
+    encode_frame,
+    merge_scopes,
+)
+from executions.domain.wanted import FrameKey, MissingFacts, Wanted
 from executions.errors import ImpossibleEvent
 
-FORMAT = 1
+FORMAT = 2
 """Version of the stored form. Another one in the database means: rebuild from the log."""
 
-Status = Literal["pending", "running", "completed", "failed", "cancelled"]
-Scope = dict[str, tuple[int, int]]
-"""Transition inputs a step sees: name -> (seq of the transition event, place of the target step)."""
+ROOT: Final[FrameKey] = ()
+
+Status = Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
+Phase = Literal["", "undoing", "finally"]
 
 TERMINAL_STATUS: dict[str, Status] = {
     ev.EXECUTION_COMPLETED: "completed",
@@ -28,312 +43,615 @@ TERMINAL_STATUS: dict[str, Status] = {
 }
 
 
-@dataclass(slots=True)
-class LoopState:
-    """Counters of one running loop; `done` and `failed` are bitmaps by item index."""
+class Agenda:
+    """The frames that something may follow from, the innermost first, then in order."""
 
-    total: int
-    started: int = 0
-    finished: int = 0
-    done: int = 0
-    failed: int = 0
+    def __init__(self) -> None:
+        self._keys: set[FrameKey] = set()
+        self._heap: list[tuple[int, FrameKey]] = []
 
+    def add(self, key: FrameKey) -> None:
+        """Put a frame on it."""
+        if key not in self._keys:
+            self._keys.add(key)
+            heappush(self._heap, (-len(key), key))
 
-@dataclass(slots=True)
-class Live:
-    """A step that has started and not ended. `outcome` is set when its one action has reported."""
+    def discard(self, key: FrameKey) -> None:
+        """Take a frame off it."""
+        self._keys.discard(key)
 
-    scope: Scope
-    outcome: Literal["", "success", "error"] = ""
-    loop: LoopState | None = None
+    def clear(self) -> None:
+        """Take all off it."""
+        self._keys.clear()
+        self._heap.clear()
 
-
-@dataclass(slots=True)
-class Arrival:
-    """A branch that has reached a step and waits there; `source` is -1 for the execution's start."""
-
-    source: int
-    scope: Scope
+    def first(self) -> FrameKey | None:
+        """The frame whose turn it is."""
+        while self._heap:
+            key = self._heap[0][1]
+            if key in self._keys:
+                return key
+            heappop(self._heap)
+        return None
 
 
 @dataclass(slots=True)
 class State:
-    """Where an execution stands after the event `seq`. Steps are named by their place in the playbook.
+    """Where an execution stands after the event `seq`.
 
-    `visited`, `succeeded`, `failed` and `skipped` (the newest visit's) and `due` (live steps with an outcome)
-    are bitmaps; `revisits` counts the visits of steps visited more than once; `ended` are steps that are over
-    and whose transitions are still to be evaluated.
+    `frames` holds the root and those item frames that were loaded or opened; `dirty` are those that have changed,
+    `dropped` those that are gone with all below them, `agenda` those that something may follow from: all three
+    since the state was read. `phase` tells what comes between the workflow and the end: `closing` is `{status,
+    error}` then, and `undo` the nodes still to be undone, the first of them with its outcome in `undo_outcome`.
+    `signals` are those nobody has waited for yet, by name; `awaiting` the waits that got none yet. `position` counts
+    the steps of `steps_override` that are over.
     """
 
     seq: int = 0
     status: Status = "pending"
-    visited: int = 0
-    revisits: dict[int, int] = field(default_factory=dict)
-    succeeded: int = 0
-    failed: int = 0
-    skipped: int = 0
-    due: int = 0
-    live: dict[int, Live] = field(default_factory=dict)
-    waiting: dict[int, list[Arrival]] = field(default_factory=dict)
-    ended: dict[int, Scope] = field(default_factory=dict)
+    frames: dict[FrameKey, Frame] = field(default_factory=lambda: {ROOT: Frame()})
+    phase: Phase = ""
+    closing: dict[str, Any] | None = None
+    undo: list[str] = field(default_factory=list)
+    undo_outcome: Literal["", "success", "error"] = ""
+    cancels: int = 0
+    timed_out: bool = False
+    position: int = 0
+    signals: dict[str, list[int]] = field(default_factory=dict)
+    awaiting: dict[str, list[tuple[FrameKey, int]]] = field(default_factory=dict)
+    dirty: set[FrameKey] = field(default_factory=set, compare=False)
+    dropped: set[FrameKey] = field(default_factory=set, compare=False)
+    agenda: Agenda = field(default_factory=Agenda, compare=False)
+
+    @property
+    def root(self) -> Frame:
+        """The frame of the workflow's own steps."""
+        return self.frames[ROOT]
 
     @property
     def is_terminal(self) -> bool:
         """Whether nothing can change it any more."""
         return self.status in ("completed", "failed", "cancelled")
 
-    def visit(self, step: int) -> int:
-        """How often the step has been started or skipped."""
-        return self.revisits.get(step) or self.visited >> step & 1
+    def frame(self, key: FrameKey) -> Frame:
+        """A frame that exists. Raises: `MissingFacts` when it was not loaded."""
+        found = self.frames.get(key)
+        if found is None:
+            raise MissingFacts(Wanted(frames={key}))
+        return found
 
-    def has_result(self, step: int) -> bool:
-        """Whether the newest visit of the step is over, whatever came of it."""
-        return bool((self.succeeded | self.failed | self.skipped) >> step & 1)
+    def has_frame(self, key: FrameKey) -> bool:
+        """Whether an item's frame is open, by the counters of its loop. Raises: `MissingFacts`."""
+        if key in self.frames:
+            return True
+        *outer, step, item = key
+        if not self.has_frame(tuple(outer)):
+            return False
+        live = self.frame(tuple(outer)).live.get(step)
+        return live is not None and live.loop is not None and _runs(live.loop, item)
 
-    def step_status(self, step: int) -> Literal["success", "error", "skipped"] | None:
-        """The status of the newest ended visit, or None."""
-        if self.failed >> step & 1:
-            return "error"
-        if self.skipped >> step & 1:
-            return "skipped"
-        return "success" if self.succeeded >> step & 1 else None
+    def touch(self, key: FrameKey) -> None:
+        """Note that a frame has changed."""
+        self.dirty.add(key)
+        self.agenda.add(key)
+
+    def drop_item(self, key: FrameKey) -> None:
+        """Forget the frame of an item, and those of the items of loops inside it."""
+        frame = self.frames.pop(key, None)
+        self.dirty.discard(key)
+        self.agenda.discard(key)
+        self.dropped.add(key)
+        if frame is not None:
+            for step, live in frame.live.items():
+                if live.loop is not None:
+                    self._drop_items((*key, step), live.loop)
+        self._forget_waits(key)
+
+    def drop_items_of(self, key: FrameKey, step: int, loop: LoopState) -> None:
+        """Forget the frames of all items of a loop that is called off."""
+        self.dropped.add((*key, step))
+        self._drop_items((*key, step), loop)
+        self._forget_waits((*key, step))
+
+    def _drop_items(self, key: FrameKey, loop: LoopState) -> None:
+        for item in range(loop.started):
+            if (*key, item) in self.frames:
+                self.drop_item((*key, item))
+
+    def _forget_waits(self, key: FrameKey) -> None:
+        for name, waits in list(self.awaiting.items()):
+            self._await(name, [wait for wait in waits if wait[0][: len(key)] != key])
+
+    def stop_waiting(self, key: FrameKey, step: int) -> None:
+        """Forget that a step waits for a signal."""
+        for name, waits in list(self.awaiting.items()):
+            self._await(name, [wait for wait in waits if wait != (key, step)])
+
+    def _await(self, name: str, waits: list[tuple[FrameKey, int]]) -> None:
+        if waits:
+            self.awaiting[name] = waits
+        else:
+            self.awaiting.pop(name, None)
 
 
-StepIndex = Callable[[str], int]
+def _runs(loop: LoopState, item: int) -> bool:
+    return 0 <= item < loop.started and not loop.done >> item & 1
 
 
-def apply(state: State, event: Event, step_index: StepIndex) -> None:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an event happened: the frame, the step in it, and the item when it is about one of the step's loop."""
+
+    key: FrameKey
+    step: int
+    item: int | None
+    visit: int
+
+
+def frame_key(playbook: Playbook, step: int, path: tuple[int, ...]) -> FrameKey:
+    """The frame that a step runs in, by the indexes of the items around it."""
+    return tuple(part for pair in zip(playbook.enclosing[step], path, strict=False) for part in pair)
+
+
+def path_of(key: FrameKey) -> tuple[int, ...]:
+    """The indexes of the items that a frame is in, outermost first."""
+    return key[1::2]
+
+
+def place_of(playbook: Playbook, event: Event) -> Place:
+    """Where an event of a step happened. Raises: `ImpossibleEvent`."""
+    try:
+        node = ev.parse_node_id(event.node_id)
+        step = playbook.index_by_name[node.step]
+    except (ValueError, KeyError):
+        raise ImpossibleEvent(event.type, event.node_id, "the playbook has no such node") from None
+    depth = len(playbook.enclosing[step])
+    if not depth <= len(node.path) <= depth + 1:
+        raise ImpossibleEvent(event.type, event.node_id, "the node has another number of items around it")
+    item = node.path[depth] if len(node.path) > depth else None
+    return Place(frame_key(playbook, step, node.path[:depth]), step, item, node.visit)
+
+
+def apply(state: State, event: Event, playbook: Playbook) -> None:
     """Advance `state` by one event, in place.
 
-    `step_index` gives a step's place in the playbook by its name.
-    Raises: `ImpossibleEvent`, with the state left as it was.
+    Raises: `ImpossibleEvent`, `MissingFacts` (a frame that was not loaded); with the state left as it was.
     """
     if event.seq != state.seq + 1:
         raise ImpossibleEvent(event.type, event.node_id, f"its seq is {event.seq} after {state.seq}")
     if event.type not in ev.ANNOTATIONS:
         if state.is_terminal:
             raise ImpossibleEvent(event.type, event.node_id, f"the execution is {state.status}")
-        handler = _HANDLERS.get(event.type)
-        if handler is None:
+        if event.type in _OF_EXECUTION:
+            _OF_EXECUTION[event.type](state, event, playbook)
+        elif event.type in _OF_STEPS:
+            _OF_STEPS[event.type](state, event, playbook, place_of(playbook, event))
+        else:
             raise ImpossibleEvent(event.type, event.node_id, "no such event type")
-        handler(state, event, step_index)
     state.seq = event.seq
 
 
-def replay(log: Iterable[Event], step_index: StepIndex, state: State | None = None) -> State:
+def replay(log: Iterable[Event], playbook: Playbook, state: State | None = None) -> State:
     """Fold events, in order of `seq`, onto `state` (or a new one) and return it."""
     state = State() if state is None else state
     for event in log:
-        apply(state, event, step_index)
+        apply(state, event, playbook)
     return state
 
 
-def _start_execution(state: State, event: Event, step_index: StepIndex) -> None:
+# -- the execution -----------------------------------------------------------------------------------
+
+
+def _start_execution(state: State, event: Event, playbook: Playbook) -> None:
     if state.status != "pending":
         raise ImpossibleEvent(event.type, event.node_id, "it has started already")
-    start = step_index("start")
     state.status = "running"
-    state.waiting[start] = [Arrival(-1, {})]
+    taken = (event.context or {}).get("taken") or [{"step": "start", "inputs": {}}]
+    _arrive(state, ROOT, event, playbook, -1, {}, taken)
 
 
-def _end_execution(state: State, event: Event, step_index: StepIndex) -> None:
+def _end_execution(state: State, event: Event, playbook: Playbook) -> None:
+    _unwind(state)
     state.status = TERMINAL_STATUS[event.type]
-    state.due = 0
-    state.live.clear()
-    state.waiting.clear()
-    state.ended.clear()
+    state.phase, state.closing, state.undo, state.undo_outcome = "", None, [], ""
+    state.signals.clear()
 
 
-def _open_visit(state: State, event: Event, step: int) -> Scope:
+def _unwind(state: State) -> None:
+    """Forget all that was going on: it is called off."""
+    state.root.clear()
+    state.frames = {ROOT: state.root}
+    state.dirty.clear()
+    state.agenda.clear()
+    state.dropped.add(ROOT)
+    state.awaiting.clear()
+    state.touch(ROOT)
+
+
+def _start_undoing(state: State, event: Event, playbook: Playbook) -> None:
+    _unwind(state)
+    state.phase = "undoing"
+    state.closing = {"status": event.context["status"], "error": event.context["error"]}
+    state.undo = list(event.context["nodes"])
+
+
+def _start_finally(state: State, event: Event, playbook: Playbook) -> None:
+    _unwind(state)
+    state.status = "running"
+    state.phase = "finally"
+    state.closing = {"status": event.context["status"], "error": event.context["error"]}
+    _arrive(state, ROOT, event, playbook, -1, {}, event.context["taken"])
+
+
+def _pause(state: State, event: Event, playbook: Playbook) -> None:
+    if state.status != "running":
+        raise ImpossibleEvent(event.type, event.node_id, f"the execution is {state.status}")
+    state.status = "paused"
+
+
+def _resume(state: State, event: Event, playbook: Playbook) -> None:
+    if state.status != "paused":
+        raise ImpossibleEvent(event.type, event.node_id, "the execution is not paused")
+    state.status = "running"
+    for key in state.frames:
+        state.agenda.add(key)
+
+
+def _request_cancel(state: State, event: Event, playbook: Playbook) -> None:
+    state.cancels += 1
+
+
+def _receive_signal(state: State, event: Event, playbook: Playbook) -> None:
+    """A signal goes to the first wait for it; when there is none, it is kept for the first to come."""
+    if event.node_id != event.node_id.partition(":")[0]:
+        place = place_of(playbook, event)
+        if (live := _live_at(state, place)) is not None:
+            _give_signal(state, place.key, place.step, live, event.seq)
+        return
+    name = event.context["name"]
+    waits = state.awaiting.get(name)
+    if not waits:
+        state.signals.setdefault(name, []).append(event.seq)
+        return
+    key, step = waits[0]
+    live = state.frame(key).live[step]
+    state.stop_waiting(key, step)
+    _give_signal(state, key, step, live, event.seq)
+
+
+def _give_signal(state: State, key: FrameKey, step: int, live: Live, seq: int) -> None:
+    live.signal = live.signal or seq
+    state.frames[key].due |= 1 << step
+    state.touch(key)
+
+
+def _fire_timer(state: State, event: Event, playbook: Playbook) -> None:
+    """A timer that comes after what it was set for says nothing any more."""
+    if event.node_id == event.node_id.partition(":")[0]:
+        state.timed_out = True
+        state.agenda.add(ROOT)
+        return
+    place = place_of(playbook, event)
+    live = _live_at(state, place)
+    if live is not None and not live.fired:
+        live.fired = event.context["kind"]
+        state.frames[place.key].due |= 1 << place.step
+        state.touch(place.key)
+
+
+def _live_at(state: State, place: Place) -> Live | None:
+    """The running step at a place, if it runs in this visit. Raises: `MissingFacts`."""
+    if not state.has_frame(place.key):
+        return None
+    frame = state.frame(place.key)
+    return frame.live.get(place.step) if frame.number(place.step) == place.visit else None
+
+
+# -- steps -------------------------------------------------------------------------------------------
+
+
+def _open_visit(state: State, event: Event, playbook: Playbook, place: Place) -> Scope:
     """Count a new visit of a step that is not running and return the inputs its arrivals brought."""
-    if step in state.live or step in state.ended:
+    frame, step = _existing(state, event, place), place.step
+    if step in frame.live or step in frame.ended:
         raise ImpossibleEvent(event.type, event.node_id, "the step is running")
-    visit = state.visit(step) + 1
-    if ev.visit_of(event.node_id) != visit:
-        raise ImpossibleEvent(event.type, event.node_id, f"its visit should be {visit}")
-    scope = merge_scopes(state.waiting.pop(step, []), step)
+    visit = frame.visit(step) + 1
+    if place.visit != frame.base + visit:
+        raise ImpossibleEvent(event.type, event.node_id, f"its visit should be {frame.base + visit}")
+    scope = merge_scopes(frame.waiting.pop(step, []), step)
     bit = 1 << step
-    state.visited |= bit
+    frame.visited |= bit
     if visit > 1:
-        state.revisits[step] = visit
-    state.succeeded &= ~bit
-    state.failed &= ~bit
-    state.skipped &= ~bit
+        frame.revisits[step] = visit
+    frame.succeeded &= ~bit
+    frame.failed &= ~bit
+    frame.skipped &= ~bit
+    if playbook.steps[step].join == "any" and (rest := frame.active() & playbook.ancestors[step] & ~bit):
+        frame.absorbing[step] = rest
+    state.touch(place.key)
     return scope
 
 
-def merge_scopes(arrivals: list[Arrival], step: int) -> Scope:
-    """The inputs of the branches that meet at a step: those handed to it win over those that only came along.
-
-    Among either, of equal names the branch later in file order wins.
-    """
-    in_order = sorted(arrivals, key=lambda arrival: arrival.source)
-    merged: Scope = {}
-    for direct in (False, True):
-        for arrival in in_order:
-            merged.update((name, at) for name, at in arrival.scope.items() if (at[1] == step) is direct)
-    return merged
+def _existing(state: State, event: Event, place: Place) -> Frame:
+    if not state.has_frame(place.key):
+        raise ImpossibleEvent(event.type, event.node_id, "its item is not running")
+    return state.frame(place.key)
 
 
-def _start_step(state: State, event: Event, step_index: StepIndex) -> None:
-    step = step_index(event.node_name)
-    state.live[step] = Live(_open_visit(state, event, step))
-
-
-def _skip_step(state: State, event: Event, step_index: StepIndex) -> None:
-    step = step_index(event.node_name)
-    state.ended[step] = _open_visit(state, event, step)
-    state.skipped |= 1 << step
-
-
-def _end_step(state: State, event: Event, step_index: StepIndex) -> None:
-    step = step_index(event.node_name)
-    live = state.live.pop(step, None)
+def _running(state: State, event: Event, place: Place) -> Live:
+    """The running step an event is about. Raises: `ImpossibleEvent`."""
+    live = _live_at(state, place)
     if live is None:
         raise ImpossibleEvent(event.type, event.node_id, "the step is not running")
-    state.due &= ~(1 << step)
-    state.ended[step] = live.scope
+    return live
+
+
+def _running_loop(state: State, event: Event, place: Place) -> LoopState:
+    loop = _running(state, event, place).loop
+    if loop is None:
+        raise ImpossibleEvent(event.type, event.node_id, "the loop is not running")
+    return loop
+
+
+def _start_step(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    scope = _open_visit(state, event, playbook, place)
+    state.frames[place.key].live[place.step] = Live(scope)
+
+
+def _skip_step(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    scope = _open_visit(state, event, playbook, place)
+    frame = state.frames[place.key]
+    frame.ended[place.step] = scope
+    frame.skipped |= 1 << place.step
+
+
+def _end_step(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    live = _running(state, event, place)
+    frame = state.frames[place.key]
+    del frame.live[place.step]
+    frame.due &= ~(1 << place.step)
+    frame.ended[place.step] = live.scope
     if event.type == ev.STEP_COMPLETED:
-        state.succeeded |= 1 << step
+        frame.succeeded |= 1 << place.step
     else:
-        state.failed |= 1 << step
+        frame.failed |= 1 << place.step
+        state.stop_waiting(place.key, place.step)
+        if live.loop is not None and live.loop.finished < live.loop.started:
+            state.drop_items_of(place.key, place.step, live.loop)
+    state.touch(place.key)
 
 
-def _record_outcome(state: State, event: Event, step_index: StepIndex) -> None:
-    step = step_index(event.node_name)
-    live = state.live.get(step)
-    if live is None or ev.visit_of(event.node_id) != state.visit(step):
-        raise ImpossibleEvent(event.type, event.node_id, "the step is not running")
-    if live.loop is not None:
-        _record_item(live.loop, event)
+def _record_outcome(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    failed = event.type == ev.ACTION_ERROR or (event.type == ev.CHILD_COMPLETED and event.status != "success")
+    if event.node_id.endswith(f"#{ev.UNDO}"):
+        if state.phase != "undoing" or state.undo_outcome or ev.undo_node_id(state.undo[0]) != event.node_id:
+            raise ImpossibleEvent(event.type, event.node_id, "the node is not being undone")
+        state.undo_outcome = "error" if failed else "success"
+        state.touch(ROOT)
         return
-    if live.outcome or event.index is not None:
+    live = _running(state, event, place)
+    frame = state.frames[place.key]
+    if place.item is not None:
+        _finish_item(frame, event, place, live.loop, failed=failed)
+    elif live.outcome or live.loop is not None:
         raise ImpossibleEvent(event.type, event.node_id, "the step has an outcome already")
-    live.outcome = "success" if event.type == ev.ACTION_COMPLETED else "error"
-    state.due |= 1 << step
+    else:
+        live.outcome = "error" if failed else "success"
+        frame.due |= 1 << place.step
+    state.touch(place.key)
 
 
-def _record_item(loop: LoopState, event: Event) -> None:
-    index = event.index
-    if index is None or not 0 <= index < loop.started or loop.done >> index & 1:
+def _finish_item(frame: Frame, event: Event, place: Place, loop: LoopState | None, *, failed: bool) -> None:
+    if loop is None or place.item is None or not _runs(loop, place.item):
         raise ImpossibleEvent(event.type, event.node_id, "the item is not running")
-    loop.done |= 1 << index
+    loop.done |= 1 << place.item
     loop.finished += 1
-    if event.type == ev.ACTION_ERROR:
-        loop.failed |= 1 << index
+    if failed:
+        loop.failed |= 1 << place.item
+    frame.due |= 1 << place.step
 
 
-def _start_loop(state: State, event: Event, step_index: StepIndex) -> None:
-    live = state.live.get(step_index(event.node_name))
-    if live is None or live.loop is not None:
-        raise ImpossibleEvent(event.type, event.node_id, "the step is not running, or its loop has started")
+def _start_wait(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    live = _running(state, event, place)
+    name = (event.context or {}).get("signal")
+    if name is not None:
+        if kept := state.signals.get(name):
+            _give_signal(state, place.key, place.step, live, kept.pop(0))
+            if not kept:
+                del state.signals[name]
+        else:
+            state.awaiting.setdefault(name, []).append((place.key, place.step))
+    state.touch(place.key)
+
+
+def _end_wait(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    live = _running(state, event, place)
+    live.outcome = "success" if event.status == "success" else "error"
+    state.frames[place.key].due |= 1 << place.step
+    state.touch(place.key)
+
+
+# -- loops -------------------------------------------------------------------------------------------
+
+
+def _start_loop(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    live = _running(state, event, place)
+    if live.loop is not None:
+        raise ImpossibleEvent(event.type, event.node_id, "the loop has started")
     live.loop = LoopState(total=event.context["count"])
+    state.frames[place.key].due |= 1 << place.step
+    state.touch(place.key)
 
 
-def _start_item(state: State, event: Event, step_index: StepIndex) -> None:
-    live = state.live.get(step_index(event.node_name))
-    if live is None or live.loop is None or event.index != live.loop.started:
-        raise ImpossibleEvent(event.type, event.node_id, "the loop is not running, or the item is out of order")
-    live.loop.started += 1
+def _start_item(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    loop = _running_loop(state, event, place)
+    if place.item != loop.started:
+        raise ImpossibleEvent(event.type, event.node_id, "the item is out of order")
+    loop.started += 1
+    if playbook.bodies.get(place.step) is not None:
+        # Each visit of the loop has a range of visits for its body: no two nodes share an id.
+        frame = Frame(base=(place.visit - 1) * playbook.max_visits)
+        frame.ended[place.step] = dict(state.frames[place.key].live[place.step].scope)
+        key = (*place.key, place.step, place.item)
+        state.frames[key] = frame
+        state.touch(key)
+    state.touch(place.key)
 
 
-def _complete_loop(state: State, event: Event, step_index: StepIndex) -> None:
-    live = state.live.get(step_index(event.node_name))
-    if live is None or live.loop is None or live.loop.finished != live.loop.started:
+def _end_item(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    loop = _running_loop(state, event, place)
+    _finish_item(state.frames[place.key], event, place, loop, failed=event.status != "success")
+    state.drop_item((*place.key, place.step, place.item or 0))
+    state.touch(place.key)
+
+
+def _end_loop(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    loop = _running_loop(state, event, place)
+    if loop.finished != loop.started:
         raise ImpossibleEvent(event.type, event.node_id, "the loop still has running items")
 
 
-def _take_transitions(state: State, event: Event, step_index: StepIndex) -> None:
-    source = step_index(event.node_name)
-    scope = state.ended.pop(source, None)
+# -- transitions -------------------------------------------------------------------------------------
+
+
+def _take_transitions(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    key, source = place.key, place.step
+    if place.item is not None:
+        key = (*key, source, place.item)
+    if not state.has_frame(key):
+        raise ImpossibleEvent(event.type, event.node_id, "its item is not running")
+    scope = state.frame(key).ended.pop(source, None)
     if scope is None:
         raise ImpossibleEvent(event.type, event.node_id, "the step has not ended")
-    for taken in event.context["taken"]:
-        target = step_index(taken["step"])
-        own: Scope = dict.fromkeys(taken["inputs"], (event.seq, target))
-        state.waiting.setdefault(target, []).append(Arrival(source, {**scope, **own}))
+    if event.context.get("override"):
+        state.position += 1
+    if (cause := event.context.get("failed")) and state.closing and state.closing["status"] == "completed":
+        state.closing = {"status": "failed", "error": cause}
+    _arrive(state, key, event, playbook, source, scope, event.context["taken"])
 
 
-_HANDLERS: dict[str, Callable[[State, Event, StepIndex], None]] = {
+def _arrive(
+    state: State,
+    key: FrameKey,
+    event: Event,
+    playbook: Playbook,
+    source: int,
+    scope: Scope,
+    taken: Iterable[dict[str, Any]],
+) -> None:
+    """Let a branch reach the steps it leads to; the end of the loop around it only ends it."""
+    frame = state.frames[key]
+    end = playbook.steps[key[-2]].loop if key else None
+    targets = {playbook.index_by_name[item["step"]]: item["inputs"] for item in taken}
+    absorbed = _absorb(frame, playbook, source, bitmap(targets)) if frame.absorbing else 0
+    for target, inputs in targets.items():
+        if absorbed >> target & 1 or (end is not None and playbook.steps[target].name == end.end):
+            continue
+        own: Scope = dict.fromkeys(inputs, (event.seq, target))
+        frame.waiting.setdefault(target, []).append(Arrival(source, {**scope, **own}))
+    state.touch(key)
+
+
+def _absorb(frame: Frame, playbook: Playbook, source: int, targets: int) -> int:
+    """Follow the waves that a `join: any` has taken. Returns: the joins, as a bitmap, that swallow this arrival."""
+    absorbed = 0
+    for join, wave in list(frame.absorbing.items()):
+        if source < 0 or not wave >> source & 1:
+            continue
+        absorbed |= targets & 1 << join
+        left = wave & ~(1 << source) | targets & playbook.ancestors[join] & ~(1 << join)
+        if left:
+            frame.absorbing[join] = left
+        else:
+            del frame.absorbing[join]
+    return absorbed
+
+
+_OF_EXECUTION: dict[str, Callable[[State, Event, Playbook], None]] = {
     ev.EXECUTION_START: _start_execution,
     ev.EXECUTION_COMPLETED: _end_execution,
     ev.EXECUTION_FAILED: _end_execution,
     ev.EXECUTION_CANCELLED: _end_execution,
+    ev.EXECUTION_PAUSED: _pause,
+    ev.EXECUTION_RESUMED: _resume,
+    ev.CANCEL_REQUESTED: _request_cancel,
+    ev.UNDO_STARTED: _start_undoing,
+    ev.FINALLY_STARTED: _start_finally,
+    ev.SIGNAL_RECEIVED: _receive_signal,
+    ev.TIMER_FIRED: _fire_timer,
+}
+
+
+def _end_undoing(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    if not state.undo or state.undo[0] != event.node_id:
+        raise ImpossibleEvent(event.type, event.node_id, "the node is not being undone")
+    state.undo.pop(0)
+    state.undo_outcome = ""
+    state.touch(ROOT)
+
+
+_OF_STEPS: dict[str, Callable[[State, Event, Playbook, Place], None]] = {
     ev.STEP_STARTED: _start_step,
     ev.STEP_SKIP: _skip_step,
     ev.STEP_COMPLETED: _end_step,
     ev.STEP_FAILED: _end_step,
+    ev.STEP_UNDONE: _end_undoing,
     ev.ACTION_COMPLETED: _record_outcome,
     ev.ACTION_ERROR: _record_outcome,
+    ev.CHILD_COMPLETED: _record_outcome,
+    ev.WAIT_STARTED: _start_wait,
+    ev.WAIT_COMPLETED: _end_wait,
     ev.LOOP_START: _start_loop,
     ev.LOOP_ITERATION: _start_item,
-    ev.LOOP_COMPLETED: _complete_loop,
+    ev.LOOP_ITERATION_COMPLETED: _end_item,
+    ev.LOOP_COMPLETED: _end_loop,
     ev.TRANSITION_EVALUATED: _take_transitions,
 }
 
 
+# -- the stored form ---------------------------------------------------------------------------------
+
+
 def encode(state: State) -> dict[str, Any]:
-    """The state as JSON-like data; bitmaps as hexadecimal text. The inverse of `decode`."""
-    return {
+    """The state without the items' frames, as JSON-like data. The inverse of `decode`."""
+    data: dict[str, Any] = {
         "format": FORMAT,
         "seq": state.seq,
         "status": state.status,
-        "visited": _hex(state.visited),
-        "revisits": [[step, visit] for step, visit in state.revisits.items()],
-        "succeeded": _hex(state.succeeded),
-        "failed": _hex(state.failed),
-        "skipped": _hex(state.skipped),
-        "due": _hex(state.due),
-        "live": [[step, _encode_live(live)] for step, live in state.live.items()],
-        "waiting": [
-            [step, [[a.source, _encode_scope(a.scope)] for a in arrivals]] for step, arrivals in state.waiting.items()
-        ],
-        "ended": [[step, _encode_scope(scope)] for step, scope in state.ended.items()],
+        "root": encode_frame(state.root),
+        "phase": state.phase,
+        "closing": state.closing,
+        "undo": state.undo,
+        "undo_outcome": state.undo_outcome,
+        "cancels": state.cancels,
+        "timed_out": state.timed_out,
+        "position": state.position,
+        "signals": state.signals,
+        "awaiting": {name: [[list(key), step] for key, step in waits] for name, waits in state.awaiting.items()},
     }
+    return {name: value for name, value in data.items() if value or name in ("format", "seq", "status", "root")}
 
 
 def decode(data: dict[str, Any]) -> State:
-    """The state that `encode` gave this data for."""
+    """The state that `encode` gave this data for, with the root as its only frame."""
     return State(
         seq=data["seq"],
         status=data["status"],
-        visited=int(data["visited"], 16),
-        revisits=dict(data["revisits"]),
-        succeeded=int(data["succeeded"], 16),
-        failed=int(data["failed"], 16),
-        skipped=int(data["skipped"], 16),
-        due=int(data["due"], 16),
-        live={step: _decode_live(live) for step, live in data["live"]},
-        waiting={
-            step: [Arrival(source, _decode_scope(scope)) for source, scope in arrivals]
-            for step, arrivals in data["waiting"]
+        frames={ROOT: decode_frame(data["root"])},
+        phase=data.get("phase", ""),
+        closing=data.get("closing"),
+        undo=list(data.get("undo", ())),
+        undo_outcome=data.get("undo_outcome", ""),
+        cancels=data.get("cancels", 0),
+        timed_out=data.get("timed_out", False),
+        position=data.get("position", 0),
+        signals={name: list(seqs) for name, seqs in data.get("signals", {}).items()},
+        awaiting={
+            name: [(tuple(key), step) for key, step in waits] for name, waits in data.get("awaiting", {}).items()
         },
-        ended={step: _decode_scope(scope) for step, scope in data["ended"]},
     )
 
 
-def _hex(bits: int) -> str:
-    return format(bits, "x")
-
-
-def _encode_scope(scope: Scope) -> dict[str, list[int]]:
-    return {name: [seq, target] for name, (seq, target) in scope.items()}
-
-
-def _decode_scope(data: dict[str, list[int]]) -> Scope:
-    return {name: (seq, target) for name, (seq, target) in data.items()}
-
-
-def _encode_live(live: Live) -> dict[str, Any]:
-    data: dict[str, Any] = {"scope": _encode_scope(live.scope), "outcome": live.outcome}
-    if (loop := live.loop) is not None:
-        data["loop"] = [loop.total, loop.started, loop.finished, _hex(loop.done), _hex(loop.failed)]
-    return data
-
-
-def _decode_live(data: dict[str, Any]) -> Live:
-    loop = None
-    if (fields := data.get("loop")) is not None:
-        total, started, finished, done, failed = fields
-        loop = LoopState(total, started, finished, int(done, 16), int(failed, 16))
-    return Live(_decode_scope(data["scope"]), data["outcome"], loop)
+def key_text(key: FrameKey) -> str:
+    """A frame's key as it is stored: `3.0.5.1`."""
+    return ".".join(map(str, key))

@@ -7,6 +7,7 @@ only texts of a playbook may come here.
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -281,15 +282,39 @@ def bind(names: frozenset[str], steps: frozenset[str], lookup: Lookup) -> dict[s
     return variables
 
 
-def render(value: Any, lookup: Lookup) -> Any:
+Coerce = Callable[[str], Any]
+"""What becomes of a text that a template gave."""
+
+
+def render(value: Any, lookup: Lookup, coerce: Coerce | None = None) -> Any:
     """Render every template in a JSON-like value; maps' keys are not rendered. Raises: `TemplateError`."""
     if isinstance(value, str):
-        return render_text(value, lookup) if is_template(value) else value
+        if not is_template(value):
+            return value
+        rendered = render_text(value, lookup)
+        return coerce(rendered) if coerce is not None and isinstance(rendered, str) else rendered
     if isinstance(value, Mapping):
-        return {key: render(item, lookup) for key, item in value.items()}
+        return {key: render(item, lookup, coerce) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [render(item, lookup) for item in value]
+        return [render(item, lookup, coerce) for item in value]
     return value
+
+
+def coerce_literals(text: str) -> Any:
+    """`coerce: legacy`: a text that looks like a literal is one: `007` is 7, `[1]` a list, `none` null."""
+    stripped = text.strip()
+    word = _LEGACY_WORDS.get(stripped.lower(), stripped)
+    if word is not stripped:
+        return word
+    for read in (json.loads, ast.literal_eval, int, float):
+        try:
+            return plain(read(stripped))
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    return text
+
+
+_LEGACY_WORDS: Final = {"true": True, "false": False, "none": None, "null": None}
 
 
 def render_text(source: str, lookup: Lookup) -> Any:

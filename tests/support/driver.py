@@ -10,12 +10,15 @@ from typing import Any
 from catalog.domain.playbook import Playbook
 from executions.domain import events as ev
 from executions.domain.events import Event
-from executions.domain.facts import Facts, MissingFacts, Wanted
+from executions.domain.facts import Facts, outcome_of
+from executions.domain.frames import decode_frame, encode_frame
 from executions.domain.jobs import EnqueueJob
 from executions.domain.planner import Decision, plan
+from executions.domain.planning import is_under
 from executions.domain.results import StepResult
-from executions.domain.start import build_workload
+from executions.domain.start import build_workload, start_event
 from executions.domain.state import State, decode, encode, replay
+from executions.domain.wanted import MissingFacts, Wanted
 
 Answer = Callable[[EnqueueJob], Any]
 """What an action gives for a job; an exception makes it an error."""
@@ -36,9 +39,9 @@ class Driver:
     enqueued: list[EnqueueJob] = field(default_factory=list)
     loads: int = 0
 
-    def start(self) -> None:
+    def start(self) -> Decision:
         self.workload = build_workload(self.playbook, self.payload, {}, "job", merge=False)
-        self.happen(Event(1, ev.EXECUTION_START, self.execution_id, self.playbook.name, ev.NODE_EXECUTION))
+        return self.happen(start_event(self.execution_id, self.playbook, "0.1.0", self.workload))
 
     def run(self) -> Driver:
         self.start()
@@ -63,47 +66,52 @@ class Driver:
         facts = Facts(self.execution_id, "2026-01-01T00:00:00+00:00", self.workload)
         while True:
             try:
-                decision = plan(self.playbook, decode(json.loads(json.dumps(encode(self.state)))), event, facts)
+                decision = plan(self.playbook, self.copy(), event, facts)
                 break
             except MissingFacts as missing:
                 self.load(facts, missing.wanted)
         self.state = decision.state
         self.log.extend(decision.events)
+        if decision.close_all:
+            self.jobs.clear()
+        self.jobs = [job for job in self.jobs if not is_under(job.node_id, decision.close_nodes)]
         self.jobs.extend(decision.jobs)
         self.enqueued.extend(decision.jobs)
-        if decision.close_jobs:
-            self.jobs.clear()
         return decision
+
+    def copy(self) -> State:
+        """The state as if it had been stored, with all of its frames."""
+        copy = decode(json.loads(json.dumps(encode(self.state))))
+        for key, frame in self.state.frames.items():
+            copy.frames[key] = decode_frame(json.loads(json.dumps(encode_frame(frame))))
+        return copy
 
     def load(self, facts: Facts, wanted: Wanted) -> None:
         self.loads += 1
+        outcomes: dict[str, StepResult] = {}
         for event in self.log:
             node = event.node_id
-            if node in wanted.results | wanted.loops:
-                if event.type in (ev.ACTION_COMPLETED, ev.STEP_COMPLETED):
-                    before = facts.results.get(node)
-                    data = event.result if event.result is not None or before is None else before.data
-                    facts.results[node] = StepResult("success", data)
-                elif event.type in (ev.ACTION_ERROR, ev.STEP_FAILED):
-                    facts.results[node] = StepResult("error", None, event.error)
+            before = outcomes.get(node)
+            data = event.result if event.result is not None or before is None else before.data
+            if event.type in (ev.ACTION_COMPLETED, ev.STEP_COMPLETED, ev.WAIT_COMPLETED):
+                outcomes[node] = StepResult("success", data)
+            elif event.type == ev.CHILD_COMPLETED:
+                outcomes[node] = outcome_of(event)
+            elif event.type in (ev.ACTION_ERROR, ev.STEP_FAILED):
+                outcomes[node] = StepResult("error", data, event.error)
+            elif event.type == ev.LOOP_ITERATION_COMPLETED:
+                outcomes[node] = StepResult("success" if event.error is None else "error", None, event.error)
             if event.seq in wanted.transitions:
                 facts.transitions[event.seq] = {t["step"]: t["inputs"] for t in event.context["taken"]}
-            if node in wanted.items and event.type == ev.LOOP_START:
-                facts.items[node] = event.context["items"]
-        for node in wanted.loops:
-            step, _, visit = node.partition(":")[2].partition("#")
-            facts.loops[node] = {
-                event.index: StepResult("success", event.result)
-                if event.type == ev.ACTION_COMPLETED
-                else StepResult("error", None, event.error)
-                for event in self.log
-                if event.type in ev.OUTCOMES
-                and event.index is not None
-                and event.loop_name == step
-                and event.node_id.partition("#")[2] == visit
-            }
-        missing = (wanted.results - facts.results.keys()) | (wanted.loops - facts.loops.keys())
-        assert not missing, f"the log lacks {missing}"
+            if event.type == ev.LOOP_START:
+                facts.items.update(((node, at), item) for at, item in enumerate(event.context["items"]))
+            if event.seq in wanted.signals:
+                facts.signals[event.seq] = event.context["data"]
+        facts.results.update((node, outcomes[node]) for node in wanted.results)
+        for prefix in wanted.trees:
+            facts.trees[prefix] = {node: found for node, found in outcomes.items() if node.startswith(prefix)}
+        facts.all_frames = True
+        facts.completed = [event.node_id for event in self.log if event.type == ev.STEP_COMPLETED]
 
     # -- what the tests look at -----------------------------------------------------------------------
 
@@ -123,4 +131,4 @@ class Driver:
         return [f"{event.type}:{event.node_name}" for event in self.log]
 
     def replayed(self) -> State:
-        return replay(self.log, self.playbook.index_by_name.__getitem__)
+        return replay(self.log, self.playbook)

@@ -5,6 +5,7 @@ A law that is broken raises `Violation`. Used by the tests (Hypothesis) and by `
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from executions.domain import events as ev
 from executions.domain.events import Event
+from executions.domain.frames import decode_frame, encode_frame
 from executions.domain.jobs import EnqueueJob
 from executions.domain.state import decode, encode, replay
 from tests.support.driver import Driver
@@ -80,8 +82,7 @@ class Seen:
     @property
     def unsettled(self) -> bool:
         """Whether some step still runs, waits, or was not left."""
-        state = self.driver.state
-        return bool(state.live or state.waiting or state.ended)
+        return not self.driver.state.root.is_quiet()
 
     @property
     def statuses(self) -> dict[str, str]:
@@ -103,9 +104,12 @@ class Seen:
 
     def in_parts(self, cut: int) -> Any:
         """The state that the log gives when it is stored after `cut` events and read again."""
-        index = self.case.playbook.index_by_name.__getitem__
-        half = decode(encode(replay(self.log[:cut], index)))
-        return replay(self.log[cut:], index, half)
+        book = self.case.playbook
+        first = replay(self.log[:cut], book)
+        half = decode(json.loads(json.dumps(encode(first))))
+        for key, frame in first.frames.items():
+            half.frames[key] = decode_frame(json.loads(json.dumps(encode_frame(frame))))
+        return replay(self.log[cut:], book, half)
 
 
 def local(node_id: str) -> str:

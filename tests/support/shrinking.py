@@ -82,14 +82,10 @@ def simpler_steps(step: Step) -> Iterator[Step]:
 
 def without_step(book: Playbook, gone: Step) -> Playbook:
     """The playbook without a step; a loop over steps goes with its end, and its body is where it was."""
-    names = {gone.name, gone.end_loop, gone.loop.end if gone.loop is not None else None}
-    steps = []
-    for step in book.steps:
-        if step.name in names:
-            continue
-        for name in names:
-            step = step if name is None else without_target(step, name)
-        steps.append(step)
+    names = {gone.name, gone.end_loop, gone.loop.end if gone.loop is not None else None} - {None}
+    steps = [step for step in book.steps if step.name not in names]
+    for name in names:
+        steps = [without_target(step, str(name)) for step in steps]
     return changed(
         book,
         steps=tuple(steps),
@@ -115,10 +111,7 @@ def closed(book: Playbook) -> bool:
             return False
         for place in book._written_successors[index]:
             target = book.steps[place]
-            if closes is not None and target.name != closes:
-                inside = (*loops, index)
-            else:
-                inside = loops
+            inside = (*loops, index) if closes is not None and target.name != closes else loops
             if target.end_loop is not None and target.name != closes:
                 if not loops or book.steps[loops[-1]].name != target.end_loop:
                     return False

@@ -1,0 +1,200 @@
+"""A frame: where the steps of one region stand, the workflow's own or one item's of a loop over several steps.
+
+Steps are named by their place in the playbook. A frame holds no results and no rendered values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Scope = dict[str, tuple[int, int]]
+"""Transition inputs a step sees: name -> (seq of the transition event, place of the target step)."""
+
+
+@dataclass(slots=True)
+class LoopState:
+    """Counters of one running loop; `done` and `failed` are bitmaps by item index."""
+
+    total: int
+    started: int = 0
+    finished: int = 0
+    done: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class Live:
+    """A step that has started and not ended.
+
+    `outcome` is set when its one piece of work has reported; `fired` when its timer has; `signal` is the seq of the
+    signal that a wait has got, 0 for none.
+    """
+
+    scope: Scope
+    outcome: Literal["", "success", "error"] = ""
+    fired: Literal["", "wait", "timeout"] = ""
+    signal: int = 0
+    loop: LoopState | None = None
+
+
+@dataclass(slots=True)
+class Arrival:
+    """A branch that has reached a step and waits there; `source` is -1 for a beginning."""
+
+    source: int
+    scope: Scope
+
+
+@dataclass(slots=True)
+class Frame:
+    """Where the steps of one region stand.
+
+    `base` is added to the visits of the steps for node ids. `visited`, `succeeded`, `failed` and `skipped` (the newest
+    visit's) and `due` (live steps with news) are bitmaps; `revisits` counts the visits of steps visited more than
+    once; `ended` are steps that are over and whose transitions are still to be evaluated; `absorbing` tells, for a
+    `join: any` that has fired, which active steps belong to the wave it has taken.
+    """
+
+    base: int = 0
+    visited: int = 0
+    revisits: dict[int, int] = field(default_factory=dict)
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    due: int = 0
+    live: dict[int, Live] = field(default_factory=dict)
+    waiting: dict[int, list[Arrival]] = field(default_factory=dict)
+    ended: dict[int, Scope] = field(default_factory=dict)
+    absorbing: dict[int, int] = field(default_factory=dict)
+
+    def visit(self, step: int) -> int:
+        """How often the step has been started or skipped here."""
+        return self.revisits.get(step) or self.visited >> step & 1
+
+    def number(self, step: int) -> int:
+        """The visit as node ids have it."""
+        return self.base + self.visit(step)
+
+    def has_result(self, step: int) -> bool:
+        """Whether the newest visit of the step is over, whatever came of it."""
+        return bool((self.succeeded | self.failed | self.skipped) >> step & 1)
+
+    def step_status(self, step: int) -> Literal["success", "error", "skipped"] | None:
+        """The status of the newest ended visit, or None."""
+        if self.failed >> step & 1:
+            return "error"
+        if self.skipped >> step & 1:
+            return "skipped"
+        return "success" if self.succeeded >> step & 1 else None
+
+    def active(self) -> int:
+        """A bitmap of the steps that something is going on at."""
+        return bitmap(self.live) | bitmap(self.waiting) | bitmap(self.ended)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing runs, waits or is to be left."""
+        return not (self.live or self.waiting or self.ended)
+
+    def clear(self) -> None:
+        """Forget all that was going on."""
+        self.due = 0
+        self.live.clear()
+        self.waiting.clear()
+        self.ended.clear()
+        self.absorbing.clear()
+
+
+def bitmap(steps: Iterable[int]) -> int:
+    """The bitmap of these places."""
+    bits = 0
+    for step in steps:
+        bits |= 1 << step
+    return bits
+
+
+def places(bits: int) -> Iterator[int]:
+    """The places of a bitmap's bits, in file order; one big number's work per bit that is set."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest
+
+
+def merge_scopes(arrivals: Iterable[Arrival], step: int) -> Scope:
+    """The inputs of the branches that meet at a step: those handed to it win over those that only came along.
+
+    Among either, of equal names the branch later in file order wins.
+    """
+    in_order = sorted(arrivals, key=lambda arrival: arrival.source)
+    merged: Scope = {}
+    for direct in (False, True):
+        for arrival in in_order:
+            merged.update((name, at) for name, at in arrival.scope.items() if (at[1] == step) is direct)
+    return merged
+
+
+def encode_frame(frame: Frame) -> dict[str, Any]:
+    """The frame as JSON-like data without what is empty; bitmaps as hexadecimal text. The inverse: `decode_frame`."""
+    data: dict[str, Any] = {
+        "base": frame.base,
+        **{name: _hex(getattr(frame, name)) for name in _BITMAPS},
+        "revisits": [[step, visit] for step, visit in frame.revisits.items()],
+        "live": [[step, _encode_live(live)] for step, live in frame.live.items()],
+        "waiting": [
+            [step, [[a.source, _encode_scope(a.scope)] for a in arrivals]] for step, arrivals in frame.waiting.items()
+        ],
+        "ended": [[step, _encode_scope(scope)] for step, scope in frame.ended.items()],
+        "absorbing": [[step, _hex(steps)] for step, steps in frame.absorbing.items()],
+    }
+    return {name: value for name, value in data.items() if value not in (0, "0", [])}
+
+
+_BITMAPS = ("visited", "succeeded", "failed", "skipped", "due")
+
+
+def decode_frame(data: Mapping[str, Any]) -> Frame:
+    """The frame that `encode_frame` gave this data for."""
+    return Frame(
+        base=data.get("base", 0),
+        revisits=dict(data.get("revisits", ())),
+        live={step: _decode_live(live) for step, live in data.get("live", ())},
+        waiting={
+            step: [Arrival(source, _decode_scope(scope)) for source, scope in arrivals]
+            for step, arrivals in data.get("waiting", ())
+        },
+        ended={step: _decode_scope(scope) for step, scope in data.get("ended", ())},
+        absorbing={step: int(steps, 16) for step, steps in data.get("absorbing", ())},
+        **{name: int(data.get(name, "0"), 16) for name in _BITMAPS},
+    )
+
+
+def _hex(bits: int) -> str:
+    return format(bits, "x")
+
+
+def _encode_scope(scope: Scope) -> dict[str, list[int]]:
+    return {name: [seq, target] for name, (seq, target) in scope.items()}
+
+
+def _decode_scope(data: dict[str, list[int]]) -> Scope:
+    return {name: (seq, target) for name, (seq, target) in data.items()}
+
+
+def _encode_live(live: Live) -> dict[str, Any]:
+    data: dict[str, Any] = {"scope": _encode_scope(live.scope), "outcome": live.outcome, "fired": live.fired}
+    data["signal"] = live.signal
+    data = {name: value for name, value in data.items() if value}
+    if (loop := live.loop) is not None:
+        data["loop"] = [loop.total, loop.started, loop.finished, _hex(loop.done), _hex(loop.failed)]
+    return data
+
+
+def _decode_live(data: dict[str, Any]) -> Live:
+    loop = None
+    if (fields := data.get("loop")) is not None:
+        total, started, finished, done, failed = fields
+        loop = LoopState(total, started, finished, int(done, 16), int(failed, 16))
+    scope = _decode_scope(data.get("scope", {}))
+    return Live(scope, data.get("outcome", ""), data.get("fired", ""), data.get("signal", 0), loop)

@@ -1,0 +1,59 @@
+"""Whether a failed action is tried again, and when. Source: docs/language.md, "Retry"."""
+
+from __future__ import annotations
+
+import hashlib
+
+from catalog.domain.playbook import Playbook, Retry
+from executions.domain.conditions import evaluate
+from executions.domain.events import Event
+from executions.domain.facts import Facts
+from executions.domain.results import StepResult
+from executions.domain.sight import Sight, Spot
+from executions.domain.state import State, place_of
+
+
+def judge(playbook: Playbook, state: State, facts: Facts, event: Event, tries: int) -> float | None:
+    """Seconds until the next try, or None: it has failed for good.
+
+    `event` is the `action_error` that would be its outcome, not folded yet; `tries` counts the failures with this one.
+    Raises: `MissingFacts`, `ImpossibleEvent`.
+    """
+    place = place_of(playbook, event)
+    step = playbook.steps[place.step]
+    retry = step.retry
+    if retry is None or step.action is None or tries >= retry.max_attempts or event.node_id.endswith("#undo"):
+        return None
+    if (retry.retry_when or retry.stop_when) and not _wanted(playbook, state, facts, event, tries, retry):
+        return None
+    return delay_seconds(retry, event.node_id, tries)
+
+
+def _wanted(playbook: Playbook, state: State, facts: Facts, event: Event, tries: int, retry: Retry) -> bool:
+    place = place_of(playbook, event)
+    spot = Spot(place.key, place.step)
+    sight = Sight(playbook, state, facts)
+    live = state.frame(place.key).live.get(place.step)
+    own = StepResult("error", event.result, event.error)
+    values = {
+        "status": "error",
+        "error": event.error,
+        "result": event.result,
+        "attempt": tries,
+        playbook.steps[place.step].name: own,
+    }
+    if place.item is not None and live is not None:
+        values.update(sight.item_variables(spot, place.item))
+    lookup = sight.lookup(spot, live.scope if live else {}, values)
+    if retry.stop_when is not None and evaluate(retry.stop_when, lookup).truth:
+        return False
+    return retry.retry_when is None or evaluate(retry.retry_when, lookup).truth
+
+
+def delay_seconds(retry: Retry, node_id: str, tries: int) -> float:
+    """The pause after so many failures: it grows, has a bound, and varies by a hash of node and try."""
+    grown = retry.initial_delay * retry.backoff_multiplier ** min(tries - 1, 64)
+    delay = min(retry.max_delay, grown)
+    digest = hashlib.sha256(f"{node_id}/{tries}".encode()).digest()
+    share = int.from_bytes(digest[:4]) / 2**32
+    return float(round(delay * (1 - retry.jitter * share), 3))

@@ -1,0 +1,153 @@
+"""How an execution ends: what a failure calls off, `undo`, `finally`, and the terminal event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from executions.domain import events as ev
+from executions.domain.jobs import render_undo
+from executions.domain.planning import Planning, problem_of
+from executions.domain.results import StepResult
+from executions.domain.sight import Spot
+from executions.domain.state import ROOT, TERMINAL_STATUS
+from executions.domain.wanted import FrameKey, MissingFacts, Wanted
+from executions.errors import TemplateError
+
+_EVENT_OF: dict[str, str] = {status: type_ for type_, status in TERMINAL_STATUS.items()}
+
+
+def fail_frame(planning: Planning, key: FrameKey, error: Mapping[str, Any], step: str, node_id: str) -> None:
+    """End an item, or the execution, badly: `step` is the root cause, unless the error names one already."""
+    cause = {"step": step, "node_id": node_id, **error}
+    if key == ROOT:
+        fail_execution(planning, cause)
+    else:
+        end_item(planning, key, cause)
+
+
+def end_item(planning: Planning, key: FrameKey, cause: Mapping[str, Any] | None = None) -> None:
+    """End an item of a loop over several steps; what is still open of it is called off."""
+    spot = Spot(key[:-2], key[-2])
+    name, node_id = planning.step(spot).name, planning.sight.node_id(spot, key[-1])
+    status = "success" if cause is None else "error"
+    if cause is not None:
+        planning.close_item(key)
+    planning.sight.ended_here[node_id] = StepResult("success" if cause is None else "error", None, cause)
+    planning.emit(
+        ev.LOOP_ITERATION_COMPLETED, node_id, name, ev.NODE_ITERATION, status=status, error=cause,
+        loop_name=name, index=key[-1],
+    )  # fmt: skip
+
+
+def fail_execution(planning: Planning, cause: Mapping[str, Any]) -> None:
+    """End the execution as failed: undo first, then `finally`."""
+    nodes = _nodes_to_undo(planning)
+    planning.close_all()
+    if not nodes:
+        _finally_or_end(planning, "failed", cause)
+        return
+    context = {"status": "failed", "error": cause, "nodes": nodes}
+    planning.emit_of_execution(ev.UNDO_STARTED, "running", context=context)
+    _undo_next(planning)
+
+
+def _nodes_to_undo(planning: Planning) -> list[str]:
+    """The nodes of the steps that are to be undone, the newest first. Raises: `MissingFacts`."""
+    names = {step.name for step in planning.playbook.steps if step.undo is not None}
+    if not names:
+        return []
+    if planning.facts.completed is None:
+        raise MissingFacts(Wanted(completed=True))
+    here = [event.node_id for event in planning.decision.events if event.type == ev.STEP_COMPLETED]
+    nodes = [*planning.facts.completed, *here]
+    return [node for node in reversed(nodes) if ev.parse_node_id(node).step in names]
+
+
+def advance_undoing(planning: Planning) -> bool:
+    """Go on undoing. Returns: whether anything followed."""
+    state = planning.state
+    if not state.undo:
+        closing = state.closing or {}
+        _finally_or_end(planning, closing["status"], closing["error"])
+        return True
+    if not state.undo_outcome:
+        return False
+    node_id = state.undo[0]
+    outcome = planning.facts.results.get(ev.undo_node_id(node_id))
+    if outcome is None:
+        raise MissingFacts(Wanted(results={ev.undo_node_id(node_id)}))
+    _tell_undone(planning, node_id, outcome.error)
+    _undo_next(planning)
+    return True
+
+
+def _tell_undone(planning: Planning, node_id: str, error: Any) -> None:
+    status = "success" if error is None else "error"
+    planning.emit(ev.STEP_UNDONE, node_id, ev.parse_node_id(node_id).step, status=status, error=error)
+
+
+def _undo_next(planning: Planning) -> None:
+    """Enqueue the next undoing; one that cannot be rendered has failed, and the rest goes on."""
+    state = planning.state
+    while state.undo:
+        node_id = state.undo[0]
+        spot = Spot(ROOT, planning.playbook.index_by_name[ev.parse_node_id(node_id).step])
+        try:
+            planning.decision.jobs.append(render_undo(planning.sight, spot, node_id, ev.undo_node_id(node_id)))
+        except TemplateError as error:
+            _tell_undone(planning, node_id, problem_of(error))
+        else:
+            return
+
+
+def cancel(planning: Planning) -> bool:
+    """Act on a request to cancel. Returns: whether anything followed."""
+    state = planning.state
+    if state.phase == "finally":
+        if (state.closing or {})["status"] == "cancelled" and state.cancels < 2:
+            return False
+        planning.close_all()
+        end_execution(planning, "cancelled")
+        return True
+    planning.close_all()
+    _finally_or_end(planning, "cancelled", (state.closing or {}).get("error"))
+    return True
+
+
+def finish(planning: Planning) -> None:
+    """End an execution in which nothing runs or waits any more."""
+    closing = planning.state.closing
+    if closing is not None:
+        end_execution(planning, closing["status"], closing["error"])
+    else:
+        _finally_or_end(planning, "completed", None)
+
+
+def _finally_or_end(planning: Planning, status: str, error: Mapping[str, Any] | None) -> None:
+    steps = planning.playbook.finally_steps
+    if not steps:
+        end_execution(planning, status, error)
+        return
+    taken = [{"step": step, "inputs": {}} for step in steps]
+    context = {"status": status, "error": error, "taken": taken}
+    event = planning.emit_of_execution(ev.FINALLY_STARTED, "running", context=context)
+    planning.facts.transitions[event.seq] = {step: {} for step in steps}
+
+
+def end_execution(planning: Planning, status: str, error: Mapping[str, Any] | None = None) -> None:
+    """Write the terminal event."""
+    result = _result(planning) if status == "completed" else None
+    meta = planning.cancelled_by if status == "cancelled" else None
+    planning.emit_of_execution(_EVENT_OF[status], status, result=result, error=error, meta=meta)
+    # Those that were enqueued by hand, too: no step waits for them.
+    planning.decision.close_all = True
+
+
+def _result(planning: Planning) -> Any:
+    """What `end` gave. Raises: `MissingFacts`."""
+    end = planning.playbook.index_by_name.get("end")
+    if end is None or planning.state.root.step_status(end) != "success":
+        return None
+    step = planning.playbook.steps[end]
+    return planning.sight.stored(Spot(ROOT, end)).data if step.gives_result or step.loop is not None else None
