@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 
@@ -24,6 +24,8 @@ from executors.registry import RegistryConfig, build_registry
 
 NextStep = tuple[str, dict[str, Any], str]
 """A step to go to, the inputs it is handed, and the condition that led there in words."""
+
+_EVENT_FIELDS: Final = ("status", "context", "result", "error", "meta", "loop_name", "index")
 
 
 class Broker:
