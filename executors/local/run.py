@@ -250,7 +250,9 @@ class LocalRun:
             outcome = Outcome("error", code=CANCELLED, message="called off before it began")
         else:
             request = _request(running, job, attempt)
-            outcome = run_action(self._kinds, request, Lent(self._files, stop, self._credentials.resolve))
+            outcome = run_action(
+                self._kinds, request, Lent(self._files, stop, self._credentials.resolve), job.action.get("secrets")
+            )
         seconds = time.monotonic() - begun_at
         self._inbox.put(lambda: self._performed(running, job, attempt, leased_at, outcome, seconds))
 
