@@ -15,30 +15,34 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
-from typing import Any
+from typing import Any, Final
 
-from catalog.api import CatalogError, Playbook
+from catalog.api import Playbook, PlaybookNotFound
 from executions.api import (
     ActionOutcome,
     Engine,
     EnqueueJob,
-    ExecutionError,
     SetTimer,
     StartChild,
+    TemplateError,
+    WorkloadInvalid,
     begin,
-    child_not_started,
+    child_answer_invalid,
     child_outcome,
+    child_refused,
 )
 from executors.contract import ActionKind, ActionRequest, Credential, Outcome
 from executors.local.files import FIRST_VERSION, LocalCatalog, LocalCredentials
 from executors.running import CANCELLED, DEFAULT_TIMEOUT_SECONDS, Lent, outcome_fields, run_action
 
 Happening = Callable[[], None]
+
+PARENT_ENDED: Final = "the execution that started it waits for it no more"
 
 
 _ids = itertools.count(time.time_ns() // 1000)
@@ -58,6 +62,7 @@ class Running:
     version: str
     parent: Running | None = None
     asked: StartChild | None = None
+    depth: int = 0
     acting: dict[str, Flag] = field(default_factory=dict)
 
 
@@ -69,6 +74,14 @@ class _Due:
     turn: int
     happening: Happening = field(compare=False)
     is_wanted: Callable[[], bool] = field(compare=False)
+
+
+class _Refused(Exception):
+    """A child that cannot be started; `told` is what its parent hears."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.told = child_refused(code, message)
+        super().__init__(message)
 
 
 class LocalRun:
@@ -87,6 +100,7 @@ class LocalRun:
         merge: bool = False,
         version: str = FIRST_VERSION,
         data_dir: Path | None = None,
+        max_depth: int = 16,
         takes_signals: bool = False,
         begin_at: str | None = None,
         execution_id: str | None = None,
@@ -96,7 +110,7 @@ class LocalRun:
 
         `takes_signals`: somebody may call `signal`; without it a run in which all else waits for one is cancelled.
         `begin_at`: a step to begin with instead of `start`.
-        Raises: `WorkloadInvalid`.
+        `max_depth`: how deep playbooks may call playbooks. Raises: `WorkloadInvalid`.
         """
         self._kinds = kinds
         self._catalog = catalog or LocalCatalog()
@@ -104,6 +118,7 @@ class LocalRun:
         self._env = dict(env or {})
         self._workers = workers
         self._data_dir = data_dir
+        self._max_depth = max_depth
         self._takes_signals = takes_signals
         self._begin_at = begin_at
         self._on_change = on_change
@@ -203,39 +218,55 @@ class LocalRun:
             self._answer_parent(running, running.parent, running.asked)
 
     def _answer_parent(self, child: Running, parent: Running, asked: StartChild) -> None:
-        engine = child.engine
-        try:
-            result = engine.answer(asked.answer) if engine.status == "completed" else None
-            told = child_outcome(engine.execution_id, engine.status, result, engine.error)
-        except ExecutionError as error:
-            told = child_not_started(error.code, f"the child's answer cannot be given: {error}")
-        self._after(parent, lambda parent_engine: parent_engine.end_child(asked, **told))
+        engine, id_ = child.engine, child.engine.execution_id
+        if engine.status != "completed":
+            told = child_outcome(id_, child.path, engine.status, engine.error)
+        else:
+            try:
+                told = {"status": "success", "result": engine.answer(asked.answer)}
+            except TemplateError as problem:
+                told = child_answer_invalid(id_, problem)
+        self._after(parent, lambda parent_engine: parent_engine.end_child(asked, id_, **told))
 
     def _start_child(self, parent: Running, asked: StartChild) -> None:
         try:
+            child = self._make_child(parent, asked)
+        except _Refused as refused:
+            told = refused.told
+            self._inbox.put(lambda: self._after(parent, lambda engine: engine.end_child(asked, None, **told)))
+            return
+        self.executions.append(child)
+        id_ = child.engine.execution_id
+        self._after(parent, lambda engine: engine.tell_child(asked, id_, child.path, child.version))
+        self._inbox.put(lambda: self._begin(child))
+
+    def _make_child(self, parent: Running, asked: StartChild) -> Running:
+        """Raises: `_Refused`."""
+        if parent.depth >= self._max_depth:
+            raise _Refused("child_too_deep", f"playbooks call playbooks more than {self._max_depth} deep")
+        try:
             found = self._catalog.find(asked.path, asked.version)
             engine = self._engine(found.playbook, asked.payload, new_execution_id())
-        except (CatalogError, ExecutionError) as error:
-            told = child_not_started(error.code, str(error))
-            self._inbox.put(lambda: self._after(parent, lambda engine: engine.end_child(asked, **told)))
-            return
-        child = Running(engine, found.playbook.path, found.version, parent, asked)
-        self.executions.append(child)
-        self._after(parent, lambda own: own.tell_child(asked, engine.execution_id, child.path, child.version))
-        self._inbox.put(lambda: self._begin(child))
+        except PlaybookNotFound as error:
+            raise _Refused("child_not_found", str(error)) from None
+        except WorkloadInvalid as error:
+            raise _Refused(error.code, str(error)) from None
+        return Running(engine, found.playbook.path, found.version, parent, asked, parent.depth + 1)
 
     def _cancel_child(self, parent: Running, node_id: str) -> None:
         for running in self.executions:
             if running.parent is parent and running.asked is not None and running.asked.node_id == node_id:
-                self._cancel(running, "its parent no longer waits for it", "parent")
+                self._cancel(running, PARENT_ENDED, f"execution {parent.engine.execution_id}")
 
     def _cancel(self, running: Running, reason: str, by: str) -> None:
         self._after(running, lambda engine: engine.cancel(reason, by))
 
     def _set_timer(self, running: Running, timer: SetTimer) -> None:
         timers, place = running.engine.timers, (timer.node_id, timer.kind)
-        fire = partial(self._after, running, lambda engine: engine.fire(timer))
-        self._later(_seconds_of(timer), fire, lambda: timers.get(place) is timer)
+        seconds = _seconds_of(timer)
+        due_at = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+        fire = partial(self._after, running, lambda engine: engine.fire(timer, due_at))
+        self._later(seconds, fire, lambda: timers.get(place) is timer)
 
     # -- actions --------------------------------------------------------------------------------------
 

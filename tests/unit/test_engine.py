@@ -76,16 +76,23 @@ def test_a_child_and_its_answer() -> None:
     [asked] = engine.take_news().children
     assert (asked.path, asked.payload) == ("tests/child", {"n": 3})
     engine.tell_child(asked, "2", "tests/child", "0.1.0")
-    engine.end_child(asked, status="success", result={"m": 4})
+    engine.end_child(asked, "2", status="success", result={"m": 4})
     assert engine.result == {"m": 4}
-    assert engine.end_child(asked, status="success", result={"m": 5}) is None
+    assert engine.end_child(asked, "2", status="success", result={"m": 5}) is None
 
 
-@pytest.mark.parametrize(("answer", "given"), [(None, {"n": 1}), ("a", {"n": 1}), ("{{ a.n + 1 }}", 2), ("b", None)])
+@pytest.mark.parametrize(("answer", "given"), [(None, {"n": 1}), ("a", {"n": 1}), ("{{ a.n + 1 }}", 2)])
 def test_what_a_parent_is_given(answer: str | None, given: Any) -> None:
     engine = started(CHAIN)
     report(engine, "a")
     assert engine.answer(answer) == given
+
+
+def test_a_child_without_a_result_answers_with_its_last_steps() -> None:
+    engine = started(playbook(start(to("a")), step("a", to("b")), step("b", to("c"), action=False), step("c")))
+    report(engine, "a")
+    report(engine, "c", ActionOutcome("success", None))
+    assert (engine.result, engine.answer(None)) == (None, {"n": 1})
 
 
 def test_a_timer_that_was_called_off_says_nothing() -> None:
@@ -93,9 +100,9 @@ def test_a_timer_that_was_called_off_says_nothing() -> None:
     engine = started(playbook(start(to("nap")), waiting, end(), timeout_seconds=60))
     limit, nap = engine.take_news().timers
     assert (limit.seconds, nap.seconds) == (60, 300)
-    engine.fire(limit)
+    engine.fire(limit, "")
     assert (engine.status, engine.error["code"], engine.timers) == ("failed", "timeout", {})
-    assert engine.fire(nap) is None
+    assert engine.fire(nap, "") is None
 
 
 BODY = playbook(

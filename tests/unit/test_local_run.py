@@ -202,7 +202,16 @@ def test_a_child_that_fails_or_is_not_there_fails_its_item_only() -> None:
     engine = run(parent(), square)
     assert engine.result == [None, None]
     errors = [event.error["code"] for event in engine.log if event.type == ev.CHILD_COMPLETED]
-    assert errors == ["playbook_not_found"] * 2
+    assert errors == ["child_not_found"] * 2
+
+
+def test_playbooks_cannot_call_themselves_for_ever() -> None:
+    again = step("again", action=False, child=Child(path="tests/book"))
+    book = playbook(start(to("again")), again)
+    going = local_run(book, square, catalog=catalog_of(book), max_depth=3)
+    assert going.run().error["code"] == "child_failed"
+    assert len(going.executions) == 4
+    assert going.executions[-1].engine.error["code"] == "child_too_deep"
 
 
 def test_cancelling_a_parent_cancels_its_children() -> None:
