@@ -206,8 +206,14 @@ class Broker:
         return answer
 
     def get_next_steps(self, step: str | Mapping[str, Any]) -> list[NextStep]:
-        """Where a step leads, by its result and the results so far; nowhere when its failure is not handled."""
+        """Where a step leads, by its result and the results so far; nowhere when its failure is not handled.
+
+        A loop over several steps leads to the step that closes it: its body was executed with it.
+        """
         name = _name_of(step)
+        loop = self._step(name).loop
+        if loop is not None and loop.end is not None:
+            return [(loop.end, {}, "")]
         engine = self._run(cut_next(self._playbook, name, self._ends))
         for event in engine.log:
             if event.type == "transition_evaluated" and event.node_name == name:

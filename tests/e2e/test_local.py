@@ -110,7 +110,7 @@ def test_a_failure_ends_with_20_and_its_cause(alone: Alone, write: Any) -> None:
         (("run", "no-such-file.yaml", "--local"), 4),
         (("run", "examples/hello", "--local"), 4),
         (("run", HELLO, "--local", "--catalog", "no/such/folder"), 4),
-        (("run", HELLO, "--local", "--credentials", "no-such-file"), 1),
+        (("run", HELLO, "--local", "--credentials", "no-such-file"), 2),
         (("run", HELLO, "--local", "--payload", "[1]"), 2),
         (("run", "tests/playbooks/broken/unknown_target.yaml", "--local"), 5),
         (("run", "tests/playbooks/broken/unknown_target.yaml", "--dry-run"), 5),

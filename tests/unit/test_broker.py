@@ -162,6 +162,7 @@ def test_a_loop_over_several_steps_and_the_step_that_closes_it(monkeypatch: pyte
         entries = [{"one": {"n": 2}, "two": {"n": 4}}, {"one": {"n": 4}, "two": {"n": 8}}]
         looped = broker.execute_step("each")
         assert (looped["data"], looped["next_step"]) == (entries, "close")
+        assert broker.get_next_steps("each") == [("close", {}, "")]
         assert broker.end_loop_step("close")["data"] == {"all": entries, "count": 2}
         assert broker.get_context()["count"] == 2
         assert broker.execute_step("end")["data"] == whole == {"all": entries, "count": 2}
