@@ -287,8 +287,14 @@ def local_events(file: Path) -> list[dict[str, Any]]:
 def test_a_local_run_has_the_events_of_one_on_the_platform(
     platform: Platform, alone: Alone, tmp_path: Path, book: str
 ) -> None:
-    words = embedded.ensure_database(platform.data_dir, "demo", "noetl_demo")
-    data = {f"db_{name}": value for name, value in words.items()} | {"db_name": words["dbname"]}
+    folder = embedded.open_folder(platform.data_dir)
+    data = {
+        "db_host": str(folder.postgres_socket),
+        "db_user": "noetl_demo",
+        "db_password": embedded.keep_secret(folder, "postgres_role_noetl_demo"),
+        "db_port": "5432",
+        "db_name": "demo",
+    }
     credentials = tmp_path / "credentials.json"
     credentials.write_text(json.dumps([{"name": "demo_postgres", "type": "postgres", "data": data}]))
     events = tmp_path / "events.jsonl"
