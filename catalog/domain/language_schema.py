@@ -29,7 +29,7 @@ from catalog.domain.waits import FORM_TYPES
 def _words(*words: str) -> dict[str, Any]:
     """One of the words, in any case."""
     anyhow = "|".join("".join(f"[{char.upper()}{char}]" for char in word) for word in words)
-    return {"anyOf": [{"enum": list(words)}, {"type": "string", "pattern": f"^({anyhow})$"}, {"type": "null"}]}
+    return {"anyOf": [{"enum": list(words)}, {"type": "string", "pattern": f"^({anyhow})$"}]}
 
 
 _TEMPLATE: Final = {"type": "string", "pattern": r"\{\{|\{%"}
@@ -100,6 +100,25 @@ _FIELD: Final = {
 
 def build_language_schema(schemas: ActionSchemas) -> dict[str, Any]:
     """The schema, with the arguments of the given action kinds."""
+    schema: dict[str, Any] = _with_nulls(_language(schemas))
+    return schema
+
+
+def _with_nulls(schema: Any) -> Any:
+    """The schema in which any key may also be null: as good as not given."""
+    if isinstance(schema, list):
+        return [_with_nulls(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    widened = {key: item if key in ("if", "enum") else _with_nulls(item) for key, item in schema.items()}
+    if isinstance(properties := schema.get("properties"), dict):
+        widened["properties"] = {
+            key: {"anyOf": [_with_nulls(item), {"type": "null"}]} for key, item in properties.items()
+        }
+    return widened
+
+
+def _language(schemas: ActionSchemas) -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "NoETL playbook",
