@@ -142,7 +142,7 @@ def _language(schemas: ActionSchemas) -> dict[str, Any]:
             "on_error": {**_BRANCH, "description": "Where a failure leads that its step does not handle."},
             "finally": {**_NAMES, "description": "Steps that run before the end, however it comes."},
             "coerce": _words("native", "legacy"),
-            "credentials": {"type": "array", "items": _MAP},
+            "credentials": {"type": "array"},
         },
         "$defs": {
             "steps": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/step"}},

@@ -183,6 +183,8 @@ class WorkReader:
 
     def _routing(self, kind: str | None, fields: Fields, owner: Owner) -> Work:
         acting = untyped_action(self._reading, fields)
+        if acting is None and "task" in fields:
+            acting = "task", fields["task"]
         if acting is not None:
             name, found = acting
             advice = f"give the step {shown(owner.name)} a `type`: it has `{name}`"
