@@ -5,9 +5,17 @@ Knows nothing of playbooks: a graph is, for each step, the steps its `next` can 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 Graph = Sequence[Sequence[int]]
+
+
+def bits_of(bitmap: int) -> Iterator[int]:
+    """The steps in a bitmap, in order."""
+    while bitmap:
+        lowest = bitmap & -bitmap
+        yield lowest.bit_length() - 1
+        bitmap ^= lowest
 
 
 def reachable_from(graph: Graph, start: int) -> set[int]:

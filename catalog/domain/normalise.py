@@ -6,24 +6,28 @@ Source: docs/language.md.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal
 
 from catalog.domain.action_schemas import ActionSchemas
-from catalog.domain.actions import Work
-from catalog.domain.checks import check_playbook
+from catalog.domain.checks import Names, check_playbook
+from catalog.domain.children import check_path
+from catalog.domain.loop_checks import link_loops
+from catalog.domain.naming import NamedPart, read_name
 from catalog.domain.parser import Document, join_pointer, parse
 from catalog.domain.playbook import MAX_VISITS, Playbook
-from catalog.domain.reading import Field, Fields, Reading, Use, shown
+from catalog.domain.reading import Field, Fields, Reading, Use, shown, suggestion
+from catalog.domain.reads import with_reads
 from catalog.domain.spelling import TOP_KEYS, TOP_NOT_SUPPORTED
-from catalog.domain.steps import NamedPart, StepRead, StepReader, read_name, read_task
+from catalog.domain.steps import StepRead, StepReader
+from catalog.domain.template_syntax import is_template
+from catalog.domain.transitions import TransitionReader
+from catalog.domain.works import Work, WorkReader
 from catalog.errors import Problem
 
 API_PREFIX: Final = "noetl.io/"
 DEFAULT_MAX_VISITS: Final = 1000
-MAX_PATH_CHARS: Final = 500
-_PATH: Final = re.compile(r"[^\s:/\x00-\x1f]+(?:/[^\s:/\x00-\x1f]+)*")
+_COERCIONS: Final[dict[str, Literal["native", "legacy"]]] = {"native": "native", "legacy": "legacy"}
 
 
 def read_playbook(text: str, schemas: ActionSchemas) -> tuple[Playbook | None, tuple[Problem, ...]]:
@@ -52,22 +56,40 @@ def _read(reading: Reading) -> Playbook | None:
     uses: list[Use] = []
     workload = _read_workload(reading, fields.pop("workload", None), uses)
     max_visits = reading.count(fields.pop("max_visits", None), "`max_visits`", MAX_VISITS) or DEFAULT_MAX_VISITS
+    timeout = reading.duration(fields.pop("timeout", None), "`timeout` of the playbook")
+    coerce = reading.choice(fields.pop("coerce", None), "`coerce`", _COERCIONS, "native")
+    handlers, closing = fields.pop("on_error", None), fields.pop("finally", None)
+    credentials = fields.pop("credentials", None)
     workflow, workbook = _split_lists(reading, fields)
     reading.leftovers(fields, "a playbook", TOP_KEYS, TOP_NOT_SUPPORTED)
     tasks = _read_workbook(reading, workbook)
     reads = _read_workflow(reading, workflow, tasks)
+    _check_credentials(reading, credentials, reads)
     if not reads or not (identity["name"] and identity["path"]):
         return None
-    playbook = Playbook(
-        name=identity["name"],
-        path=identity["path"],
-        description=identity["description"],
-        workload=workload,
-        steps=tuple(found.step for found in reads),
-        max_visits=max_visits,
+    link_loops(reading, reads)
+    names = {found.step.name: index for index, found in enumerate(reads)}
+    _check_override(reading, workload.get("steps_override"), names)
+    on_error = TransitionReader(reading, names, "in `on_error` of the playbook", uses)
+    with reading.shaping_the_graph():
+        error_targets = on_error.targets(handlers)
+        finally_steps = _read_finally(reading, closing, names)
+    playbook = with_reads(
+        Playbook(
+            name=identity["name"],
+            path=identity["path"],
+            description=identity["description"],
+            workload={name: entry.value for name, entry in workload.items()},
+            steps=tuple(found.step for found in reads),
+            max_visits=max_visits,
+            timeout_seconds=timeout,
+            on_error=error_targets,
+            finally_steps=tuple(finally_steps),
+            coerce=coerce,
+        )
     )
     if "start" in playbook.index_by_name:
-        check_playbook(reading, playbook, reads, uses)
+        check_playbook(reading, playbook, reads, uses, Names(on_error.given, frozenset(tasks)), finally_steps)
     return playbook
 
 
@@ -101,29 +123,70 @@ def _read_identity(reading: Reading, fields: Fields) -> dict[str, str]:
         if key != "description" and not read[key] and not (places and places[0].value):
             reading.error(f"missing_{key}", f"add `{key}`", places[0].pointer if places else "")
         if key == "path" and read[key]:
-            _check_path(reading, read[key], places[0])
-    for key in ("version", "author", "tags"):
+            check_path(reading, read[key], places[0])
+    for key in ("version", "author", "tags", "labels"):
         fields.pop(key, None)
     return read
 
 
-def _check_path(reading: Reading, path: str, found: Field) -> None:
-    # A client takes . and .. for steps within an address, and would never ask for what lies there.
-    if len(path) > MAX_PATH_CHARS or not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
-        advice = "make `path` names joined by /, as team/daily/report, without blanks and colons"
-        reading.error("invalid_path", advice, found.pointer)
-
-
-def _read_workload(reading: Reading, found: Field | None, uses: list[Use]) -> dict[str, Any]:
+def _read_workload(reading: Reading, found: Field | None, uses: list[Use]) -> Fields:
     if found is None:
         return {}
     entries = reading.fields(found.value, found.pointer, "`workload`")
-    if "steps_override" in entries:
-        pointer = entries["steps_override"].pointer
-        reading.error("not_supported", "`steps_override` is not supported yet: remove it", pointer, key=True)
     for name, entry in entries.items():
         reading.templates(entry, f"in the workload key {shown(name)}", uses, "workload")
-    return {name: entry.value for name, entry in entries.items()}
+    return entries
+
+
+def _check_override(reading: Reading, found: Field | None, steps: Mapping[str, int]) -> None:
+    """`steps_override`: a list of steps, or a map from steps to inputs; what a template gives is seen at the start."""
+    if found is None or found.value is None or (isinstance(found.value, str) and is_template(found.value)):
+        return
+    if not isinstance(found.value, list | dict):
+        advice = "make `steps_override` a list of steps, or a map from steps to their inputs"
+        reading.error("wrong_type", advice, found.pointer)
+        return
+    if isinstance(found.value, dict):
+        for name in found.value:
+            _known_step(reading, name, join_pointer(found.pointer, name), steps, key=True)
+        return
+    for index, name in enumerate(found.value):
+        _known_step(reading, name, join_pointer(found.pointer, index), steps)
+
+
+def _read_finally(reading: Reading, found: Field | None, steps: Mapping[str, int]) -> dict[str, str]:
+    """The steps of `finally`, each with the place where it is named."""
+    places: dict[str, str] = {}
+    for item in reading.one_or_more(found):
+        if _known_step(reading, item.value, item.pointer, steps):
+            places.setdefault(item.value, item.pointer)
+    return places
+
+
+def _known_step(reading: Reading, name: Any, pointer: str, steps: Mapping[str, int], *, key: bool = False) -> bool:
+    if not isinstance(name, str):
+        reading.error("wrong_type", "name a step here, as a text", pointer)
+    elif name not in steps:
+        advice = suggestion(name, steps) or "add the step, or name another"
+        reading.error("unknown_target", f"there is no step `{shown(name)}`; {advice}", pointer, key=key)
+    return isinstance(name, str) and name in steps
+
+
+def _check_credentials(reading: Reading, found: Field | None, reads: Iterable[StepRead]) -> None:
+    """The playbook's list of credentials says nothing that the steps' `auth` does not say."""
+    if found is None or found.value is None:
+        return
+    if not isinstance(found.value, list):
+        reading.error("wrong_type", "make `credentials` a list of {name: NAME}", found.pointer)
+        return
+    actions = [found.step.action for found in reads if found.step.action is not None]
+    used = [action.arguments.get("auth") for action in actions]
+    for index, value in enumerate(found.value):
+        item = reading.fields(value, join_pointer(found.pointer, index), "a credential")
+        name, alias = item.get("name"), item.get("as")
+        if name is None or name.value not in used or (alias is not None and alias.value != name.value):
+            advice = "name the credential on the step that uses it, with `auth: NAME`: this list changes nothing"
+            reading.warn("credentials_not_read", advice, join_pointer(found.pointer, index))
 
 
 # -- workflow and workbook --------------------------------------------------------------------------------
@@ -167,14 +230,19 @@ def _read_workbook(reading: Reading, found: Field | None) -> dict[str, Work]:
     if found is None or found.value is None:
         return {}
     parts = _named_parts(reading, _items(reading, found, "`workbook`"), "a workbook task", "duplicate_task")
-    return {part.name: read_task(reading, part) for part in parts}
+    tasks: dict[str, Work] = {}
+    reader = WorkReader(reading, tasks)
+    for part in parts:
+        tasks[part.name] = reader.of_task(part)
+    return tasks
 
 
 def _read_workflow(reading: Reading, found: Field | None, tasks: dict[str, Work]) -> list[StepRead]:
     if found is None:
         reading.error("missing_workflow", "add `workflow` with a step called start", "")
         return []
-    parts = _named_parts(reading, _items(reading, found, "`workflow`"), "a step", "duplicate_step")
+    with reading.shaping_the_graph():
+        parts = _named_parts(reading, _items(reading, found, "`workflow`"), "a step", "duplicate_step")
     steps = {part.name: index for index, part in enumerate(parts)}
     if "start" not in steps and isinstance(found.value, list):
         reading.error("missing_start", "add a step called start: the execution begins there", found.pointer)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from catalog.domain.graph import ancestor_bitmaps, reachable_from
+from catalog.domain.graph import ancestor_bitmaps, bits_of, reachable_from
 
 FORMAT = 2
 """Version of the normalised form; it rises when an old form can no longer be read as it is."""
@@ -83,6 +83,7 @@ class Loop(Part):
     mode: Literal["parallel", "sequential"] = "parallel"
     concurrency: Annotated[int | None, Field(ge=1, description="Items in flight at most; none: no bound.")] = None
     on_error: Literal["fail", "continue"] = "fail"
+    save: Annotated[Any, Field(description="Of each item. Parsed and kept; nothing runs it yet.")] = None
     end: Annotated[str | None, Field(description="The step that closes a loop over several steps.")] = None
 
 
@@ -236,10 +237,11 @@ class Playbook(Part):
     @cached_property
     def enclosing(self) -> tuple[tuple[int, ...], ...]:
         """For each step the loops over several steps whose body it is in, the outermost first."""
-        outer_first = sorted(self.bodies, key=lambda loop: -self.bodies[loop].bit_count())
-        return tuple(
-            tuple(loop for loop in outer_first if self.bodies[loop] >> index & 1) for index in range(len(self.steps))
-        )
+        enclosing: list[list[int]] = [[] for _ in self.steps]
+        for loop in sorted(self.bodies, key=lambda loop: -self.bodies[loop].bit_count()):
+            for index in bits_of(self.bodies[loop]):
+                enclosing[index].append(loop)
+        return tuple(map(tuple, enclosing))
 
     def _body(self, loop: int, end: int) -> int:
         seen, stack = 0, [self.index_by_name[target.step] for target in targets_of(self.steps[loop])]

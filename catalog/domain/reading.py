@@ -6,7 +6,8 @@ Knows how a problem gets its place. Knows no key of the language.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, Literal, TypeVar
@@ -21,6 +22,7 @@ Phase = Literal["workload", "start", "next"]
 Word = TypeVar("Word", bound=str)
 
 MAX_SHOWN: Final = 60
+MAX_NUMBER: Final = 1e9
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -52,6 +54,8 @@ class Reading:
         self.document = document
         self.schemas = schemas
         self.problems: list[Problem] = list(document.problems)
+        self.graph_is_whole = True
+        """Whether every step and transition was read; if not, nothing can be said of what leads where."""
 
     def error(self, code: str, message: str, pointer: str, *, key: bool = False) -> None:
         """Refuse the playbook, for what stands at the pointer (or for its key)."""
@@ -62,6 +66,14 @@ class Reading:
         """Tell of something that is read, but likely not as it is meant."""
         line, column = self.document.place(pointer, key=key)
         self.problems.append(Problem(code, message, pointer, line, column, "warning"))
+
+    @contextmanager
+    def shaping_the_graph(self) -> Iterator[None]:
+        """An error inside leaves a hole in the graph."""
+        before = len(self.problems)
+        yield
+        if any(problem.severity == "error" for problem in self.problems[before:]):
+            self.graph_is_whole = False
 
     # -- values -----------------------------------------------------------------------------------------
 
@@ -102,13 +114,41 @@ class Reading:
         self.error("wrong_value", f"make {what} a whole number from 1{upto}", found.pointer)
         return None
 
-    def duration(self, found: Field | None, what: str) -> float | None:
-        """Seconds, given as a number or as `90s`, `5m`, `2h`."""
+    def flag(self, found: Field | None, what: str) -> bool | None:
+        """True or false."""
+        if found is None or found.value is None:
+            return None
+        if isinstance(found.value, bool):
+            return found.value
+        self.error("wrong_value", f"make {what} true or false", found.pointer)
+        return None
+
+    def number(self, found: Field | None, what: str, least: float, most: float = MAX_NUMBER) -> float | None:
+        """A number from `least` to `most`."""
+        if found is None or found.value is None:
+            return None
+        value = found.value
+        if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most:
+            return float(value)
+        upto = "" if most == MAX_NUMBER else f" to {most:g}"
+        self.error("wrong_value", f"make {what} a number from {least:g}{upto}", found.pointer)
+        return None
+
+    def one_or_more(self, found: Field | None) -> list[Field]:
+        """The items of a list, or the value itself; nothing for null."""
+        if found is None or found.value is None:
+            return []
+        if not isinstance(found.value, list):
+            return [found]
+        return [Field(value, join_pointer(found.pointer, index)) for index, value in enumerate(found.value)]
+
+    def duration(self, found: Field | None, what: str, *, zero: bool = False) -> float | None:
+        """Seconds, given as a number or as `90s`, `5m`, `2h`. `zero`: none at all may be meant."""
         if found is None or found.value is None:
             return None
         matched = None if isinstance(found.value, bool) else _DURATION.fullmatch(str(found.value).strip().lower())
-        seconds = float(matched[1]) * _SECONDS[matched[2]] if matched else 0.0
-        if 0 < seconds < float("inf"):
+        seconds = float(matched[1]) * _SECONDS[matched[2]] if matched else -1.0
+        if 0 < seconds < float("inf") or (zero and seconds == 0):
             return seconds
         self.error("wrong_value", f"make {what} a number of seconds, or a text as 90s, 5m or 2h", found.pointer)
         return None
@@ -174,6 +214,11 @@ class Reading:
             tell = self.error if severity == "error" or likely else self.warn
             advice = likely or f"remove it: {where} has no such key"
             tell("unknown_key", f"`{shown(name)}` is not known here; {advice}", found.pointer, key=True)
+
+
+def condition_text(value: Any) -> str | None:
+    """A condition as a text that is judged the same way; a literal becomes `true` or `false`."""
+    return value if value is None or isinstance(value, str) else str(bool(value)).lower()
 
 
 def suggestion(name: str, known: Collection[str]) -> str:

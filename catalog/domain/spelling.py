@@ -1,6 +1,6 @@
-"""The words of the language: which keys mean what, and which are not read yet, with the advice to give.
+"""The words of the language: which keys mean what, and which are refused, with the advice to give.
 
-A feature moves out of the tables below when a function reads it; nothing of the language is silently ignored.
+Nothing of the language is silently ignored: what no function reads stands in a table below.
 """
 
 from __future__ import annotations
@@ -15,114 +15,127 @@ KIND: Final = ("tool", "type", "action")
 INPUTS: Final = ("args", "data", "input", "payload", "params", "with")
 """Spellings of inputs, the newest first; not of a kind that takes the word as an argument."""
 TASK_REFERENCE: Final = ("task", "name")
+CHILD_PATH: Final = ("path", "resource_path", "playbook_path")
+CHILD_ANSWER: Final = ("return", "return_step")
+ITEMS: Final = ("collection", "in")
+ELEMENT: Final = ("element", "iterator")
+FILTER: Final = ("where", "filter")
+SIGNAL: Final = ("signal", "for")
 
 STEP_CONTROL: Final = frozenset(
-    {*DESCRIPTION, *KIND, "step", "call", "pass", "when", "next", "next_mode", "loop", "timeout", "result"}
+    {
+        *(*DESCRIPTION, *KIND, "step", "call", "pass", "when", "next", "next_mode", "loop", "timeout", "result"),
+        *("end_loop", "join", "retry", "retry_delay", "on_error", "undo", "save", "resources", "transform"),
+    }
 )
-TASK_CONTROL: Final = frozenset({*DESCRIPTION, *KIND, *TASK_REFERENCE, "timeout"})
-TASK_INFORMATIVE: Final = frozenset({"accepts", "returns", "assert"})
-LOOP_KEYS: Final = frozenset({"in", "iterator", "filter", "where", "mode", "concurrency", "on_error"})
+"""Keys that belong to the step, whatever kind its action is of."""
+TASK_CONTROL: Final = frozenset(
+    {*DESCRIPTION, *KIND, *TASK_REFERENCE, "timeout", "retry", "retry_delay", "on_error", "save"}
+)
+TASK_INFORMATIVE: Final = ("accepts", "returns", "assert", "resources")
+LOOP_KEYS: Final = frozenset(
+    {
+        *(*ITEMS, *ELEMENT, *FILTER, "mode", "concurrency", "order_by", "limit", "chunk", "enumerate"),
+        *("on_error", "distribution", "save"),
+    }
+)
+ITERATOR_KEYS: Final = (LOOP_KEYS - {"on_error", "save"}) | {"task", "run"}
+"""Keys that a step of `type: iterator` takes beside the step's own."""
+CHILD_KEYS: Final = frozenset({*CHILD_PATH, *CHILD_ANSWER, "version", "content"})
+WAIT_KEYS: Final = frozenset({"duration", "until", *SIGNAL})
+APPROVAL_KEYS: Final = frozenset({"message", "form", "approvers"})
+TRANSFORM_KEYS: Final = ("template", "mapping", "script")
+FORM_KEYS: Final = frozenset({"type", "label", "required", "default"})
+RETRY_KEYS: Final = frozenset(
+    {"max_attempts", "initial_delay", "backoff_multiplier", "max_delay", "jitter", "retry_when", "stop_when"}
+)
 TRANSITION_KEYS: Final = frozenset({"when", "then", "else", *IDENTITY, *INPUTS})
 TARGET_KEYS: Final = frozenset({*IDENTITY, *INPUTS})
 METADATA_KEYS: Final = frozenset({"name", "path", "version", "description", "author", "tags", "labels"})
 TOP_KEYS: Final = METADATA_KEYS | {
     *("apiVersion", "kind", "metadata", "workload", "workflow", "steps", "tasks", "workbook", "workbooks"),
-    "max_visits",
+    *("max_visits", "timeout", "on_error", "finally", "coerce", "credentials"),
 }
 
-ROUTING_KINDS: Final = frozenset({"start", "end"})
+WORKBOOK: Final = "workbook"
+PLAYBOOK: Final = "playbook"
+ITERATOR: Final = "iterator"
+TRANSFORM: Final = "transform"
+WAITS: Final = frozenset({"wait", "approval"})
+ROUTING_KINDS: Final = frozenset({"start", "end", "loop"})
 """Old `type`s of steps without an action."""
+LANGUAGE_KINDS: Final = ROUTING_KINDS | WAITS | {WORKBOOK, PLAYBOOK, ITERATOR, TRANSFORM}
+"""What may stand for a kind beside the kinds of actions."""
+KIND_ALIASES: Final = {"playbooks": PLAYBOOK, "secret": "secrets"}
 
-_LATER: Final = "is not supported yet: remove it"
+_GRAMMAR: Final = "belongs to a grammar that is not read"
+_WAIT: Final = "belongs on a step of `type: wait`: move it, or add the type"
+_APPROVAL: Final = "belongs on a step of `type: approval`: move it, or add the type"
+_CHILD: Final = "belongs on a step of `type: playbook`: move it, or add the type"
+_LOOP: Final = "belongs inside `loop`, or on a step of `type: iterator`: move it"
 
 TOP_NOT_SUPPORTED: Final[dict[str, str]] = {
-    "credentials": f"{_LATER} and name the credential on the step with `auth`",
-    "environment": f"{_LATER} and use `workload` or {{{{ env.NAME }}}}",
-    "context": f"{_LATER} and use `workload`",
-    "start": "belongs to a grammar that is not read: write a step called start in `workflow`",
-    "finally": _LATER,
-    "on_error": f"{_LATER} and route errors with `when: \"{{{{ STEP.status == 'error' }}}}\"`",
-    "retry": _LATER,
-    "timeout": f"of a playbook {_LATER} and set `timeout` on steps",
-    "coerce": _LATER,
-    "join": _LATER,
-    "undo": _LATER,
-    "save": _LATER,
+    "environment": f"{_GRAMMAR}: use `workload`, or {{{{ env.NAME }}}}",
+    "context": f"{_GRAMMAR}: use `workload`",
+    "start": f"{_GRAMMAR}: write a step called start in `workflow`",
+    "retry": "is not read here: set `retry` on the steps that are to be tried again",
+    "join": "is not read here: set `join` on the step where branches meet",
+    "undo": "is not read here: set `undo` on the steps that can be undone",
+    "save": "is not read here: write the result with a postgres or duckdb step",
+    "loop": "is not read here: set `loop` on a step",
+    "next": "is not read here: set `next` on a step",
+    "rule": f"{_GRAMMAR}: use `next`",
+    "run": f"{_GRAMMAR}: write one step per action in `workflow`",
 }
 
 STEP_NOT_SUPPORTED: Final[dict[str, str]] = {
-    "end_loop": f"(a loop over several steps) {_LATER} and put `loop` on the step with the action",
-    "save": f"{_LATER} and write the result with a postgres or duckdb step",
-    "retry": _LATER,
-    "on_error": f"{_LATER} and route errors with `when: \"{{{{ STEP.status == 'error' }}}}\"` in `next`",
-    "finally": _LATER,
-    "return": f"{_LATER}; on the step end use `result`",
-    "return_step": _LATER,
-    "join": f"{_LATER}: a step reached by several branches waits for those that can still reach it",
-    "undo": _LATER,
-    "transform": f"{_LATER} and use a python step",
-    "resources": _LATER,
-    "steps_override": _LATER,
-    "credential": f"{_LATER} and use `auth`",
-    "credentials": f"{_LATER} and use `auth`",
-    "credentialRef": f"{_LATER} and use `auth`",
+    "finally": "belongs to the playbook: move it beside `workflow`",
+    "steps_override": "belongs in `workload`: move it",
+    "credential": "is not taken by this action: use `auth`",
+    "credentials": "is not taken by this action: use `auth`",
+    "credentialRef": "is not taken by this action: use `auth`",
     "auth": "is not taken by this action: remove it",
-    "path": f"(a child playbook) {_LATER}",
-    "version": f"(a child playbook) {_LATER}",
+    **dict.fromkeys((*CHILD_PATH, "version"), _CHILD),
+    "content": "is not read: register the playbook and name it with `path`",
+    "return": "belongs on the step end, or on a step of `type: playbook`: move it",
+    "return_step": "belongs on a step of `type: playbook`: move it",
     "code_b64": "is not read: write `code` as text",
     "command_b64": "is not read: write `command` as text",
     "commands_b64": "is not read: write `commands` as text",
-    "run": "belongs to a grammar that is not read: write one action per step",
-    "rule": "belongs to a grammar that is not read: use `next`",
+    "run": f"{_GRAMMAR}: write one action per step",
+    "rule": f"{_GRAMMAR}: use `next`",
+    "runner": f"{_GRAMMAR}: use `type`",
+    "until": "belongs on a step of `type: wait`; to repeat, lead back to the step with `next`",
     "mode": "belongs inside `loop`, or is `next_mode`: move it",
-    "until": "belongs to a grammar that is not read: route back to the step with `next`",
-    "iterator": "belongs inside `loop`: move it",
-    "in": "belongs inside `loop`: move it",
-    "collection": f"(an iterator step) {_LATER} and use `loop`",
-    "element": f"(an iterator step) {_LATER} and use `loop`",
-    "where": "belongs inside `loop`: move it",
-    "order_by": _LATER,
-    "limit": _LATER,
-    "chunk": _LATER,
-    "enumerate": f"{_LATER} and use {{{{ _loop.index }}}}",
-    "concurrency": "belongs inside `loop`: move it",
-    "retry_delay": _LATER,
-    "verify": _LATER,
-    "for": f"(a wait) {_LATER}",
-    "duration": f"(a wait) {_LATER}",
+    **dict.fromkeys((*ITEMS, *ELEMENT, *FILTER), _LOOP),
+    **dict.fromkeys(("order_by", "limit", "chunk", "enumerate", "concurrency", "distribution"), _LOOP),
+    "else": "belongs to an item of `next`: move it",
+    "then": "belongs to an item of `next`: move it",
+    "verify": "is an argument of the http action: it is not taken here",
+    **dict.fromkeys(("duration", *SIGNAL), _WAIT),
+    **dict.fromkeys(APPROVAL_KEYS, _APPROVAL),
 }
 
 TASK_NOT_SUPPORTED: Final[dict[str, str]] = {
     **STEP_NOT_SUPPORTED,
-    "pass": "belongs on the step: move it",
-    "when": "belongs on the step: move it",
-    "next": "belongs on the step: move it",
-    "loop": "belongs on the step: move it",
+    **dict.fromkeys(("pass", "when", "next", "loop", "end_loop", "join", "undo"), "belongs on the step: move it"),
+    **dict.fromkeys((*ITEMS, *ELEMENT, *FILTER, "mode", "concurrency"), "belongs in the `loop` of a step: move it"),
 }
 
 LOOP_NOT_SUPPORTED: Final[dict[str, str]] = {
-    "distribution": "is not read: every item is work of its own, spread over the workers; remove it",
-    "save": f"{_LATER} and write the results with a later step",
-    "collection": "is the spelling of iterator steps: use `in`",
-    "element": "is the spelling of iterator steps: use `iterator`",
-    "order_by": f"{_LATER} and sort in `in`: {{{{ items | sort }}}}",
-    "limit": f"{_LATER} and cut in `in`: {{{{ items[:10] }}}}",
-    "chunk": _LATER,
-    "enumerate": f"{_LATER} and use {{{{ _loop.index }}}}",
-    "join": _LATER,
-    "until": _LATER,
+    "join": f"{_GRAMMAR}: name the loop with `end_loop` on the step that ends it",
+    "until": f"{_GRAMMAR}: lead back to a step with `next`",
+    "next": "belongs on the step: move it",
+    "task": "belongs on a step of `type: iterator`: move it",
+    "run": f"{_GRAMMAR}: lead to the loop's steps with `next`",
 }
 
 KIND_NOT_SUPPORTED: Final[dict[str, str]] = {
-    **dict.fromkeys(("playbook", "playbooks"), f"(a child playbook) {_LATER}"),
-    "loop": "is not read: put `loop` on the step with the action",
-    "iterator": f"{_LATER} and use `loop` on the step with the action",
-    **dict.fromkeys(("secret", "secrets"), _LATER),
-    "save": f"{_LATER} and write the result with a postgres or duckdb step",
-    "wait": _LATER,
-    "approval": _LATER,
-    "transform": f"{_LATER} and use a python step",
-    "task": "(a composite) is not supported yet: write one step per action",
+    "secrets": "is not supported yet: name a credential with `auth`",
+    "save": "is not run yet: write the result with a postgres or duckdb step",
+    "task": f"(a composite) {_GRAMMAR}: write one step per action",
+    "runner": f"{_GRAMMAR}: use the type of the action itself",
+    **dict.fromkeys(("file", "email", "slack"), "was never there: use http or python"),
     "result_aggregation": "is no type a playbook may use: remove it",
 }
 
@@ -130,6 +143,8 @@ GLOBAL_NAMES: Final = frozenset(
     {
         *("workload", "work", "context", "env", "job", "steps", "results", "execution_id", "_loop"),
         *("result", "status", "error", "now", "range", "dict", "namespace", "tojson"),
+        *("execution", "secret", "index", "batch", "parent", "input", "loop_results"),
+        *("path", "version", "step_name", "data", "this"),
     }
 )
 """Names that every template may read, whatever the playbook says."""

@@ -1,26 +1,31 @@
-"""`next`: all its shapes to transitions. Source: docs/language.md, "Transitions"."""
+"""`next` and `on_error`: all their shapes to transitions and targets. Source: docs/language.md, "Transitions"."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
 from catalog.domain.parser import join_pointer
 from catalog.domain.playbook import Target, Transition
-from catalog.domain.reading import Field, Fields, Reading, Use, shown, suggestion
+from catalog.domain.reading import Field, Fields, Phase, Reading, Use, condition_text, shown, suggestion
 from catalog.domain.spelling import IDENTITY, INPUTS, TARGET_KEYS, TRANSITION_KEYS
 
 
 class TransitionReader:
-    """Reads the `next` of one step. `steps` are all steps' names; what templates read goes to `uses`."""
+    """Reads what leads to steps: `next` and `on_error`, which `where` names.
 
-    def __init__(self, reading: Reading, steps: Mapping[str, int], step: str, uses: list[Use]) -> None:
+    `steps` are all steps' names; what templates read goes to `uses`.
+    """
+
+    def __init__(self, reading: Reading, steps: Collection[str], where: str, uses: list[Use]) -> None:
         self._reading = reading
         self._steps = steps
-        self._where = f"in `next` of the step {shown(step)}"
+        self._where = where
         self._uses = uses
         self.given: set[str] = set()
         """Names of the inputs that the transitions hand over."""
+        self.places: dict[str, str] = {}
+        """Where each target is named first."""
 
     def read(self, found: Field | None) -> tuple[Transition, ...]:
         """The transitions of a step; an item with an error is left out."""
@@ -37,6 +42,11 @@ class TransitionReader:
             if item is not None:
                 transitions.append(item)
         return tuple(transitions)
+
+    def targets(self, found: Field | None) -> tuple[Target, ...]:
+        """One target or a list of them; those with an error are left out."""
+        targets = (self._target(item) for item in self._reading.one_or_more(found))
+        return tuple(target for target in targets if target is not None)
 
     def _item(self, found: Field, *, after_condition: bool) -> Transition | None:
         if not isinstance(found.value, dict):
@@ -59,8 +69,8 @@ class TransitionReader:
 
     def _conditional(self, fields: Fields, found: Field) -> Transition | None:
         when = self._reading.condition(fields.pop("when"), f"`when` {self._where}", self._uses, "next")
-        then = self._branch(fields.pop("then", None))
-        otherwise = self._branch(fields.pop("else", None))
+        then = self.targets(fields.pop("then", None))
+        otherwise = self.targets(fields.pop("else", None))
         if any(name in fields for name in IDENTITY):
             flat = {name: fields.pop(name) for name in tuple(fields) if name in TARGET_KEYS}
             target = self._target_of(flat, found)
@@ -72,13 +82,13 @@ class TransitionReader:
             self._missing_target(found)
         if when is None:
             return None
-        return Transition(kind="condition", when=_condition_text(when), then=then, otherwise=otherwise)
+        return Transition(kind="condition", when=condition_text(when), then=then, otherwise=otherwise)
 
     def _default(self, fields: Fields, found: Field) -> Transition | None:
         if "then" in fields and "else" in fields:
             advice = "add `when` to this item: without it, `then` and `else` mean the same"
             self._reading.error("invalid_transition", advice, found.pointer)
-        targets = self._branch(fields.pop("else", None) or fields.get("then"))
+        targets = self.targets(fields.pop("else", None) or fields.get("then"))
         fields.pop("then", None)
         self._refuse(fields)
         if not targets:
@@ -100,15 +110,6 @@ class TransitionReader:
 
     # -- targets ----------------------------------------------------------------------------------------
 
-    def _branch(self, found: Field | None) -> tuple[Target, ...]:
-        if found is None or found.value is None:
-            return ()
-        items = [found]
-        if isinstance(found.value, list):
-            items = [Field(value, join_pointer(found.pointer, index)) for index, value in enumerate(found.value)]
-        targets = (self._target(item) for item in items)
-        return tuple(target for target in targets if target is not None)
-
     def _target(self, found: Field) -> Target | None:
         if isinstance(found.value, str):
             return self._known(found.value, found.pointer, {})
@@ -119,7 +120,7 @@ class TransitionReader:
 
     def _target_of(self, fields: Fields, found: Field) -> Target | None:
         named = self._reading.one_of(fields, IDENTITY, "the target's name")
-        inputs = read_inputs(self._reading, fields, INPUTS, self._where, self._uses, phase_next=True)
+        inputs = read_inputs(self._reading, fields, INPUTS, self._where, self._uses, "next")
         self._refuse(fields)
         if named is None:
             self._reading.error("missing_target", "say which step follows with `step: NAME`", found.pointer)
@@ -135,6 +136,7 @@ class TransitionReader:
             advice = suggestion(name, self._steps) or "add the step, or name another"
             self._reading.error("unknown_target", f"there is no step `{shown(name)}`; {advice}", pointer)
             return None
+        self.places.setdefault(name, pointer)
         return Target(step=name, inputs=inputs)
 
 
@@ -144,8 +146,7 @@ def read_inputs(
     spellings: tuple[str, ...],
     where: str,
     uses: list[Use],
-    *,
-    phase_next: bool = False,
+    phase: Phase = "start",
 ) -> Fields:
     """Take the inputs out of all their spellings; of a name given twice the newest spelling counts."""
     inputs: Fields = {}
@@ -159,12 +160,5 @@ def read_inputs(
                 reading.warn("spelling_conflict", advice, given.pointer, key=True)
             if name not in inputs:
                 inputs[name] = given
-                reading.templates(given, where, uses, "next" if phase_next else "start")
+                reading.templates(given, where, uses, phase)
     return inputs
-
-
-def _condition_text(value: Any) -> str:
-    """A literal as the text that is judged the same way."""
-    if isinstance(value, str):
-        return value
-    return str(value).lower() if value else "false"

@@ -11,7 +11,7 @@ import pytest
 
 from catalog.domain.action_schemas import ActionSchemas
 from catalog.domain.normalise import read_playbook
-from catalog.domain.playbook import Action, Playbook, Step, Target, Transition
+from catalog.domain.playbook import Action, Loop, Playbook, Step, Target, Transition
 from catalog.errors import Problem
 from tests.support.catalog_kinds import SCHEMAS
 
@@ -252,14 +252,9 @@ def test_an_inline_loop() -> None:
     )
     assert warned == set()
     assert step.loop is not None
-    assert step.loop.model_dump() == {
-        "items": "{{ workload.list }}",
-        "element": "item",
-        "filter": "{{ item.ok }}",
-        "mode": "parallel",
-        "concurrency": 4,
-        "on_error": "fail",
-    }
+    assert step.loop == Loop(
+        items="{{ workload.list }}", element="item", filter="{{ item.ok }}", mode="parallel", concurrency=4
+    )
     assert step.start_reads == ("item", "workload")
 
 

@@ -45,3 +45,23 @@ def test_advice_names_the_step_and_the_key() -> None:
     text = (ROOT / "tests" / "playbooks" / "broken" / "template_syntax.yaml").read_text()
     messages = [problem.message for problem in read_playbook(text, SCHEMAS)[1]]
     assert "correct the template in `command` of the step start: there is no filter `nope`" in messages
+
+
+def test_twelve_problems_are_told_in_one_run() -> None:
+    text = (ROOT / "tests" / "playbooks" / "broken" / "twelve.yaml").read_text()
+    playbook, problems = read_playbook(text, SCHEMAS)
+    assert playbook is None
+    assert [(problem.code, problem.line, problem.column) for problem in problems] == [
+        ("invalid_path", 4, 7),
+        ("unknown_target", 7, 20),
+        ("unknown_type", 16, 11),
+        ("wrong_value", 18, 12),
+        ("unknown_task", 22, 11),
+        ("template_syntax", 23, 15),
+        ("missing_argument", 27, 5),
+        ("loop_body_leaves", 29, 21),
+        ("step_cannot_have_run", 32, 17),
+        ("unreachable_step", 36, 5),
+        ("unknown_name", 37, 11),
+        ("join_never_fires", 40, 11),
+    ]

@@ -18,7 +18,10 @@ WORDS = st.sampled_from(
     "apiVersion kind name path workload workbook workbooks workflow steps tasks metadata step task type tool action "
     "call with data args payload params pass when next then else next_mode loop in iterator filter where mode "
     "concurrency on_error timeout result code endpoint command max_visits start end load python http workbook "
-    "retry end_loop save desc".split()
+    "retry end_loop save desc undo join finally coerce credentials tool transform template mapping script version return "
+    "path duration until for signal message form approvers wait approval playbook iterator collection element task run "
+    "order_by limit chunk enumerate distribution max_attempts jitter retry_when continue all any each steps_override "
+    "initial_delay kind label required default".split()
 )
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), WORDS, st.text(max_size=8),
