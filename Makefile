@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs Python 3.11, git and make.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo browser test faults mutants lint openapi format lock clean
+.PHONY: help setup demo browser test faults mutants bench-planning lint openapi format lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3.11 python3 python; do \
 	done)
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv and install the locked dependencies (quick the second time)
 
@@ -41,6 +41,9 @@ faults: setup ## Every fault on real processes, the long ones as well (ARGS="-k 
 
 mutants: setup ## Break the code where it matters, and see a named test fail (ARGS="--times 3 NAME...")
 	$(BIN)/python -m tests.faults.mutants $(ARGS)
+
+bench-planning: setup ## What planning costs, at the beginning and at the end of long executions
+	$(BIN)/python -m benchmarks.planning $(ARGS)
 
 lint: setup ## Style, types, import contracts, missing migrations
 	$(BIN)/ruff check .

@@ -40,6 +40,7 @@ from executions.selectors import (
     list_executions,
     list_latest_events,
     list_steps,
+    read_log,
 )
 from executions.services import (
     Report,
@@ -101,6 +102,7 @@ __all__ = [
     "list_latest_events",
     "list_steps",
     "post_annotation",
+    "read_log",
     "reap_expired_lease",
     "release_lease",
     "report_results",

@@ -14,6 +14,8 @@ from catalog.api import load_playbook
 from executions import store
 from executions.domain import events as ev
 from executions.domain import state as states
+from executions.domain.events import Event
+from executions.domain.memory import MemoryLog
 from executions.errors import EventIdTaken, EventNotFound, ExecutionNotFound, ImpossibleEvent
 from executions.models import CLOCK, EventLog, Execution
 
@@ -194,6 +196,20 @@ def get_outcome(execution_id: int, node_id: str) -> EventLog:
     if found is None:
         raise EventNotFound(f"at {node_id}")
     return found
+
+
+def read_log(execution_id: int | str) -> MemoryLog:
+    """The whole log of an execution as values, with the times. Raises: `ExecutionNotFound`."""
+    return MemoryLog((_event_of(row), row.timestamp.isoformat()) for row in list_events(get_execution(execution_id).id))
+
+
+def _event_of(row: EventLog) -> Event:
+    return Event(
+        row.seq, row.event_type, row.node_id, row.node_name, row.node_type, status=row.status, context=row.context,
+        result=row.result, error=row.error, meta=row.meta, loop_name=row.loop_name, index=row.current_index,
+        item=row.current_item, duration_seconds=row.duration, traceback=row.stack_trace, worker_id=row.worker_id,
+        posted_id=row.posted_id,
+    )  # fmt: skip
 
 
 def list_latest_events(execution_id: int | str, limit: int) -> list[EventLog]:

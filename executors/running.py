@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from executors.contract import ActionFailed, ActionKind, ActionRequest, Credential, Outcome
 from executors.errors import ExecutorError
 from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
+from executors.secrets import Places, Revealed
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +44,29 @@ class Lent:
             raise ActionFailed(error.code, str(error)) from None
 
 
-def run_action(kinds: Mapping[str, ActionKind], request: ActionRequest, lent: Lent) -> Outcome:
-    """Run the action and make an outcome of whatever comes of it; never raises an action's failure."""
+def run_action(
+    kinds: Mapping[str, ActionKind], request: ActionRequest, lent: Lent, secrets: Places | None = None
+) -> Outcome:
+    """Run the action and make an outcome of whatever comes of it; never raises an action's failure.
+
+    `secrets` tells where the request holds marks of secrets: their values are put there now, and never come out.
+    """
+    if not secrets:
+        return _run(kinds, request, lent)
+    try:
+        revealed = Revealed(request.arguments, request.inputs, secrets, lent.credential)
+    except ActionFailed as failure:
+        return _failed(failure)
+    outcome = _run(kinds, replace(request, arguments=revealed.arguments, inputs=revealed.inputs), lent)
+    return replace(
+        outcome,
+        data=revealed.hide(outcome.data),
+        message=revealed.hide(outcome.message),
+        traceback=revealed.hide(outcome.traceback),
+    )
+
+
+def _run(kinds: Mapping[str, ActionKind], request: ActionRequest, lent: Lent) -> Outcome:
     kind = kinds.get(request.kind)
     if kind is None:
         known = ", ".join(sorted(kinds))

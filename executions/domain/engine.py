@@ -7,7 +7,7 @@ are the planner's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from catalog.domain.playbook import Playbook
@@ -15,10 +15,10 @@ from executions.domain import events as ev
 from executions.domain.answers import answer_of
 from executions.domain.commands import SetTimer, StartChild, TimerKind
 from executions.domain.events import Event
-from executions.domain.facts import Facts, known_from
+from executions.domain.facts import Facts, Recorded, known_from
 from executions.domain.frames import decode_frame
 from executions.domain.jobs import EnqueueJob
-from executions.domain.memory import MemoryFrames, MemoryLog, load_facts
+from executions.domain.memory import MemoryFrames, MemoryLog
 from executions.domain.outcomes import JobPlace, Reported, as_retry, late_result, outcome_events
 from executions.domain.planner import Decision, plan_news
 from executions.domain.planning import is_under
@@ -59,8 +59,12 @@ class Engine:
         env: Mapping[str, str] | None = None,
         now: Callable[[], str] = lambda: NO_TIME,
         list_catalog: Callable[[str], list[str]] = lambda prefix: [],
+        recorded: Callable[[str], Recorded | None] = lambda node: None,
     ) -> None:
-        """`now` gives the time an event is recorded at, RFC 3339; `list_catalog` the paths that begin with a prefix."""
+        """`now` gives the time an event is recorded at, RFC 3339; `list_catalog` the paths that begin with a prefix.
+
+        `recorded` gives what the execution that this one reruns had at a node, by the id without the execution.
+        """
         self.playbook = playbook
         self.execution_id = execution_id
         self.workload = workload
@@ -73,6 +77,7 @@ class Engine:
         self._env = env or {}
         self._now = now
         self._list_catalog = list_catalog
+        self._recorded = recorded
         self._status = "pending"
         self._stored = encode(State())
         self._frames = MemoryFrames()
@@ -91,6 +96,11 @@ class Engine:
     def status(self) -> str:
         """pending, running, paused, completed, failed or cancelled."""
         return self._status
+
+    @property
+    def next_seq(self) -> int:
+        """The `seq` of the next event."""
+        return len(self.log) + 1
 
     @property
     def is_over(self) -> bool:
@@ -124,9 +134,17 @@ class Engine:
 
     # -- what happens ---------------------------------------------------------------------------------
 
-    def start(self, version: str = "") -> Decision:
-        """Begin. Raises: `WorkloadInvalid`."""
-        return self.take(start_event(self.execution_id, self.playbook, version, self.workload))
+    def start(
+        self, version: str = "", *, reuse: Mapping[str, Any] | None = None, begin_at: str | None = None
+    ) -> Decision:
+        """Begin, at `start` or at another step; `reuse` is what `reuse_of` gives, of a rerun.
+
+        Raises: `WorkloadInvalid`.
+        """
+        first = start_event(self.execution_id, self.playbook, version, self.workload, reuse)
+        if begin_at is not None:
+            first = replace(first, context={**first.context, "taken": [{"step": begin_at, "inputs": {}}]})
+        return self.take(first)
 
     def report(self, job: EnqueueJob, said: Reported, meta: Mapping[str, Any], leased_at: str | None) -> float | None:
         """How a job's action ended. Returns: seconds until it is to be tried again; None: that was its outcome.
@@ -136,37 +154,36 @@ class Engine:
         place = JobPlace(job.node_id, job.step, job.index, meta.get("worker_id"))
         told = {name: value for name, value in meta.items() if name != "worker_id"}
         if self.is_over:
-            self.take(late_result(self._next_seq, place, said, told))
+            self.take(late_result(self.next_seq, place, said, told))
             return None
         if self.jobs.get(job.node_id) is not job:
             return None
-        started, outcome = outcome_events(self._next_seq, place, said, told, leased_at)
+        started, outcome = outcome_events(self.next_seq, place, said, told, leased_at)
         tries = self._failures.get(job.node_id, 0) + 1
         delay = self._judge(outcome, tries) if said.status == "error" else None
         if delay is not None:
             self._failures[job.node_id] = tries
             outcome = as_retry(outcome, tries, delay)
-        else:
-            del self.jobs[job.node_id]
         self.take(started, outcome)
         return delay
 
-    def fire(self, timer: SetTimer) -> None:
+    def fire(self, timer: SetTimer) -> Decision | None:
         """A timer has run out. One that was called off says nothing any more."""
-        if self.timers.get((timer.node_id, timer.kind)) is timer:
-            del self.timers[timer.node_id, timer.kind]
-            self.happen(ev.TIMER_FIRED, timer.node_id, _step_of(timer.node_id), context={"kind": timer.kind})
+        if self.timers.get((timer.node_id, timer.kind)) is not timer:
+            return None
+        del self.timers[timer.node_id, timer.kind]
+        return self.happen(ev.TIMER_FIRED, timer.node_id, _step_of(timer.node_id), context={"kind": timer.kind})
 
     def tell_child(self, child: StartChild, execution_id: str, path: str, version: str) -> None:
         """The child that was asked for has started."""
         told = {"execution_id": execution_id, "path": path, "version": version}
         self.happen(ev.CHILD_STARTED, child.node_id, child.step, status="running", context=told, **_item_of(child))
 
-    def end_child(self, child: StartChild, **told: Any) -> None:
+    def end_child(self, child: StartChild, **told: Any) -> Decision | None:
         """The child has ended, or could not be started: `status`, `result`, `error`. A called off one is not heard."""
-        if self.children.get(child.node_id) is child:
-            del self.children[child.node_id]
-            self.happen(ev.CHILD_COMPLETED, child.node_id, child.step, **told, **_item_of(child))
+        if self.children.get(child.node_id) is not child:
+            return None
+        return self.happen(ev.CHILD_COMPLETED, child.node_id, child.step, **told, **_item_of(child))
 
     def signal(self, name: str, data: Any = None, by: str = "", node_id: str = "") -> None:
         """A signal for whoever waits for it, or, at the node of an approval, its answer."""
@@ -185,12 +202,15 @@ class Engine:
         if fields.get("index") is not None:
             node_type = ev.NODE_ITERATION
         node_id, name = node_id or self.execution_id, name or self.playbook.name
-        return self.take(Event(self._next_seq, type_, node_id, name, node_type, **fields))
+        return self.take(Event(self.next_seq, type_, node_id, name, node_type, **fields))
 
     def take(self, *events: Event) -> Decision:
         """Keep the next events, and all that follows from them together. Raises: `ImpossibleEvent`."""
         for event in events:
             self.log.append(event, self._now())
+            if event.type in ev.OUTCOMES:
+                self.jobs.pop(event.node_id, None)
+                self.children.pop(event.node_id, None)
         facts = self._facts()
         known_from(events, facts)
         decision = self._with_facts(facts, lambda: plan_news(self.playbook, decode(self._stored), events, facts))
@@ -203,10 +223,6 @@ class Engine:
         return decision
 
     # -- planning -------------------------------------------------------------------------------------
-
-    @property
-    def _next_seq(self) -> int:
-        return len(self.log) + 1
 
     def _facts(self) -> Facts:
         return Facts(self.execution_id, self._now(), self.workload, self._env)
@@ -228,7 +244,11 @@ class Engine:
             except MissingFacts as missing:
                 wanted = facts.missing(missing.wanted)
                 self.loads += 1
-                left = load_facts(facts, wanted, self.log, self._frames, self._list_catalog)
+                self.log.load(facts, wanted)
+                self._frames.load(facts, wanted)
+                facts.catalog.update((prefix, self._list_catalog(prefix)) for prefix in wanted.catalog)
+                facts.recorded.update((node, self._recorded(node)) for node in wanted.recorded)
+                left = facts.missing(wanted)
                 if left or not wanted:
                     raise LogInconsistent(self.execution_id, {"missing": str(missing.wanted)}) from None
 
@@ -276,8 +296,9 @@ def begin(
     env: Mapping[str, str] | None = None,
     now: Callable[[], str] = lambda: NO_TIME,
     list_catalog: Callable[[str], list[str]] = lambda prefix: [],
+    recorded: Callable[[str], Recorded | None] = lambda node: None,
 ) -> Engine:
     """An execution that is ready to start, its workload built. Raises: `WorkloadInvalid`."""
     given = {} if payload is None else payload
     workload = build_workload(playbook, given, env or {}, job_uuid(execution_id), merge=merge)
-    return Engine(playbook, execution_id, workload, env=env, now=now, list_catalog=list_catalog)
+    return Engine(playbook, execution_id, workload, env=env, now=now, list_catalog=list_catalog, recorded=recorded)

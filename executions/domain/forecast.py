@@ -7,11 +7,12 @@ graph: who leads to a step, under which condition, and as much of its action as 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from catalog.domain.playbook import Playbook, Step, Target
+from catalog.domain.drawing import kind_of, ways_from
+from catalog.domain.playbook import Playbook, Step
 from catalog.domain.template_syntax import is_template, names_read
 from executions.domain.engine import begin
 from executions.domain.memory import step_statuses
@@ -69,7 +70,7 @@ def forecast(playbook: Playbook, payload: Any, env: Mapping[str, str], *, merge:
     return [
         Forecast(
             name=step.name,
-            kind=_kind_of(step),
+            kind=kind_of(step),
             status=statuses.get(step.name, ""),
             reached=reached.get(step.name, []),
             work=_work_of(step, lookup, unknown),
@@ -80,36 +81,15 @@ def forecast(playbook: Playbook, payload: Any, env: Mapping[str, str], *, merge:
     ]
 
 
-def _kind_of(step: Step) -> str:
-    if step.action is not None:
-        return step.action.kind
-    if step.child is not None:
-        return "playbook"
-    return "route" if step.wait is None else step.wait.kind
-
-
 # -- the graph ---------------------------------------------------------------------------------------
-
-
-def ways_from(playbook: Playbook, step: Step) -> Iterator[tuple[Target, str]]:
-    """Where a step can lead, with the condition in words; empty for what is always taken."""
-    for item in step.next:
-        for target in item.then:
-            yield target, {"always": "", "condition": f"if {item.when}", "default": "otherwise"}[item.kind]
-        for target in item.otherwise:
-            yield target, f"if not {item.when}"
-    for target in step.error_targets:
-        yield target, "on error"
-    if step.loop is not None and step.loop.end is not None:
-        yield Target(step=step.loop.end), "when all items are over"
 
 
 def _ways_to(playbook: Playbook) -> dict[str, list[str]]:
     reached: dict[str, list[str]] = {"start": ["at the beginning"]}
     for step in playbook.steps:
-        for target, condition in ways_from(playbook, step):
-            told = f"{condition}, after {step.name}" if condition else f"after {step.name}"
-            reached.setdefault(target.step, []).append(told)
+        for way in ways_from(step):
+            told = f"{way.condition}, after {step.name}" if way.condition else f"after {step.name}"
+            reached.setdefault(way.target.step, []).append(told)
     for target in playbook.on_error:
         reached.setdefault(target.step, []).append("on error of a step that does not handle it")
     for name in playbook.finally_steps:
@@ -130,7 +110,7 @@ def _in_order(playbook: Playbook) -> list[Step]:
             continue
         seen[name] = None
         step = playbook.steps[playbook.index_by_name[name]]
-        ahead.extendleft(target.step for target, _ in reversed(list(ways_from(playbook, step))))
+        ahead.extendleft(way.target.step for way in reversed(list(ways_from(step))))
     names = [*seen, *(step.name for step in playbook.steps if step.name not in seen)]
     return [playbook.steps[playbook.index_by_name[name]] for name in names]
 
@@ -147,7 +127,7 @@ def _names_to_come(playbook: Playbook) -> frozenset[str]:
     """Names that only the running execution has: steps, inputs handed on, items, keys of a loop's end."""
     names = set(playbook.index_by_name)
     for step in playbook.steps:
-        names.update(*(target.inputs for target, _ in ways_from(playbook, step)))
+        names.update(*(way.target.inputs for way in ways_from(step)))
         if step.loop is not None:
             names.add(step.loop.element)
         if step.end_loop is not None and isinstance(step.result, Mapping):

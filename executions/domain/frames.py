@@ -136,28 +136,32 @@ def merge_scopes(arrivals: Iterable[Arrival], step: int) -> Scope:
 
 
 def encode_frame(frame: Frame) -> dict[str, Any]:
-    """The frame as JSON-like data without what is empty; bitmaps as hexadecimal text. The inverse: `decode_frame`."""
+    """The frame as JSON-like data without what is empty; bitmaps as text. The inverse: `decode_frame`."""
     data: dict[str, Any] = {
         "base": frame.base,
-        **{name: _hex(getattr(frame, name)) for name in _BITMAPS},
+        **{name: encode_bits(getattr(frame, name)) for name in _BITMAPS},
+        "unsucceeded": encode_bits(frame.visited & ~frame.succeeded),
         "revisits": [[step, visit] for step, visit in frame.revisits.items()],
         "live": [[step, _encode_live(live)] for step, live in frame.live.items()],
         "waiting": [
             [step, [[a.source, _encode_scope(a.scope)] for a in arrivals]] for step, arrivals in frame.waiting.items()
         ],
         "ended": [[step, _encode_scope(scope)] for step, scope in frame.ended.items()],
-        "absorbing": [[step, _hex(steps)] for step, steps in frame.absorbing.items()],
+        "absorbing": [[step, encode_bits(steps)] for step, steps in frame.absorbing.items()],
     }
     return {name: value for name, value in data.items() if value not in (0, "0", [])}
 
 
-_BITMAPS = ("visited", "succeeded", "failed", "skipped", "due")
+_BITMAPS = ("visited", "failed", "skipped", "due")
+"""Written as they are; `succeeded` by what it lacks of `visited`, which is little in a long execution."""
 
 
 def decode_frame(data: Mapping[str, Any]) -> Frame:
     """The frame that `encode_frame` gave this data for."""
+    bitmaps = {name: decode_bits(data.get(name, "0")) for name in _BITMAPS}
     return Frame(
         base=data.get("base", 0),
+        succeeded=bitmaps["visited"] & ~decode_bits(data.get("unsucceeded", "0")),
         revisits=dict(data.get("revisits", ())),
         live={step: _decode_live(live) for step, live in data.get("live", ())},
         waiting={
@@ -165,13 +169,40 @@ def decode_frame(data: Mapping[str, Any]) -> Frame:
             for step, arrivals in data.get("waiting", ())
         },
         ended={step: _decode_scope(scope) for step, scope in data.get("ended", ())},
-        absorbing={step: int(steps, 16) for step, steps in data.get("absorbing", ())},
-        **{name: int(data.get(name, "0"), 16) for name in _BITMAPS},
+        absorbing={step: decode_bits(steps) for step, steps in data.get("absorbing", ())},
+        **bitmaps,
     )
 
 
-def _hex(bits: int) -> str:
-    return format(bits, "x")
+def encode_bits(bits: int) -> str:
+    """A bitmap as text: hexadecimal, or `gap.ones.gap.ones` of its runs when it is long and they are few."""
+    if bits.bit_length() <= SHORT_BITS:
+        return format(bits, "x")
+    runs: list[int] = []
+    rest = bits
+    while rest and len(runs) < MAX_RUNS:
+        gap = (rest & -rest).bit_length() - 1
+        rest >>= gap
+        ones = (~rest & (rest + 1)).bit_length() - 1
+        rest >>= ones
+        runs += (gap, ones)
+    return format(bits, "x") if rest else ".".join(map(str, runs))
+
+
+def decode_bits(text: str) -> int:
+    """The bitmap that `encode_bits` gave this text for."""
+    if "." not in text:
+        return int(text, 16)
+    bits, at = 0, 0
+    numbers = [int(number) for number in text.split(".")]
+    for gap, ones in zip(numbers[::2], numbers[1::2], strict=True):
+        bits |= ((1 << ones) - 1) << (at + gap)
+        at += gap + ones
+    return bits
+
+
+SHORT_BITS = 64
+MAX_RUNS = 16
 
 
 def _encode_scope(scope: Scope) -> dict[str, list[int]]:
@@ -187,7 +218,7 @@ def _encode_live(live: Live) -> dict[str, Any]:
     data["signal"] = live.signal
     data = {name: value for name, value in data.items() if value}
     if (loop := live.loop) is not None:
-        data["loop"] = [loop.total, loop.started, loop.finished, _hex(loop.done), _hex(loop.failed)]
+        data["loop"] = [loop.total, loop.started, loop.finished, encode_bits(loop.done), encode_bits(loop.failed)]
     return data
 
 
@@ -195,6 +226,6 @@ def _decode_live(data: dict[str, Any]) -> Live:
     loop = None
     if (fields := data.get("loop")) is not None:
         total, started, finished, done, failed = fields
-        loop = LoopState(total, started, finished, int(done, 16), int(failed, 16))
+        loop = LoopState(total, started, finished, decode_bits(done), decode_bits(failed))
     scope = _decode_scope(data.get("scope", {}))
     return Live(scope, data.get("outcome", ""), data.get("fired", ""), data.get("signal", 0), loop)

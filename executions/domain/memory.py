@@ -6,7 +6,7 @@ what the step itself made of it (`result`, an error) lies over it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal
 
 from executions.domain import events as ev
@@ -124,16 +124,6 @@ class MemoryFrames:
             gone |= self._below.pop(one, set())
             self._frames.pop(one, None)
             self._below.get(one[:-2], set()).discard(one)
-
-
-def load_facts(
-    facts: Facts, wanted: Wanted, log: MemoryLog, frames: MemoryFrames, list_catalog: Callable[[str], list[str]]
-) -> Wanted:
-    """Add the wanted values to `facts`. Returns: what could not be had."""
-    log.load(facts, wanted)
-    frames.load(facts, wanted)
-    facts.catalog.update((prefix, list_catalog(prefix)) for prefix in wanted.catalog)
-    return facts.missing(wanted)
 
 
 def _step_prefix(node_id: str) -> str:

@@ -3,7 +3,8 @@
 Knows no database, no queue and no broker. It needs Django's settings (`django.setup()`), for the action kinds' bounds.
 """
 
+from executors.local.broker import Broker
 from executors.local.files import LocalCatalog, read_credentials
 from executors.local.run import LocalRun
 
-__all__ = ["LocalCatalog", "LocalRun", "read_credentials"]
+__all__ = ["Broker", "LocalCatalog", "LocalRun", "read_credentials"]

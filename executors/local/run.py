@@ -41,6 +41,14 @@ from executors.running import CANCELLED, DEFAULT_TIMEOUT_SECONDS, Lent, outcome_
 Happening = Callable[[], None]
 
 
+_ids = itertools.count(time.time_ns() // 1000)
+
+
+def new_execution_id() -> str:
+    """An id that no other run of this machine has: targets remove doubles by the ids of nodes."""
+    return str(next(_ids))
+
+
 @dataclass(slots=True)
 class Running:
     """An execution of this run. `acting` are the stop flags of its actions, by node; `parent` is who waits for it."""
@@ -80,11 +88,14 @@ class LocalRun:
         version: str = FIRST_VERSION,
         data_dir: Path | None = None,
         takes_signals: bool = False,
+        begin_at: str | None = None,
+        execution_id: str | None = None,
         on_change: Callable[[Running], None] = lambda running: None,
     ) -> None:
         """`data_dir` is for DuckDB's files; without it they are gone with the run. `kinds` are the caller's to close.
 
         `takes_signals`: somebody may call `signal`; without it a run in which all else waits for one is cancelled.
+        `begin_at`: a step to begin with instead of `start`.
         Raises: `WorkloadInvalid`.
         """
         self._kinds = kinds
@@ -94,13 +105,13 @@ class LocalRun:
         self._workers = workers
         self._data_dir = data_dir
         self._takes_signals = takes_signals
+        self._begin_at = begin_at
         self._on_change = on_change
         self._inbox: SimpleQueue[Happening] = SimpleQueue()
         self._due: list[_Due] = []
         self._turns = itertools.count()
-        # Never twice the same, also between runs: targets remove doubles by node ids.
-        self._ids = itertools.count(time.time_ns() // 1000)
-        self.root = Running(self._engine(playbook, payload, merge=merge), playbook.path, version)
+        engine = self._engine(playbook, payload, execution_id or new_execution_id(), merge=merge)
+        self.root = Running(engine, playbook.path, version)
         self.executions = [self.root]
         self._pool: ThreadPoolExecutor
         self._files: Path
@@ -163,15 +174,14 @@ class LocalRun:
 
     # -- executions -----------------------------------------------------------------------------------
 
-    def _engine(self, playbook: Playbook, payload: Any, *, merge: bool = False) -> Engine:
+    def _engine(self, playbook: Playbook, payload: Any, execution_id: str, *, merge: bool = False) -> Engine:
         """Raises: `WorkloadInvalid`."""
         listing = self._catalog.paths_below
-        return begin(
-            playbook, str(next(self._ids)), payload, merge=merge, env=self._env, now=_now, list_catalog=listing
-        )
+        return begin(playbook, execution_id, payload, merge=merge, env=self._env, now=_now, list_catalog=listing)
 
     def _begin(self, running: Running) -> None:
-        self._after(running, lambda engine: engine.start(running.version))
+        begin_at = self._begin_at if running is self.root else None
+        self._after(running, lambda engine: engine.start(running.version, begin_at=begin_at))
 
     def _after(self, running: Running, happening: Callable[[Engine], object]) -> None:
         """Let something happen to an execution, and do what it asks for then."""
@@ -204,7 +214,7 @@ class LocalRun:
     def _start_child(self, parent: Running, asked: StartChild) -> None:
         try:
             found = self._catalog.find(asked.path, asked.version)
-            engine = self._engine(found.playbook, asked.payload)
+            engine = self._engine(found.playbook, asked.payload, new_execution_id())
         except (CatalogError, ExecutionError) as error:
             told = child_not_started(error.code, str(error))
             self._inbox.put(lambda: self._after(parent, lambda engine: engine.end_child(asked, **told)))
@@ -240,7 +250,9 @@ class LocalRun:
             outcome = Outcome("error", code=CANCELLED, message="called off before it began")
         else:
             request = _request(running, job, attempt)
-            outcome = run_action(self._kinds, request, Lent(self._files, stop, self._credentials.resolve))
+            outcome = run_action(
+                self._kinds, request, Lent(self._files, stop, self._credentials.resolve), job.action.get("secrets")
+            )
         seconds = time.monotonic() - begun_at
         self._inbox.put(lambda: self._performed(running, job, attempt, leased_at, outcome, seconds))
 

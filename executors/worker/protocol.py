@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from executions.api import ACTION_COMPLETED, Event, Report, report_results
 from executors.contract import Credential
+from executors.errors import CredentialNotFound
 from executors.registry import argument_schemas
 from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
 from executors.services import resolve_credential
@@ -135,4 +137,9 @@ def secrets_of(fence: Fence) -> list[Credential]:
     action = get_live_action(fence)
     named = action["arguments"].get("auth")
     uses_one = action["kind"] in argument_schemas() and isinstance(named, str) and named
-    return [resolve_credential(named)] if uses_one else []
+    found = [resolve_credential(named)] if uses_one else []
+    for name in sorted({name for names in action.get("secrets", {}).values() for name in names}):
+        # One that is not stored here may be in the worker's own environment.
+        with suppress(CredentialNotFound):
+            found.append(resolve_credential(name))
+    return found

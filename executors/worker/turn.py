@@ -92,7 +92,10 @@ class Worker:
         try:
             failpoint("action.before")
             outcome = run_action(
-                self._kinds, _request(job), Lent(self._data_dir, held.stop, partial(self._resolve, job))
+                self._kinds,
+                _request(job),
+                Lent(self._data_dir, held.stop, partial(self._resolve, job)),
+                job.action.get("secrets"),
             )
             failpoint("action.after")
             if held.lost.is_set():

@@ -18,6 +18,8 @@ from queueing.api import LeasedJob
 ENCODED: Final = ("code", "command", "commands")
 TYPE: Final = "type"
 INPUTS: Final = "with"
+SECRETS: Final = "secrets"
+"""Where marks of secrets stand (`executors.secrets`): the planner's word, so it is never read from a client."""
 MAX_KIND_CHARS: Final = 100
 TYPE_SPELLINGS: Final = (TYPE, "action", "kind")
 
@@ -34,6 +36,8 @@ def tell_action(action: Mapping[str, Any]) -> dict[str, Any]:
             told[f"{name}_b64"] = base64.b64encode(value.encode()).decode()
         else:
             told[name] = value
+    if places := action.get(SECRETS):
+        told[SECRETS] = places
     return told
 
 
@@ -44,6 +48,7 @@ def read_action(told: Any) -> dict[str, Any]:
     kind = named[0].strip().lower() if named and isinstance(named[0], str) else ""
     if not 0 < len(kind) <= MAX_KIND_CHARS:
         raise ActionUnreadable(f"the action names no type, of 1 to {MAX_KIND_CHARS} characters")
+    config.pop(SECRETS, None)
     inputs = config.pop(INPUTS, None)
     inputs = {} if inputs is None else inputs
     if not isinstance(inputs, Mapping):
@@ -78,13 +83,16 @@ def _decoded(name: str, value: Any) -> tuple[str, Any]:
 
 def read_job(told: Mapping[str, Any]) -> LeasedJob:
     """The leased job of a lease's reply. Raises: `ActionUnreadable`."""
+    action = read_action(told["action"])
+    if places := _as_map(told["action"]).get(SECRETS):
+        action[SECRETS] = places
     return LeasedJob(
         id=int(told["id"]),
         execution_id=int(told["execution_id"]),
         node_id=told["node_id"],
         node_name=told["node_name"],
         kind=told["kind"],
-        action=read_action(told["action"]),
+        action=action,
         context=told["context"],
         uuid=told["uuid"],
         item_index=told["item_index"],

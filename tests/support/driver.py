@@ -1,141 +1,142 @@
-"""Drives the pure planner without a database: a log in memory, jobs answered by the test."""
+"""Drives the pure planner without a database: the engine in memory, what it asks for answered by the test."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from catalog.domain.playbook import Playbook
 from executions.domain import events as ev
+from executions.domain.commands import StartChild
+from executions.domain.engine import begin
 from executions.domain.events import Event
-from executions.domain.facts import Facts, Recorded, outcome_of
-from executions.domain.frames import decode_frame, encode_frame
+from executions.domain.facts import Recorded
 from executions.domain.jobs import EnqueueJob
-from executions.domain.planner import Decision, plan
-from executions.domain.planning import is_under
-from executions.domain.results import StepResult
-from executions.domain.start import build_workload, reuse_of, start_event
-from executions.domain.state import State, decode, encode, replay
+from executions.domain.memory import step_statuses
+from executions.domain.planner import Decision
+from executions.domain.start import reuse_of
+from executions.domain.state import State, encode, replay
 from executions.domain.submitting import work_of
-from executions.domain.wanted import MissingFacts, Wanted
 
 Answer = Callable[[EnqueueJob], Any]
 """What an action gives for a job; an exception makes it an error."""
 
+NOW = "2026-01-01T00:00:00+00:00"
 
-@dataclass
+
 class Driver:
-    """One execution in memory. `pick` chooses which open job reports next."""
+    """One execution in memory. `pick` chooses which of the open jobs and children reports next."""
 
-    playbook: Playbook
-    answer: Answer = lambda job: None
-    payload: dict[str, Any] = field(default_factory=dict)
-    pick: Callable[[int], int] = lambda count: 0
-    execution_id: str = "1"
-    state: State = field(default_factory=State)
-    log: list[Event] = field(default_factory=list)
-    jobs: list[EnqueueJob] = field(default_factory=list)
-    enqueued: list[EnqueueJob] = field(default_factory=list)
-    loads: int = 0
-    before: Driver | None = None
+    def __init__(
+        self,
+        playbook: Playbook,
+        answer: Answer = lambda job: None,
+        payload: dict[str, Any] | None = None,
+        pick: Callable[[int], int] = lambda count: 0,
+        execution_id: str = "1",
+        child: Callable[[StartChild], Any] = lambda child: None,
+        catalog: Callable[[str], list[str]] = lambda prefix: [],
+    ) -> None:
+        self.engine = begin(
+            playbook, execution_id, payload, now=lambda: NOW, list_catalog=catalog, recorded=self._recorded
+        )
+        self.before: Driver | None = None
+        self.playbook = playbook
+        self.answer = answer
+        self.child = child
+        self.pick = pick
+        self.jobs: list[EnqueueJob] = []
+        self.children: list[StartChild] = []
+        self.enqueued: list[EnqueueJob] = []
 
     def start(self) -> Decision:
-        self.workload = build_workload(self.playbook, self.payload, {}, "job", merge=False)
-        return self.happen(start_event(self.execution_id, self.playbook, "0.1.0", self.workload))
+        return self._asked(self.engine.start())
 
     def run(self) -> Driver:
         self.start()
         return self.finish()
 
-    def finish(self) -> Driver:
-        while self.jobs:
-            self.report(self.jobs.pop(self.pick(len(self.jobs))))
-        return self
-
     def rerun_of(self, before: Driver, from_step: str | None) -> None:
         """Start as a rerun of an execution that this one may take results from."""
         self.before = before
-        self.workload = build_workload(self.playbook, self.payload, {}, "job", merge=False)
-        reuse = reuse_of(self.playbook, before.execution_id, from_step)
-        self.happen(start_event(self.execution_id, self.playbook, "0.1.0", self.workload, reuse))
+        self._asked(self.engine.start(reuse=reuse_of(self.playbook, before.engine.execution_id, from_step)))
+
+    def finish(self) -> Driver:
+        """Answer everything, and let the time of waits run out when nothing else is left to happen."""
+        while not self.engine.is_over:
+            if count := len(self.jobs) + len(self.children):
+                place = self.pick(count) % count
+                if place < len(self.jobs):
+                    self.report(self.jobs.pop(place))
+                else:
+                    self.end(self.children.pop(place - len(self.jobs)))
+            elif waits := [timer for timer in self.engine.timers.values() if timer.kind == "wait"]:
+                decision = self.engine.fire(waits[0])
+                assert decision is not None
+                self._asked(decision)
+            else:
+                break
+        return self
 
     def report(self, job: EnqueueJob) -> None:
-        fields: dict[str, Any] = {"status": "success"}
-        type_ = ev.ACTION_COMPLETED
-        try:
-            fields["result"] = self.answer(job)
-        except Exception as error:
-            type_ = ev.ACTION_ERROR
-            fields = {"status": "error", "error": {"code": "boom", "message": str(error)}}
+        told = self._answer(lambda: self.answer(job))
+        type_ = ev.ACTION_COMPLETED if told["status"] == "success" else ev.ACTION_ERROR
         node_type = ev.NODE_STEP if job.index is None else ev.NODE_ITERATION
         loop: dict[str, Any] = {} if job.index is None else {"loop_name": job.step, "index": job.index}
-        self.happen(Event(self.state.seq + 1, type_, job.node_id, job.step, node_type, **fields, **loop))
+        self.happen(Event(self.engine.next_seq, type_, job.node_id, job.step, node_type, **told, **loop))
+
+    def end(self, child: StartChild) -> None:
+        decision = self.engine.end_child(child, **self._answer(lambda: self.child(child)))
+        assert decision is not None
+        self._asked(decision)
 
     def happen(self, event: Event) -> Decision:
-        self.log.append(event)
-        facts = Facts(self.execution_id, "2026-01-01T00:00:00+00:00", self.workload)
-        while True:
-            try:
-                decision = plan(self.playbook, self.copy(), event, facts)
-                break
-            except MissingFacts as missing:
-                self.load(facts, missing.wanted)
-        self.state = decision.state
-        self.log.extend(decision.events)
-        if decision.close_all:
-            self.jobs.clear()
-        self.jobs = [job for job in self.jobs if not is_under(job.node_id, decision.close_nodes)]
-        self.jobs.extend(decision.jobs)
-        self.enqueued.extend(decision.jobs)
-        return decision
+        return self._asked(self.engine.take(event))
 
-    def copy(self) -> State:
-        """The state as if it had been stored, with all of its frames."""
-        copy = decode(json.loads(json.dumps(encode(self.state))))
-        for key, frame in self.state.frames.items():
-            copy.frames[key] = decode_frame(json.loads(json.dumps(encode_frame(frame))))
-        return copy
+    def _answer(self, give: Callable[[], Any]) -> dict[str, Any]:
+        try:
+            return {"status": "success", "result": give()}
+        except Exception as error:
+            return {"status": "error", "error": {"code": "boom", "message": str(error)}}
 
-    def load(self, facts: Facts, wanted: Wanted) -> None:
-        self.loads += 1
-        outcomes: dict[str, StepResult] = {}
-        for event in self.log:
-            node = event.node_id
-            before = outcomes.get(node)
-            data = event.result if event.result is not None or before is None else before.data
-            if event.type in (ev.ACTION_COMPLETED, ev.STEP_COMPLETED, ev.WAIT_COMPLETED):
-                outcomes[node] = StepResult("success", data)
-            elif event.type == ev.CHILD_COMPLETED:
-                outcomes[node] = outcome_of(event)
-            elif event.type in (ev.ACTION_ERROR, ev.STEP_FAILED):
-                outcomes[node] = StepResult("error", data, event.error)
-            elif event.type == ev.LOOP_ITERATION_COMPLETED:
-                outcomes[node] = StepResult("success" if event.error is None else "error", None, event.error)
-            if event.seq in wanted.transitions:
-                facts.transitions[event.seq] = {t["step"]: t["inputs"] for t in event.context["taken"]}
-            if event.type == ev.LOOP_START:
-                facts.items.update(((node, at), item) for at, item in enumerate(event.context["items"]))
-            if event.seq in wanted.signals:
-                facts.signals[event.seq] = event.context["data"]
-        facts.results.update((node, outcomes[node]) for node in wanted.results)
-        for prefix in wanted.trees:
-            facts.trees[prefix] = {node: found for node, found in outcomes.items() if node.startswith(prefix)}
-        facts.all_frames = True
-        facts.recorded.update((node, self.recorded(node)) for node in wanted.recorded)
-        facts.completed = [event.node_id for event in self.log if event.type == ev.STEP_COMPLETED]
-
-    def recorded(self, node: str) -> Recorded | None:
+    def _recorded(self, node: str) -> Recorded | None:
         assert self.before is not None
-        there = f"{self.before.execution_id}:{node}"
+        there = f"{self.before.engine.execution_id}:{node}"
         for event in self.before.log:
             if event.node_id == there and event.type == ev.ACTION_COMPLETED:
                 job = next(job for job in self.before.enqueued if job.node_id == there)
                 return Recorded(work_of(job), event.result)
         return None
 
+    def _asked(self, decision: Decision) -> Decision:
+        news = self.engine.take_news()
+        self.jobs[:] = [job for job in self.jobs if job.node_id not in news.closed]
+        self.children[:] = [child for child in self.children if child.node_id not in news.closed]
+        self.jobs.extend(news.jobs)
+        self.children.extend(news.children)
+        self.enqueued.extend(news.jobs)
+        # What is stored is JSON.
+        json.dumps(encode(self.state))
+        return decision
+
     # -- what the tests look at -----------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        return self.engine.state
+
+    @property
+    def log(self) -> list[Event]:
+        return self.engine.log.events
+
+    @property
+    def loads(self) -> int:
+        return self.engine.loads
+
+    @loads.setter
+    def loads(self, count: int) -> None:
+        self.engine.loads = count
 
     @property
     def result(self) -> Any:
@@ -146,8 +147,7 @@ class Driver:
         return self.log[-1].error
 
     def statuses(self) -> dict[str, str]:
-        names = {ev.STEP_COMPLETED: "success", ev.STEP_FAILED: "error", ev.STEP_SKIP: "skipped"}
-        return {event.node_name: names[event.type] for event in self.log if event.type in names}
+        return {name: status for name, status in step_statuses(self.log).items() if status != "running"}
 
     def types(self) -> list[str]:
         return [f"{event.type}:{event.node_name}" for event in self.log]

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from catalog.domain.playbook import Action, Child, Loop, Playbook, Retry, Step, Target, Transition, Wait
 from executions.domain import events as ev
 from executions.domain.events import Event
+from executions.domain.frames import decode_bits, encode_bits
 from executions.domain.jobs import EnqueueJob
 from executions.domain.retries import delay_seconds
 from tests.support.builders import default, end, playbook, start, step, to, when
@@ -370,3 +373,10 @@ def test_a_secret_is_seen_by_actions_only(where: str) -> None:
     else:
         driver = Driver(playbook(start(when("{{ secret.key }}", "end")), end())).run()
         assert any(event.type == ev.WARNING for event in driver.log)
+
+
+@given(
+    st.one_of(st.integers(0, 2**200), st.builds(lambda ones, gap: ((1 << ones) - 1) << gap, *[st.integers(0, 500)] * 2))
+)
+def test_a_bitmap_is_the_one_that_was_written(bits: int) -> None:
+    assert decode_bits(encode_bits(bits)) == bits

@@ -1,0 +1,1 @@
+"""The long run of the planner's laws over generated playbooks: `python -m tests.laws --help`."""
