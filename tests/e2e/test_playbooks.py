@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.corpus import Case, Told, check, read_cases
-from tests.support.playing import play_locally
+from tests.support.playing import play_again, play_locally
 from tests.support.webserver import running_webserver
 
 CASES = read_cases()
@@ -20,12 +20,24 @@ def api() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def local(api: str, request: pytest.FixtureRequest) -> dict[str, Told | BaseException]:
-    wanted = {item.callspec.params["case"].name for item in request.session.items if hasattr(item, "callspec")}
-    return play_locally([case for case in CASES if case.name in wanted], api)
+def wanted(request: pytest.FixtureRequest) -> list[Case]:
+    """The cases that this run has selected."""
+    own = [item for item in request.session.items if item.path == request.path]
+    names = {item.callspec.params["case"].name for item in own if hasattr(item, "callspec")}
+    return [case for case in CASES if case.name in names]
 
 
-@pytest.mark.parametrize("way", ["local"])
+@pytest.fixture(scope="module")
+def local(wanted: list[Case], api: str) -> dict[str, Told | BaseException]:
+    return play_locally(wanted, api)
+
+
+@pytest.fixture(scope="module")
+def replay(wanted: list[Case], local: dict[str, Told | BaseException]) -> dict[str, Told | BaseException]:
+    return play_again(wanted, local)
+
+
+@pytest.mark.parametrize("way", ["local", "replay"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_playbook_does_what_it_shows(case: Case, way: str, api: str, request: pytest.FixtureRequest) -> None:
     told = request.getfixturevalue(way)[case.name]

@@ -18,8 +18,8 @@ stands `<name>.expected.yaml`, written by hand from the rule:
 | `happenings` | what is done to it, one after the other: `{after: type, at: node, do: ...}`, see `Happening` |
 | `runs` | the child executions in the order of their start: `{path, status, result, error}` |
 
-Without `""` in `events` the execution starts and ends, and nothing else. Anywhere, `<any>` stands for whatever is there,
-`<id>` for the execution's id and `<api>` for the address of the tests' HTTP server (`tests.support.webserver`).
+Without `""` in `events` the execution starts and ends, and nothing else. Anywhere, `<any>` stands for whatever is
+there, `<id>` for the execution's id and `<api>` for the address of the tests' HTTP server (`tests.support.webserver`).
 """
 
 from __future__ import annotations
@@ -87,13 +87,20 @@ class Case:
 
 @dataclass(slots=True)
 class Told:
-    """What came of a run, whichever way it was run. `log` are its events, `runs` its children."""
+    """What came of a run, whichever way it was run.
+
+    `log` are its events, `times` when each was written, `state` and `frames` what was stored at the end, `runs` its
+    children.
+    """
 
     execution_id: str = ""
     status: str = ""
     result: Any = None
     error: Any = None
     log: list[Event] = field(default_factory=list)
+    times: list[str] = field(default_factory=list)
+    state: Any = None
+    frames: Any = None
     warnings: list[str] = field(default_factory=list)
     refused: str = ""
     runs: list[dict[str, Any]] = field(default_factory=list)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from django.conf import settings
 
-from catalog.api import Playbook, PlaybookInvalid
+from catalog.api import Playbook, PlaybookInvalid, validate_text
 from executions.api import ExecutionError
 from executions.domain import events as ev
 from executions.domain.engine import Engine
-from executions.domain.events import Event
+from executions.domain.frames import encode_frame
 from executions.domain.state import encode, replay
 from executors.contract import ActionKind
 from executors.local import LocalCatalog, LocalRun
@@ -48,10 +48,7 @@ def play_locally(cases: Iterable[Case], api: str) -> dict[str, Told | BaseExcept
 
 
 def _play_one(case: Case, api: str, kinds: Mapping[str, ActionKind]) -> Told:
-    catalog = LocalCatalog()
-    for place, child in enumerate(case.children):
-        catalog.add_text(child, f"child {place}")
-    catalog.warnings.clear()
+    catalog = _catalog_of(case)
     try:
         found = catalog.add_text(case.text, case.name)
     except PlaybookInvalid as error:
@@ -69,19 +66,26 @@ def _play_one(case: Case, api: str, kinds: Mapping[str, ActionKind]) -> Told:
             takes_signals=bool(case.happenings),
             on_change=lambda running: acting.look(run, running),
         )
-    except ExecutionError as error:
-        told.refused = error.code
-        return told
-    try:
         engine = run.run()
     except ExecutionError as error:
         told.refused = error.code
         return told
     told.execution_id, told.status = engine.execution_id, engine.status
-    told.result, told.error, told.log = engine.result, engine.error, list(engine.log)
+    told.result, told.error = engine.result, engine.error
+    told.log, told.times = list(engine.log), engine.log.times
+    state = engine.state
+    told.state, told.frames = encode(state), {key: encode_frame(state.frames[key]) for key in state.frames if key}
     told.runs = [_run_of(running) for running in run.executions[1:]]
-    check_replay(found.playbook, told.log, engine.log.times, engine.state)
     return told
+
+
+def _catalog_of(case: Case) -> LocalCatalog:
+    """A catalog with the children of a case."""
+    catalog = LocalCatalog()
+    for place, child in enumerate(case.children):
+        catalog.add_text(child, f"child {place}")
+    catalog.warnings.clear()
+    return catalog
 
 
 def _run_of(running: Running) -> dict[str, Any]:
@@ -135,24 +139,46 @@ def _happen(run: LocalRun, type_: str) -> None:
 # -- once more from the log --------------------------------------------------------------------------
 
 
-def check_replay(playbook: Playbook, log: list[Event], times: list[str], state: Any) -> None:
-    """The log folds to the state, and its recorded outcomes make the planner write the same log."""
-    assert encode(replay(log, playbook)) == encode(state)
-    assert plan_again(playbook, log, times) == log
+def play_again(cases: Iterable[Case], told: Mapping[str, Told | BaseException]) -> dict[str, Told | BaseException]:
+    """What comes of every case from its log alone: folded, and its recorded outcomes planned once more."""
+    again: dict[str, Told | BaseException] = {}
+    for case in cases:
+        before = told[case.name]
+        try:
+            again[case.name] = before if isinstance(before, BaseException) else _again(case, before)
+        except Exception as error:
+            again[case.name] = error
+    return again
 
 
-def plan_again(playbook: Playbook, log: list[Event], times: list[str]) -> list[Event]:
-    """The log that the planner writes when it is brought what this one was brought, in the same order and time."""
-    place = 0
-    engine = Engine(playbook, log[0].node_id, log[0].context["workload"], env=ENV, now=lambda: times[place])
+def _again(case: Case, before: Told) -> Told:
+    if before.refused:
+        return before
+    playbook, _ = validate_text(case.text)
+    assert playbook is not None
+    kept = [event for event in before.log if event.seq <= before.state["seq"]]
+    folded = replay(kept, playbook)
+    assert encode(folded) == before.state
+    assert {key: encode_frame(folded.frames[key]) for key in folded.frames if key} == before.frames
+    engine = plan_again(playbook, before, _catalog_of(case).paths_below)
+    assert list(engine.log) == before.log
+    return replace(before, status=engine.status, result=engine.result, error=engine.error, log=list(engine.log))
+
+
+def plan_again(playbook: Playbook, before: Told, list_catalog: Callable[[str], list[str]]) -> Engine:
+    """The planner is brought what was brought to it before, in the same order and at the same times."""
+    log, place = before.log, 0
+    workload = log[0].context["workload"]
+    engine = Engine(
+        playbook, log[0].node_id, workload, env=ENV, now=lambda: before.times[place], list_catalog=list_catalog
+    )
     while place < len(log):
-        news = []
+        beginning = place
         while place < len(log) and log[place].type in OUTSIDE:
-            news.append(log[place])
             place += 1
+        news = log[beginning:place]
+        assert news, f"the planner wrote no more before {log[place]}"
         place = min(place, len(log) - 1)
         engine.take(*news)
-        if len(engine.log) <= place:
-            break
         place = len(engine.log)
-    return list(engine.log)
+    return engine
