@@ -28,7 +28,7 @@ ACTING = f"type: python\n{PYTHON}"
 def test_a_tool_that_is_a_map_is_laid_over_the_step(body: str) -> None:
     step, warned = step_of(body)
     assert (step.action, step.inputs) == (Action(kind="python", arguments={"code": "x"}, verbatim=("code",)), {"n": 1})
-    assert warned == set()
+    assert warned == ({"spelling_conflict"} if "call" in body else set())
 
 
 @pytest.mark.parametrize(
