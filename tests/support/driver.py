@@ -12,11 +12,12 @@ from executions.domain.commands import StartChild
 from executions.domain.engine import begin
 from executions.domain.events import Event
 from executions.domain.facts import Recorded
+from executions.domain.fold import replay
 from executions.domain.jobs import EnqueueJob
 from executions.domain.memory import step_statuses
 from executions.domain.planner import Decision
 from executions.domain.start import reuse_of
-from executions.domain.state import State, encode, replay
+from executions.domain.state import State, encode
 from executions.domain.submitting import work_of
 
 Answer = Callable[[EnqueueJob], Any]

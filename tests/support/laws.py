@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from executions.domain import events as ev
 from executions.domain.events import Event
+from executions.domain.fold import replay
 from executions.domain.frames import decode_frame, encode_frame
 from executions.domain.jobs import EnqueueJob
-from executions.domain.state import decode, encode, replay
+from executions.domain.state import decode, encode
 from tests.support.driver import Driver
 from tests.support.generating import Case
 from tests.support.naive import Outcome, interpret

@@ -10,10 +10,10 @@ from catalog.domain.playbook import Child, Loop, Playbook, Retry, Wait
 from executions.domain import events as ev
 from executions.domain.comparison import Difference, compare, replay_recorded
 from executions.domain.engine import Engine, begin
+from executions.domain.fold import replay
 from executions.domain.forecast import Unknown, forecast
 from executions.domain.memory import MemoryLog
 from executions.domain.outcomes import ActionOutcome
-from executions.domain.state import replay
 from tests.support.builders import default, end, playbook, start, step, to, when
 
 META = {"attempt": 1}

@@ -13,7 +13,7 @@ from catalog.api import PlaybookInvalid, PlaybookNotFound
 from catalog.domain.playbook import Child, Loop, Playbook, Retry, Wait
 from executions.domain import events as ev
 from executions.domain.engine import Engine
-from executions.domain.state import replay
+from executions.domain.fold import replay
 from executors.contract import ActionContext, ActionFailed, ActionRequest, Credential
 from executors.errors import CredentialsUnreadable
 from executors.local import LocalCatalog, LocalRun, read_credentials
