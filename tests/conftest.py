@@ -19,6 +19,8 @@ from tests.support.platform import platform
 
 __all__ = ["platform"]
 
+pytest.register_assert_rewrite("tests.support.corpus", "tests.support.playing")
+
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the servers and remove the run's data folder; pytest-xdist's workers leave that to their parent."""

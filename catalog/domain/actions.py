@@ -63,9 +63,13 @@ def _lay_over(reading: Reading, fields: Fields, wrapper: str, kinds: Collection[
     misplaced = {name: inner.pop(name) for name in tuple(inner) if name in STEP_CONTROL.difference(KIND)}
     for name, item in misplaced.items():
         reading.error("misplaced_key", f"move `{name}` out of `{wrapper}`, to the step", item.pointer, key=True)
-    if any(name in inner for name in KIND):
-        for name in KIND:
-            fields.pop(name, None)
+    kind = next((inner[name] for name in KIND if name in inner), None)
+    winners = inner if kind is None else {**dict.fromkeys(KIND, kind), **inner}
+    for name, winner in winners.items():
+        hidden = fields.pop(name, None)
+        if hidden is not None and hidden.value != winner.value:
+            advice = f"keep one `{name}`: what `{wrapper}` says counts, this is ignored"
+            reading.warn("spelling_conflict", advice, hidden.pointer, key=True)
     fields.update(inner)
 
 

@@ -19,25 +19,20 @@ def link_loops(reading: Reading, reads: Sequence[StepRead]) -> None:
             if found.step.end_loop is not None:
                 _link(reading, found, by_name, ends)
         for found in reads:
-            if _is_over_steps(found) and found.step.name not in ends:
+            if found.opens_loop and found.step.name not in ends:
                 name = shown(found.step.name)
                 advice = f"give the step {name} an action, or write `end_loop: {name}` on the step after the loop"
                 reading.error("loop_without_end", advice, found.places["loop"], key=True)
-
-
-def _is_over_steps(found: StepRead) -> bool:
-    step = found.step
-    return step.loop is not None and step.action is None and step.child is None
 
 
 def _link(reading: Reading, found: StepRead, by_name: dict[str, StepRead], ends: dict[str, str]) -> None:
     name, pointer = str(found.step.end_loop), found.places["end_loop"]
     loop = by_name.get(name)
     if loop is None or "loop" not in loop.places:
-        loops = [other.step.name for other in by_name.values() if _is_over_steps(other)]
+        loops = [other.step.name for other in by_name.values() if other.opens_loop]
         advice = suggestion(name, loops) or "name a step that has `loop` and no action"
         reading.error("unknown_loop", f"there is no loop `{shown(name)}`; {advice}", pointer)
-    elif loop.step.loop is not None and not _is_over_steps(loop):
+    elif loop.step.loop is not None and not loop.opens_loop:
         advice = f"remove `end_loop`: the loop of {shown(name)} is one action, and ends by itself"
         reading.error("unknown_loop", advice, pointer)
     elif name in ends:

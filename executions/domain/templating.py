@@ -182,7 +182,8 @@ def rewrite(tree: nodes.Template) -> frozenset[str]:
 
 def _accesses(tree: nodes.Template) -> Iterator[nodes.Getattr | nodes.Getitem]:
     yield from tree.find_all(nodes.Getattr)
-    yield from tree.find_all(nodes.Getitem)
+    # Jinja slices without asking the environment, so a slice is taken from the plain value.
+    yield from (item for item in tree.find_all(nodes.Getitem) if not isinstance(item.arg, nodes.Slice))
 
 
 def operand_paths(tree: nodes.Template) -> tuple[tuple[str, ...], ...]:

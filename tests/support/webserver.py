@@ -1,0 +1,90 @@
+"""An HTTP server for tests, in a thread of this process.
+
+| address | answers |
+|---|---|
+| `/echo...` | `{method, path, query, headers (lower case), body (JSON, else text)}` of the request |
+| `/status/CODE` | that status, with `{code}` |
+| `/flaky/KEY/TIMES` | 503 the first TIMES times that it is asked for KEY, then `{asked}` |
+| `/text/COUNT` | that many characters of plain text |
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def _answer(self) -> None:
+        place = urlsplit(self.path)
+        match place.path.strip("/").split("/"):
+            case ["echo", *_]:
+                self._json(200, self._echo(place.path, parse_qs(place.query)))
+            case ["status", code]:
+                self._json(int(code), {"code": int(code)})
+            case ["flaky", key, times]:
+                asked = self.server.count(key)
+                self._json(503 if asked <= int(times) else 200, {"asked": asked})
+            case ["text", count]:
+                self._send(200, "text/plain", b"x" * int(count))
+            case _:
+                self._json(404, {"error": "unknown place"})
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815  (http.server finds them by these names)
+
+    def _echo(self, path: str, query: dict[str, list[str]]) -> dict[str, Any]:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        try:
+            read = json.loads(body)
+        except ValueError:
+            read = body
+        flat = {name: values[0] if len(values) == 1 else values for name, values in query.items()}
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        return {"method": self.command, "path": path, "query": flat, "headers": headers, "body": read}
+
+    def _json(self, status: int, value: Any) -> None:
+        self._send(status, "application/json", json.dumps(value).encode())
+
+    def _send(self, status: int, type_: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", type_)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self._lock = Lock()
+        self._asked: Counter[str] = Counter()
+
+    def count(self, key: str) -> int:
+        with self._lock:
+            self._asked[key] += 1
+            return self._asked[key]
+
+
+@contextmanager
+def running_webserver() -> Iterator[str]:
+    """The address of a server that runs meanwhile."""
+    server = _Server()
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
