@@ -149,14 +149,12 @@ class Engine:
     def report(self, job: EnqueueJob, said: Reported, meta: Mapping[str, Any], leased_at: str | None) -> float | None:
         """How a job's action ended. Returns: seconds until it is to be tried again; None: that was its outcome.
 
-        What is said of a job that was called off is kept as a late result when the execution is over, else dropped.
+        What is said of a job that was called off is kept as a late result, and nothing follows.
         """
         place = JobPlace(job.node_id, job.step, job.index, meta.get("worker_id"))
         told = {name: value for name, value in meta.items() if name != "worker_id"}
-        if self.is_over:
-            self.take(late_result(self.next_seq, place, said, told))
-            return None
         if self.jobs.get(job.node_id) is not job:
+            self.take(late_result(self.next_seq, place, said, told))
             return None
         started, outcome = outcome_events(self.next_seq, place, said, told, leased_at)
         tries = self._failures.get(job.node_id, 0) + 1

@@ -228,8 +228,10 @@ class Broker:
         if mlflow:
             raise ValueError("there is no recommender of steps; run(mlflow=False) follows the playbook")
         engine = self._local_run(self._playbook, self._payload).run()
-        names = set(self._playbook.index_by_name)
-        self._keep(engine, names, names)
+        book = self._playbook
+        # A step of a loop's body has a result per item, and they are the loop's.
+        own = {step.name for index, step in enumerate(book.steps) if not book.enclosing[index]}
+        self._keep(engine, set(book.index_by_name), own)
         return engine.result if engine.result is not None else self.get_step_results()
 
     # -- the engine -------------------------------------------------------------------------------------
@@ -271,7 +273,7 @@ class Broker:
     def _keep(self, engine: Engine, told: set[str], results_of: set[str]) -> None:
         """Take over what a run told of these steps, and how these ended."""
         for event in engine.log:
-            if event.node_name in told:
+            if event.node_name in told and event.node_type != "playbook":
                 fields = ("status", "context", "result", "error", "meta", "loop_name", "index")
                 self.log_event(
                     event.type, event.node_id, event.node_name, **{name: getattr(event, name) for name in fields}

@@ -42,6 +42,7 @@ from executors.running import CANCELLED, DEFAULT_TIMEOUT_SECONDS, Lent, outcome_
 
 Happening = Callable[[], None]
 
+NOBODY_SIGNALS: Final = "it waits for a signal, and nothing here can send one"
 PARENT_ENDED: Final = "the execution that started it waits for it no more"
 
 
@@ -55,7 +56,10 @@ def new_execution_id() -> str:
 
 @dataclass(slots=True)
 class Running:
-    """An execution of this run. `acting` are the stop flags of its actions, by node; `parent` is who waits for it."""
+    """An execution of this run. `acting` are the stop flags of its actions, by node; `parent` is who waits for it.
+
+    `is_told`: the parent has heard how it ended.
+    """
 
     engine: Engine
     path: str
@@ -64,6 +68,12 @@ class Running:
     asked: StartChild | None = None
     depth: int = 0
     acting: dict[str, Flag] = field(default_factory=dict)
+    is_told: bool = False
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing of it goes on."""
+        return self.engine.is_over and not self.acting
 
 
 @dataclass(order=True, slots=True)
@@ -128,14 +138,16 @@ class LocalRun:
         engine = self._engine(playbook, payload, execution_id or new_execution_id(), merge=merge)
         self.root = Running(engine, playbook.path, version)
         self.executions = [self.root]
+        self._unfinished = {self.root.engine.execution_id: self.root}
+        self._children: dict[str, Running] = {}
         self._pool: ThreadPoolExecutor
         self._files: Path
 
     def run(self) -> Engine:
         """Run to the end. Returns: the root execution."""
         with self._lent():
-            self._begin(self.root)
-            while not self._is_finished():
+            self._after(self.root, lambda engine: engine.start(self.root.version, begin_at=self._begin_at))
+            while self._unfinished:
                 self._take_in()
         return self.root.engine
 
@@ -158,12 +170,9 @@ class LocalRun:
             try:
                 yield
             finally:
-                for running in self.executions:
+                for running in self._unfinished.values():
                     self._stop_actions(running, list(running.acting))
                 self._pool.shutdown(cancel_futures=True)
-
-    def _is_finished(self) -> bool:
-        return all(running.engine.is_over and not running.acting for running in self.executions)
 
     def _take_in(self) -> None:
         """Wait for the next thing to happen: a report, a request, or the time that something is due at."""
@@ -171,7 +180,8 @@ class LocalRun:
             heapq.heappop(self._due)
         seconds = max(0.0, self._due[0].at - time.monotonic()) if self._due else None
         if seconds is None and self._is_stuck():
-            self._cancel(self.root, "it waits for a signal, and nothing here can send one", "local run")
+            for running in list(self._unfinished.values()):
+                self._cancel(running, NOBODY_SIGNALS, "local run")
             return
         try:
             happening = self._inbox.get(timeout=seconds)
@@ -181,7 +191,7 @@ class LocalRun:
 
     def _is_stuck(self) -> bool:
         """Whether nothing can happen any more but what somebody sends from outside."""
-        acting = any(running.acting for running in self.executions)
+        acting = any(running.acting for running in self._unfinished.values())
         return not (self._takes_signals or acting) and self._inbox.empty()
 
     def _later(self, seconds: float, happening: Happening, is_wanted: Callable[[], bool]) -> None:
@@ -194,14 +204,9 @@ class LocalRun:
         listing = self._catalog.paths_below
         return begin(playbook, execution_id, payload, merge=merge, env=self._env, now=_now, list_catalog=listing)
 
-    def _begin(self, running: Running) -> None:
-        begin_at = self._begin_at if running is self.root else None
-        self._after(running, lambda engine: engine.start(running.version, begin_at=begin_at))
-
     def _after(self, running: Running, happening: Callable[[Engine], object]) -> None:
         """Let something happen to an execution, and do what it asks for then."""
         engine = running.engine
-        was_over = engine.is_over
         happening(engine)
         news = engine.take_news()
         self._stop_actions(running, news.closed)
@@ -214,7 +219,10 @@ class LocalRun:
         for child in news.children:
             self._start_child(running, child)
         self._on_change(running)
-        if engine.is_over and not was_over and running.parent is not None and running.asked is not None:
+        if running.is_finished:
+            self._unfinished.pop(engine.execution_id, None)
+        if engine.is_over and not running.is_told and running.parent is not None and running.asked is not None:
+            running.is_told = True
             self._answer_parent(running, running.parent, running.asked)
 
     def _answer_parent(self, child: Running, parent: Running, asked: StartChild) -> None:
@@ -235,10 +243,12 @@ class LocalRun:
             told = refused.told
             self._inbox.put(lambda: self._after(parent, lambda engine: engine.end_child(asked, None, **told)))
             return
-        self.executions.append(child)
         id_ = child.engine.execution_id
+        self.executions.append(child)
+        self._unfinished[id_] = self._children[asked.node_id] = child
         self._after(parent, lambda engine: engine.tell_child(asked, id_, child.path, child.version))
-        self._inbox.put(lambda: self._begin(child))
+        # Later: children that end at once would pile up on the stack.
+        self._inbox.put(lambda: self._after(child, lambda engine: None))
 
     def _make_child(self, parent: Running, asked: StartChild) -> Running:
         """Raises: `_Refused`."""
@@ -247,6 +257,7 @@ class LocalRun:
         try:
             found = self._catalog.find(asked.path, asked.version)
             engine = self._engine(found.playbook, asked.payload, new_execution_id())
+            engine.start(found.version)
         except PlaybookNotFound as error:
             raise _Refused("child_not_found", str(error)) from None
         except WorkloadInvalid as error:
@@ -254,9 +265,8 @@ class LocalRun:
         return Running(engine, found.playbook.path, found.version, parent, asked, parent.depth + 1)
 
     def _cancel_child(self, parent: Running, node_id: str) -> None:
-        for running in self.executions:
-            if running.parent is parent and running.asked is not None and running.asked.node_id == node_id:
-                self._cancel(running, PARENT_ENDED, f"execution {parent.engine.execution_id}")
+        if (child := self._children.get(node_id)) is not None:
+            self._cancel(child, PARENT_ENDED, f"execution {parent.engine.execution_id}")
 
     def _cancel(self, running: Running, reason: str, by: str) -> None:
         self._after(running, lambda engine: engine.cancel(reason, by))
@@ -292,6 +302,7 @@ class LocalRun:
     ) -> None:
         stopped = running.acting.pop(job.node_id).is_set()
         if stopped and outcome.code == CANCELLED:
+            self._after(running, lambda engine: None)
             return
         said = ActionOutcome(**outcome_fields(outcome, seconds))
         meta = {"attempt": attempt, "worker_id": f"local:{os.getpid()}"}

@@ -80,6 +80,10 @@ NAP = """
       import time
       def main():
           time.sleep(60)
+  - step: clean
+    type: python
+    code: "def main(): return 'clean'"
+finally: [clean]
 """
 
 
@@ -127,7 +131,8 @@ def test_exit_codes_of_mistakes(alone: Alone, arguments: tuple[str, ...], code: 
 def test_the_time_to_wait_ends_the_run(alone: Alone, write: Any) -> None:
     done = alone.manage("run", write(NAP), "--local", "--json", "--timeout", "0.2")
     document = json.loads(done.stdout)
-    assert (done.returncode, document["status"], document["steps"]["nap"]) == (124, "cancelled", "cancelled")
+    assert (done.returncode, document["status"]) == (124, "cancelled")
+    assert document["steps"] == {"start": "success", "nap": "cancelled", "clean": "success"}
 
 
 def test_an_interrupt_cancels_the_run(alone: Alone, write: Any) -> None:
@@ -139,8 +144,9 @@ def test_an_interrupt_cancels_the_run(alone: Alone, write: Any) -> None:
         assert any(line.strip() == "nap: running" for line in process.stderr)
         process.send_signal(signal.SIGINT)
         printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 21
-    assert json.loads(printed)["status"] == "cancelled"
+    document = json.loads(printed)
+    assert (process.returncode, document["status"]) == (21, "cancelled")
+    assert document["steps"] == {"start": "success", "nap": "cancelled", "clean": "success"}
 
 
 def test_children_come_from_a_folder(alone: Alone, write: Any, tmp_path: Path) -> None:

@@ -158,6 +158,7 @@ def test_a_loop_over_several_steps_and_the_step_that_closes_it(monkeypatch: pyte
     monkeypatch.setattr(LocalCatalog, "add_text", lambda self, text, source: self.add(book))
     with Broker("the\nbook", kinds=kinds(work)) as broker:
         whole = broker.run()
+        assert list(broker.get_step_results()) == ["start", "each", "close", "end"]
     with Broker("the\nbook", kinds=kinds(work)) as broker:
         entries = [{"one": {"n": 2}, "two": {"n": 4}}, {"one": {"n": 4}, "two": {"n": 8}}]
         looped = broker.execute_step("each")

@@ -58,7 +58,7 @@ def test_a_failed_try_is_told_and_the_job_stays_open() -> None:
     assert replay(engine.log, book) == engine.state
 
 
-def test_what_was_called_off_is_dropped_and_after_the_end_it_is_late() -> None:
+def test_what_was_called_off_is_late() -> None:
     book = playbook(start(to("a", "b")), step("a"), step("b"))
     engine = started(book)
     a, b = engine.jobs.values()
@@ -67,6 +67,19 @@ def test_what_was_called_off_is_dropped_and_after_the_end_it_is_late() -> None:
     engine.report(b, WELL, META, None)
     assert types(engine)[-1] == ev.LATE_RESULT
     assert engine.error["step"] == "a"
+    assert replay(engine.log, book) == engine.state
+
+
+def test_what_was_called_off_is_late_also_while_the_rest_goes_on() -> None:
+    each = step("each", to("b"), loop=Loop(items=[1], element="n"), timeout_seconds=5, on_error="continue")
+    book = playbook(start(to("each")), each, step("b"))
+    engine = started(book)
+    [job] = engine.jobs.values()
+    [timer] = engine.take_news().timers
+    engine.fire(timer, "")
+    assert (engine.take_news().closed, list(engine.jobs)) == (["1:each:0"], ["1:b"])
+    engine.report(job, WELL, META, None)
+    assert (types(engine)[-1], engine.status) == (ev.LATE_RESULT, "running")
     assert replay(engine.log, book) == engine.state
 
 

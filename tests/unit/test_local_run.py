@@ -224,6 +224,22 @@ def test_cancelling_a_parent_cancels_its_children() -> None:
     assert [running.engine.status for running in going.executions] == ["cancelled", "cancelled"]
 
 
+def test_many_children_that_end_at_once_do_not_pile_up() -> None:
+    child = playbook(start(to("end")), end("{{ n }}")).model_copy(update={"path": "tests/square"})
+    sequential = Loop(items=list(range(2000)), element="n", mode="sequential")
+    each = step("each", to("end"), action=False, child=Child(path="tests/square"), loop=sequential)
+    book = playbook(start(to("each")), each, end("{{ each.results | length }}"))
+    assert run(book, square, catalog=catalog_of(child)).result == 2000
+
+
+def test_a_child_that_waits_for_a_signal_is_cancelled_with_its_parent() -> None:
+    gate = step("gate", action=False, wait=Wait(kind="signal", what="go"))
+    child = playbook(start(to("gate")), gate, finally_steps=("gate",)).model_copy(update={"path": "tests/square"})
+    going = local_run(parent(), square, catalog=catalog_of(child), payload={"numbers": [1]})
+    going.run()
+    assert [running.engine.status for running in going.executions] == ["cancelled", "cancelled"]
+
+
 # -- files ---------------------------------------------------------------------------------------------
 
 TEXT = """
