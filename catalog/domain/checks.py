@@ -51,9 +51,9 @@ def check_playbook(
 
 
 def _reached(playbook: Playbook) -> set[int]:
-    """The steps that can run: from `start`, from the playbook's `on_error` and from `finally`."""
-    roots = ["start", *(target.step for target in playbook.on_error), *playbook.finally_steps]
-    return {step for root in set(roots) for step in reachable_from(playbook.successors, playbook.index_by_name[root])}
+    """The steps that can run: from `start`, which leads to the playbook's `on_error`, too, and from `finally`."""
+    roots = {"start", *playbook.finally_steps}
+    return {step for root in roots for step in reachable_from(playbook.successors, playbook.index_by_name[root])}
 
 
 def _check_finally(reading: Reading, playbook: Playbook, reads: Sequence[StepRead], places: Mapping[str, str]) -> None:
