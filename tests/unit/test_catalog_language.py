@@ -47,6 +47,13 @@ def test_children(body: str, child: Child) -> None:
     assert (step.child, step.inputs, step.action, warned) == (child, {"month": 5}, None, set())
 
 
+def test_what_a_child_or_a_wait_is_called_by_is_read_when_it_starts() -> None:
+    step, _ = step_of('type: playbook\npath: "{{ start.path }}"\nversion: "{{ a.v }}"')
+    assert step.start_reads == ("a", "start")
+    step, _ = step_of('type: approval\nmessage: "{{ start.n }}"\nform: {n: {default: "{{ a.n }}"}}')
+    assert step.start_reads == ("a", "start")
+
+
 def test_two_versions_of_a_child_are_told() -> None:
     step, warned = step_of("type: playbook\npath: a/b:0.1.2\nversion: 0.1.3")
     assert step.child == Child(path="a/b", version="0.1.3")
