@@ -19,7 +19,7 @@ from tests.support.platform import platform
 
 __all__ = ["platform"]
 
-pytest.register_assert_rewrite("tests.support.corpus", "tests.support.playing")
+pytest.register_assert_rewrite("tests.support.corpus", "tests.support.playing", "tests.support.playing_server")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -41,6 +41,15 @@ class ByPlatform(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
     """With `--dist loadgroup`: by platform. pytest-xdist 3.8 does not see its own groups under pytest 9.2."""
     return ByPlatform(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many playbooks of the corpus have passed in each way of running them."""
+    ids = [report.nodeid for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
+    own = [id_.rstrip("]") for id_ in ids if id_.startswith("tests/e2e/test_playbooks.py::")]
+    if own:
+        counts = [sum(id_.endswith(f"-{way}") for id_ in own) for way in ("server", "local", "replay")]
+        terminalreporter.write_line(f"playbooks {'/'.join(map(str, counts))} (server/local/replay)")
 
 
 @pytest.fixture(scope="session")

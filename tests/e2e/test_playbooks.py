@@ -7,10 +7,15 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.corpus import Case, Told, check, read_cases
+from tests.support.platform import running_platform, temporary_data_dir
 from tests.support.playing import play_again, play_locally
+from tests.support.playing_server import SETTINGS, play_on_server
 from tests.support.webserver import running_webserver
 
 CASES = read_cases()
+WAYS = ("local", "replay")
+
+Plays = dict[str, Told | BaseException]
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +33,22 @@ def wanted(request: pytest.FixtureRequest) -> list[Case]:
 
 
 @pytest.fixture(scope="module")
-def local(wanted: list[Case], api: str) -> dict[str, Told | BaseException]:
+def local(wanted: list[Case], api: str) -> Plays:
     return play_locally(wanted, api)
 
 
 @pytest.fixture(scope="module")
-def replay(wanted: list[Case], local: dict[str, Told | BaseException]) -> dict[str, Told | BaseException]:
+def server(wanted: list[Case], api: str) -> Plays:
+    with temporary_data_dir() as data_dir, running_platform(data_dir, **SETTINGS) as platform:
+        return play_on_server(wanted, api, platform)
+
+
+@pytest.fixture(scope="module")
+def replay(wanted: list[Case], local: Plays) -> Plays:
     return play_again(wanted, local)
 
 
-@pytest.mark.parametrize("way", ["local", "replay"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_playbook_does_what_it_shows(case: Case, way: str, api: str, request: pytest.FixtureRequest) -> None:
     told = request.getfixturevalue(way)[case.name]

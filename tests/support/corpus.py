@@ -107,9 +107,12 @@ class Told:
 
 
 def read_cases() -> list[Case]:
-    """Every case below the folder, sorted."""
-    expectations = sorted(FOLDER.rglob("*.expected.yaml"))
-    return [_read_case(file) for file in expectations]
+    """Every case below the folder, sorted; a playbook without its expectations is a mistake."""
+    files = {file for file in FOLDER.rglob("*.yaml") if file.parent.name != "broken"}
+    expectations = {file for file in files if file.name.endswith(".expected.yaml")}
+    books = {file for file in files - expectations if not file.name.endswith(".child.yaml")}
+    assert {file.with_suffix(".expected.yaml") for file in books} == expectations
+    return [_read_case(file) for file in sorted(expectations)]
 
 
 def _read_case(file: Path) -> Case:

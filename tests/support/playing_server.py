@@ -1,0 +1,158 @@
+"""The corpus on one running platform: everything registered and started at once, then awaited; read from its tables."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+import requests
+
+from executions.domain.events import Event
+from tests.support.corpus import Case, Happening, Told, node_of, with_api
+from tests.support.inspection import query
+from tests.support.platform import Platform
+from tests.support.playing import AT_ONCE, ENV
+
+SETTINGS: Final = {**ENV, "NOETL_TEMPLATE_ENV": " ".join(ENV), "NOETL_HTTP_ALLOWED_NETWORKS": "127.0.0.0/8"}
+"""The platform's environment."""
+MOST_SECONDS: Final = 60
+
+_EVENTS: Final = """
+SELECT l.execution_id, l.timestamp, l.seq, l.event_type, l.node_id, l.node_name, l.node_type, l.status, l.context,
+       coalesce(r.data, l.result), l.error, l.meta, l.loop_name, l.current_index, l.current_item, l.duration,
+       l.stack_trace, l.worker_id, l.posted_id
+FROM event_log l LEFT JOIN large_result r ON r.execution_id = l.execution_id AND r.key = l.result_ref
+WHERE l.execution_id = ANY(%s) AND l.seq > %s ORDER BY l.execution_id, l.seq
+"""
+_EXECUTIONS: Final = """
+SELECT e.id, e.status, coalesce(r.data, e.result), e.error, e.state
+FROM execution e LEFT JOIN large_result r ON r.execution_id = e.id AND r.key = e.result_ref
+WHERE e.id = ANY(%s)
+"""
+_CHILDREN: Final = """
+SELECT e.parent_execution_id, e.path, e.status, coalesce(r.data, e.result), e.error
+FROM execution e LEFT JOIN large_result r ON r.execution_id = e.id AND r.key = e.result_ref
+WHERE e.parent_execution_id = ANY(%s) ORDER BY e.id
+"""
+_OPEN: Final = "SELECT id FROM execution WHERE status NOT IN ('completed', 'failed', 'cancelled')"
+
+
+def play_on_server(cases: Sequence[Case], api: str, platform: Platform) -> dict[str, Told | BaseException]:
+    """What came of every case on a running platform, by its name."""
+    for case in cases:
+        for child in case.children:
+            _post(platform, "catalog/register", {"content": child})
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        begun = list(pool.map(lambda case: _begin(platform, case, api), cases))
+    told = {case.name: found for case, found in zip(cases, begun, strict=True)}
+    _await_all(platform, [(case, found) for case, found in zip(cases, begun, strict=True) if found.execution_id])
+    _read(platform, [found for found in begun if found.execution_id])
+    return dict(told)
+
+
+def _begin(platform: Platform, case: Case, api: str) -> Told:
+    registered = _post(platform, "catalog/register", {"content": case.text})
+    assert registered.ok, registered.text
+    told = Told(warnings=[problem["code"] for problem in registered.json()["warnings"]])
+    request = {"path": registered.json()["resource_path"], "merge": bool(case.expected.get("merge"))}
+    if (payload := case.expected.get("payload")) is not None:
+        request["parameters"] = with_api(payload, api)
+    started = _post(platform, "executions/run", request)
+    if started.ok:
+        told.execution_id = started.json()["id"]
+    else:
+        told.refused = started.json()["code"]
+    return told
+
+
+def _post(platform: Platform, place: str, body: Any) -> requests.Response:
+    headers = {"Authorization": f"Bearer {platform.ready['token']}"}
+    return requests.post(f"{platform.ready['url']}/api/{place}", json=body, headers=headers, timeout=30)
+
+
+@dataclass(slots=True)
+class _Acting:
+    """What is still to be done to an execution, and how far its events have been looked at."""
+
+    execution_id: str
+    happenings: list[Happening]
+    seq: int = 0
+
+    def look(self, platform: Platform) -> None:
+        if not self.happenings:
+            return
+        for event in _events(platform, self.execution_id, self.seq):
+            self.seq = event.seq
+            wanted = self.happenings[0] if self.happenings else None
+            if wanted and event.type == wanted.after and node_of(self.execution_id, event) == wanted.at:
+                do_on_server(platform, self.execution_id, self.happenings.pop(0))
+
+
+def _await_all(platform: Platform, begun: Iterable[tuple[Case, Told]]) -> None:
+    """Wait until every execution is over, children too, and do meanwhile what is to be done to them."""
+    give_up_at = time.monotonic() + MOST_SECONDS
+    acting = [_Acting(told.execution_id, list(case.happenings)) for case, told in begun]
+    while still_open := query(platform, _OPEN):
+        assert time.monotonic() < give_up_at, f"still open after {MOST_SECONDS} s: {still_open}"
+        for one in acting:
+            one.look(platform)
+        time.sleep(0.05)
+
+
+def do_on_server(platform: Platform, execution_id: str, happening: Happening) -> None:
+    """Do something to an execution. Raises: `AssertionError` when the platform refuses."""
+    match happening.do:
+        case "signal":
+            place, body = f"signals/{happening.name}", {"data": happening.data}
+        case "approve" | "reject":
+            answer = {"approved": happening.do == "approve", "answer": happening.data or {}}
+            place, body = f"approvals/{happening.at}", answer
+        case _:
+            place, body = happening.do, {"reason": "the corpus says so"}
+    reply = _post(platform, f"executions/{execution_id}/{place}", body)
+    assert reply.ok, reply.text
+
+
+# -- reading -----------------------------------------------------------------------------------------
+
+
+def _read(platform: Platform, begun: Sequence[Told]) -> None:
+    ids = [int(told.execution_id) for told in begun]
+    by_id = {told.execution_id: told for told in begun}
+    for id_, status, result, error, state in query(platform, _EXECUTIONS, ids):
+        told = by_id[str(id_)]
+        told.status, told.result, told.error, told.state = status, result, error, state
+        told.frames = {}
+    for id_, key, data in query(
+        platform, "SELECT execution_id, key, data FROM frame WHERE execution_id = ANY(%s)", ids
+    ):
+        by_id[str(id_)].frames[tuple(map(int, key.split(".")))] = data
+    for parent, path, status, result, error in query(platform, _CHILDREN, ids):
+        by_id[str(parent)].runs.append({"path": path, "status": status, "result": result, "error": error})
+    for execution_id, rows in _rows(platform, ids, 0).items():
+        told = by_id[execution_id]
+        told.log, told.times = [_event(row) for row in rows], [row[1].isoformat() for row in rows]
+
+
+def _events(platform: Platform, execution_id: str, seq: int) -> list[Event]:
+    return [_event(row) for row in _rows(platform, [int(execution_id)], seq)[execution_id]]
+
+
+def _rows(platform: Platform, ids: list[int], seq: int) -> dict[str, list[tuple[Any, ...]]]:
+    rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+    for row in query(platform, _EVENTS, ids, seq):
+        rows[str(row[0])].append(row)
+    return rows
+
+
+def _event(row: tuple[Any, ...]) -> Event:
+    seq, type_, node_id, name, node_type, status, context, result, error, meta, loop, index, item, *told = row[2:]
+    seconds, traceback, worker, posted = told
+    return Event(
+        *(seq, type_, node_id, name, node_type, status, context, result, error, meta, loop, index, item),
+        *(seconds, traceback, worker, posted),
+    )
