@@ -81,6 +81,33 @@ class ExecutionEnded(ExecutionError):
         super().__init__(f"execution {execution_id} is {status}: it takes no more jobs")
 
 
+class NotPausable(ExecutionError):
+    """The execution is in no status to be paused or resumed; nothing was changed."""
+
+    code = "not_pausable"
+
+    def __init__(self, execution_id: int | str, status: str, wanted: str) -> None:
+        super().__init__(f"execution {execution_id} is {status}: it cannot be {wanted}")
+
+
+class ApprovalClosed(ExecutionError):
+    """Nothing waits for an approval there: answered, ended, or not asked for yet; nothing was changed."""
+
+    code = "approval_closed"
+
+    def __init__(self, execution_id: int | str, place: str) -> None:
+        super().__init__(f"execution {execution_id} waits for no approval at {place!r}")
+
+
+class NotApprover(ExecutionError):
+    """Who answers an approval is none of its approvers; nothing was changed."""
+
+    code = "not_approver"
+
+    def __init__(self, step: str, name: str) -> None:
+        super().__init__(f"{name or 'nobody'} is none of the approvers of the step {step!r}")
+
+
 class NodeReserved(ExecutionError):
     """A job enqueued by hand was given a node id that belongs to the planner; nothing was enqueued."""
 

@@ -37,9 +37,18 @@ class Execution(models.Model):
     state = models.JSONField(null=True, help_text="The planner's state; null: rebuild it from the log.")
     last_seq = models.BigIntegerField(db_default=0, help_text="seq of the newest event.")
     result = models.JSONField(null=True)
+    result_ref = models.TextField(  # noqa: DJ001  (null: `result` is the result itself)
+        null=True, help_text="Where a large result is: the key of its row in large_result."
+    )
     error = models.JSONField(null=True, help_text="Root cause: code, message, step, node_id.")
     parent_execution_id = models.BigIntegerField(null=True)
     parent_node_id = models.TextField(null=True)  # noqa: DJ001  (null: it has no parent)
+    parent_waits = models.BooleanField(db_default=False, help_text="Its parent is still to be told how it ended.")
+    depth = models.IntegerField(db_default=0, help_text="How many executions it is below the one that was started.")
+    rerun_of = models.BigIntegerField(null=True, help_text="The execution that it repeats.")
+    cancel_reason = models.TextField(  # noqa: DJ001  (null: not asked, or done)
+        null=True, help_text="Asked to cancel by what happened to its parent, and not done yet."
+    )
     idempotency_key = models.TextField(null=True)  # noqa: DJ001  (null: none was given)
     request_hash = models.TextField(db_default="", help_text="Hash of the start's request, for its key.")
     needs_evaluation_since = models.DateTimeField(null=True)
@@ -58,6 +67,7 @@ class Execution(models.Model):
         permissions: ClassVar = [
             ("start_execution", "Can start executions"),
             ("cancel_execution", "Can cancel executions"),
+            ("control_execution", "Can pause, resume, signal and approve executions"),
             ("render_template", "Can render templates against an execution"),
             ("post_event", "Can annotate executions with events"),
         ]
@@ -86,6 +96,12 @@ class Execution(models.Model):
                 fields=["id"], condition=Q(status__in=["pending", "running", "paused"]), name="execution_open"
             ),
             models.Index(fields=["path", "-id"], name="execution_path"),
+            models.Index(
+                fields=["parent_execution_id"],
+                condition=Q(parent_waits=True, status__in=["completed", "failed", "cancelled"]),
+                name="execution_untold",
+            ),
+            models.Index(fields=["rerun_of"], condition=Q(rerun_of__isnull=False), name="execution_reruns"),
         ]
 
     def __str__(self) -> str:
@@ -114,6 +130,9 @@ class EventLog(models.Model):
     duration = models.FloatField(db_default=0.0, help_text="Seconds.")
     context = models.JSONField(null=True)
     result = models.JSONField(null=True)
+    result_ref = models.TextField(  # noqa: DJ001  (null: `result` is the result itself)
+        null=True, help_text="Where a large result is: the key of its row in large_result."
+    )
     meta = models.JSONField(null=True)
     error = models.JSONField(null=True)
     stack_trace = models.TextField(null=True)  # noqa: DJ001  (null: there is none)
@@ -132,3 +151,55 @@ class EventLog(models.Model):
 
     def __str__(self) -> str:
         return f"event {self.seq} of execution {self.execution_id}"
+
+
+class StoredFrame(models.Model):
+    """One running item of a loop over several steps: where the steps of its body stand.
+
+    A part of the execution's state, kept apart so that one event reads and writes the frames on its way and no others.
+    Written under the execution's lock, with its `state`.
+    """
+
+    pk = models.CompositePrimaryKey("execution_id", "key")
+    execution_id = models.BigIntegerField()
+    key = models.TextField(db_collation="C", help_text="Place of the loop's step, index of the item, ...: 3.0.5.1")
+    data = models.JSONField()
+
+    class Meta:
+        db_table = "frame"
+
+    def __str__(self) -> str:
+        return f"frame {self.key} of execution {self.execution_id}"
+
+
+class Timer(models.Model):
+    """One time at which one execution is to be told that it has come. Gone when it has fired or is called off."""
+
+    pk = models.CompositePrimaryKey("execution_id", "node_id", "kind")
+    execution_id = models.BigIntegerField()
+    node_id = models.TextField(help_text="A step's node, or the execution's id for its own timeout.")
+    kind = models.TextField(help_text="wait or timeout.")
+    due_at = models.DateTimeField()
+
+    class Meta:
+        db_table = "timer"
+        indexes: ClassVar = [models.Index(fields=["due_at"], name="timer_due")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.node_id}"
+
+
+class LargeResult(models.Model):
+    """One result that is too large for its row in the event log, which refers to it. Never changed."""
+
+    pk = models.CompositePrimaryKey("execution_id", "key")
+    execution_id = models.BigIntegerField()
+    key = models.TextField(help_text="SHA-256 of its JSON text, in hexadecimal.")
+    data = models.JSONField()
+    bytes = models.BigIntegerField()
+
+    class Meta:
+        db_table = "large_result"
+
+    def __str__(self) -> str:
+        return f"result of {self.bytes} bytes of execution {self.execution_id}"

@@ -15,13 +15,14 @@ from executions.failpoints import failpoint
 
 @dataclass(frozen=True, slots=True)
 class Nudge:
-    """New jobs by pool, and executions whose evaluation was put off."""
+    """New jobs by pool, executions whose evaluation was put off, and parents of executions that have ended."""
 
     new_jobs: Mapping[str, int] = field(default_factory=dict)
     evaluate: tuple[int, ...] = ()
+    parents: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.new_jobs or self.evaluate)
+        return bool(self.new_jobs or self.evaluate or self.parents)
 
 
 Carrier = Callable[[Nudge], None]

@@ -44,7 +44,8 @@ class Rendering:
     @property
     def names(self) -> list[str]:
         """The names that a template may use, sorted."""
-        steps = {step.name for step in self._playbook.steps if self._state.has_result(self._index(step.name))}
+        root = self._state.root
+        steps = {step.name for step in self._playbook.steps if root.has_result(self._index(step.name))}
         own = {"workload", "work", "context", "steps", "env", "job", "execution_id"}
         return sorted({*own, *self._facts.workload, *steps, *self._extra, *(self._work or ())})
 

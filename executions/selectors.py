@@ -16,6 +16,7 @@ from executions.domain import events as ev
 from executions.domain import state as states
 from executions.domain.events import Event
 from executions.domain.fold import replay
+from executions.domain.frames import encode_frame
 from executions.domain.memory import MemoryLog
 from executions.errors import EventIdTaken, EventNotFound, ExecutionNotFound, ImpossibleEvent
 from executions.models import CLOCK, EventLog, Execution
@@ -153,7 +154,8 @@ def _progress(row: Execution, steps: int) -> int:
     if row.state is None or row.state.get("format") != states.FORMAT:
         return 0
     state = states.decode(row.state)
-    return min(99, 100 * (state.visited.bit_count() - len(state.live)) // steps)
+    root = state.root
+    return min(99, 100 * (root.visited.bit_count() - len(root.live)) // steps)
 
 
 def list_events(execution_id: int | str, after_seq: int = 0) -> Iterator[EventLog]:
@@ -264,23 +266,37 @@ def find_executions_to_evaluate(older_than_seconds: float, count: int) -> list[i
     return store.find_to_evaluate(older_than_seconds, count)
 
 
+def find_executions_with_due_timers(count: int) -> list[int]:
+    """Executions with a timer whose time has come, the longest overdue first."""
+    return store.find_due_executions(count)
+
+
+def find_parents_to_tell(older_than_seconds: float, count: int) -> list[int]:
+    """Executions with children that ended at least so long ago, and that they were not told of."""
+    return store.find_parents_to_tell(older_than_seconds, count)
+
+
 def find_fold_difference(execution_id: int) -> str:
     """What the stored state and the fold of the log disagree on; empty when they agree.
 
-    The stored state is compared as of its own seq: events after it are evaluations still to come.
+    The stored state is compared as of its own seq: events after it are evaluations still to come. The frames of
+    running items are compared with it.
     """
     row = Execution.objects.only("state", "playbook_version_id").get(id=execution_id)
     if row.state is None or row.state.get("format") != states.FORMAT:
         return ""
     playbook = load_playbook(row.playbook_version_id)
     stored = states.decode(row.state)
-    log = [event for event in store.events_since(execution_id, 0) if event.seq <= stored.seq]
+    log = [event for event in store.events_since(execution_id, 0, whole=False) if event.seq <= stored.seq]
     try:
         folded = replay(log, playbook)
     except ImpossibleEvent as error:
         return str(error)
-    if states.encode(folded) == states.encode(stored):
-        return ""
     before, after = states.encode(stored), states.encode(folded)
-    parts = [key for key in before if before[key] != after[key]]
+    parts = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    frames = {key: encode_frame(frame) for key, frame in folded.frames.items() if key != states.ROOT}
+    if frames != store.load_all_frames(execution_id):
+        parts.append("frames")
+    if not parts:
+        return ""
     return f"the state stored at seq {stored.seq} differs from the fold of the log in {', '.join(parts)}"

@@ -8,6 +8,9 @@ from executions import services
 
 
 @shared_task(name="executions.tasks.evaluate_execution", ignore_result=True)
-def evaluate_execution(execution_id: int) -> None:
-    """Plan what follows from the events of an execution; harmless when doubled, late or for nothing."""
-    services.evaluate_execution(execution_id)
+def evaluate_execution(execution_id: int, *, wait: bool = False) -> None:
+    """Plan what follows from the events of an execution; harmless when doubled, late or for nothing.
+
+    `wait`: a child of it has ended, which whoever holds it does not know.
+    """
+    services.evaluate_execution(execution_id, wait=wait)

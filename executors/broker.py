@@ -82,6 +82,9 @@ def carry(nudge: Nudge) -> None:
     for execution_id in nudge.evaluate:
         if not send(EVALUATE, queue_of("default"), {"execution_id": execution_id}):
             return
+    for execution_id in nudge.parents:
+        if not send(EVALUATE, queue_of("default"), {"execution_id": execution_id, "wait": True}):
+            return
 
 
 def send(task: str, queue: str, arguments: Mapping[str, object]) -> bool:

@@ -32,6 +32,9 @@ STATUS: Final = {
     "execution_ended": 409,
     "event_id_taken": 409,
     "outcome_recorded": 409,
+    "not_pausable": 409,
+    "approval_closed": 409,
+    "not_approver": 403,
     "lease_lost": 409,
     "component_taken": 409,
 }

@@ -230,6 +230,8 @@ CELERY_WORKER_DETECT_QUORUM_QUEUES = False
 # --- The platform.
 
 NOETL_EVALUATE_INLINE = boolean("NOETL_EVALUATE_INLINE", default=True)
+NOETL_INLINE_RESULT_BYTES = int(number("NOETL_INLINE_RESULT_BYTES", default=65536, least=1024))
+NOETL_MAX_CHILD_DEPTH = int(number("NOETL_MAX_CHILD_DEPTH", default=16, least=1))
 NOETL_LEASE_SECONDS = number("NOETL_LEASE_SECONDS", default=60.0, least=1.0)
 NOETL_TEMPLATE_ENV = words("NOETL_TEMPLATE_ENV")
 NOETL_TEMPLATE_ENV_VALUES = {name: os.environ[name] for name in NOETL_TEMPLATE_ENV if name in os.environ}

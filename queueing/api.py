@@ -1,7 +1,8 @@
 """The queue's door: what other apps may call.
 
-`enqueue_jobs`, `finish_jobs`, `reap_lease`, `take_back_lease`, `requeue_dead_job` and `close_open_jobs` run inside the
-caller's transaction, which holds the lock of the execution (lock order: execution, then queue).
+`enqueue_jobs`, `finish_jobs`, `retry_job`, `reap_lease`, `take_back_lease`, `requeue_dead_job`, `hold_open_jobs`,
+`close_jobs_at` and `close_open_jobs` run inside the caller's transaction, which holds the lock of the execution (lock
+order: execution, then queue).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from queueing.selectors import (
     count_jobs_of_execution,
     count_recent_jobs,
     count_waiting_by_pool,
+    find_done_actions,
     find_expired_leases,
     find_fence,
     find_job_of_node,
@@ -26,12 +28,15 @@ from queueing.selectors import (
     query_jobs,
 )
 from queueing.services import extend_leases, lease_jobs, release_jobs, retry_external_job
+from queueing.store import close_nodes as close_jobs_at
 from queueing.store import close_open as close_open_jobs
 from queueing.store import enqueue as enqueue_jobs
 from queueing.store import find as find_job
 from queueing.store import finish as finish_jobs
+from queueing.store import hold_open as hold_open_jobs
 from queueing.store import reap as reap_lease
 from queueing.store import requeue_dead as requeue_dead_job
+from queueing.store import retry as retry_job
 from queueing.store import take_back as take_back_lease
 
 __all__ = [
@@ -54,6 +59,7 @@ __all__ = [
     "NewJob",
     "QueueError",
     "ReapedLease",
+    "close_jobs_at",
     "close_open_jobs",
     "count_jobs",
     "count_jobs_of_execution",
@@ -61,12 +67,14 @@ __all__ = [
     "count_waiting_by_pool",
     "enqueue_jobs",
     "extend_leases",
+    "find_done_actions",
     "find_expired_leases",
     "find_fence",
     "find_job",
     "find_job_of_node",
     "finish_jobs",
     "get_live_action",
+    "hold_open_jobs",
     "is_held_by",
     "lease_jobs",
     "list_held_jobs",
@@ -77,5 +85,6 @@ __all__ = [
     "release_jobs",
     "requeue_dead_job",
     "retry_external_job",
+    "retry_job",
     "take_back_lease",
 ]

@@ -45,6 +45,7 @@ class Job(models.Model):
     status = models.TextField(choices=Status.choices, db_default=Status.QUEUED)
     pool = models.TextField(db_default="default")
     priority = models.IntegerField(db_default=0, help_text="Higher first.")
+    held = models.BooleanField(db_default=False, help_text="Its execution is paused: nobody may lease it.")
     attempts = models.IntegerField(db_default=0)
     max_attempts = models.IntegerField(db_default=5)
     lost_leases = models.IntegerField(db_default=0)
@@ -88,7 +89,9 @@ class Job(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            models.Index(fields=["pool", "-priority", "id"], condition=Q(status="queued"), name="queue_ready"),
+            models.Index(
+                fields=["pool", "-priority", "id"], condition=Q(status="queued", held=False), name="queue_ready"
+            ),
             models.Index(fields=["lease_until"], condition=Q(status="leased"), name="queue_leased"),
         ]
 

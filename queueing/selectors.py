@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 from django.db.models import BigIntegerField, Count, Func, Q, QuerySet
 
 from queueing import store
-from queueing.domain.jobs import LEASED, QUEUED, Fence, LeasedJob
+from queueing.domain.jobs import DONE, LEASED, QUEUED, Fence, LeasedJob
 from queueing.domain.leases import Claim, ExpiredLease, find_claimed
 from queueing.errors import JobNotFound, LeaseLost
 from queueing.models import CLOCK, Job, LeaseHistory
@@ -54,6 +55,12 @@ def find_job_of_node(execution_id: int, node_id: str) -> int:
     if found is None:
         raise JobNotFound(f"at {node_id}")
     return found
+
+
+def find_done_actions(execution_id: int, node_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The rendered actions of the jobs at these nodes that have done well."""
+    rows = Job.objects.filter(execution_id=execution_id, node_id__in=list(node_ids), status=DONE)
+    return dict(rows.values_list("node_id", "action"))
 
 
 def list_held_jobs(execution_id: int, principal: str) -> list[LeasedJob]:

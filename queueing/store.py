@@ -45,6 +45,7 @@ def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
         max_attempts=[job.max_attempts for job in jobs],
         origins=[job.origin for job in jobs],
         availables=[job.available_at for job in jobs],
+        held=[job.held for job in jobs],
     )
 
 
@@ -103,6 +104,15 @@ def finish(execution_id: int, fences: Sequence[Fence], statuses: Sequence[str]) 
         or FinishedJob(fence.job_id, "already_accepted" if fence.job_id in before else "lease_lost")
         for fence in fences
     ]
+
+
+def retry(job_id: int, delay_seconds: float) -> str | None:
+    """Queue a step's job again that has just failed, after a delay; the try is counted.
+
+    The caller holds the execution's lock. Returns: its pool; None when it was called off.
+    """
+    rows = _run("retry", job_id=job_id, delay_seconds=delay_seconds)
+    return str(rows[0][0]) if rows else None
 
 
 def release(fences: Iterable[Fence]) -> list[int]:
@@ -168,6 +178,23 @@ def requeue_dead(job_id: int) -> bool:
 def close_open(execution_id: int) -> int:
     """Cancel an execution's waiting jobs and ask its running ones to stop. The caller holds its lock."""
     return len(_run("close_open", execution_id=execution_id))
+
+
+def close_nodes(execution_id: int, nodes: Sequence[str]) -> int:
+    """Do the same to what is open at these nodes and below them, in any visit; nodes are named without a visit."""
+    return len(_run("close_nodes", execution_id=execution_id, nodes=list(nodes)))
+
+
+def hold_open(execution_id: int, *, held: bool) -> dict[str, int]:
+    """Keep an execution's open jobs from being leased, or let them go. The caller holds its lock.
+
+    Returns: how many of each pool can be leased now.
+    """
+    ready: dict[str, int] = {}
+    for pool, is_ready in _run("hold_open", execution_id=execution_id, held=held):
+        if is_ready and not held:
+            ready[pool] = ready.get(pool, 0) + 1
+    return ready
 
 
 def waiting_pools(seconds: float) -> dict[str, int]:

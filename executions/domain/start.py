@@ -87,6 +87,17 @@ def reuse_of(playbook: Playbook, execution_id: str, from_step: str | None) -> di
     return {"of": execution_id, "fresh": [playbook.steps[index].name for index in sorted(fresh)]}
 
 
+def overlay_workload(workload: Mapping[str, Any], payload: Any, *, merge: bool) -> dict[str, Any]:
+    """A workload of before with a payload laid over it: nothing is rendered again. Raises: `WorkloadInvalid`."""
+    if not isinstance(payload, Mapping):
+        raise WorkloadInvalid("the payload must be a map of workload keys to values")
+    try:
+        checked: dict[str, Any] = plain(deep_merge(workload, payload) if merge else {**workload, **payload})
+    except Unstorable as error:
+        raise WorkloadInvalid(f"the workload cannot be stored: {error}") from None
+    return checked
+
+
 def deep_merge(base: Any, over: Any) -> Any:
     """Maps merge key by key, lists are joined (lists of named maps by name), anything else is replaced."""
     if isinstance(base, Mapping) and isinstance(over, Mapping):

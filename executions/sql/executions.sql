@@ -1,13 +1,13 @@
 -- The statements of executions and their log. Every writer of event_log holds the execution's row lock.
 
--- name: new_id()
-SELECT next_id();
+-- name: new_ids(count)
+SELECT next_id() FROM generate_series(1, :count);
 
--- name: insert_execution(id, playbook_version_id, path, version, workload, idempotency_key, request_hash, created_by, meta, parent_execution_id, parent_node_id)
+-- name: insert_execution(id, playbook_version_id, path, version, workload, idempotency_key, request_hash, created_by, meta, rerun_of)
 INSERT INTO execution (id, playbook_version_id, path, version, workload, idempotency_key, request_hash, created_by,
-                       meta, parent_execution_id, parent_node_id)
+                       meta, rerun_of)
 VALUES (:id, :playbook_version_id, :path, :version, :workload::jsonb, :idempotency_key, :request_hash, :created_by,
-        :meta::jsonb, :parent_execution_id, :parent_node_id)
+        :meta::jsonb, :rerun_of)
 ON CONFLICT (idempotency_key) DO NOTHING
 RETURNING id;
 
@@ -16,40 +16,56 @@ SELECT id, request_hash FROM execution WHERE idempotency_key = :idempotency_key;
 
 -- name: lock_execution(execution_id)
 -- The execution's lock (rules R1, R2): taken before any row of its queue.
-SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now()
+SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now(), parent_execution_id,
+       parent_node_id, depth, cancel_reason, created_by, rerun_of
 FROM execution WHERE id = :execution_id FOR NO KEY UPDATE;
 
 -- name: lock_execution_if_free(execution_id)
-SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now()
+SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now(), parent_execution_id,
+       parent_node_id, depth, cancel_reason, created_by, rerun_of
 FROM execution WHERE id = :execution_id FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: read_execution(execution_id)
-SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now()
+SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now(), parent_execution_id,
+       parent_node_id, depth, cancel_reason, created_by, rerun_of
 FROM execution WHERE id = :execution_id;
 
--- name: append_events(execution_id, seqs, formats, types, node_ids, node_names, node_types, statuses, durations, contexts, results, metas, errors, stack_traces, loop_names, indexes, items, worker_ids, posted_ids)!
+-- name: read_end(execution_id)
+SELECT e.path, coalesce(r.data, e.result)::text, e.error::text, e.meta::text
+FROM execution e
+LEFT JOIN large_result r ON r.execution_id = e.id AND r.key = e.result_ref
+WHERE e.id = :execution_id;
+
+-- name: append_events(execution_ids, seqs, formats, types, node_ids, node_names, node_types, statuses, durations, contexts, results, result_refs, metas, errors, stack_traces, loop_names, indexes, items, worker_ids, posted_ids)!
 INSERT INTO event_log (execution_id, seq, format, event_type, node_id, node_name, node_type, status, duration,
-                       context, result, meta, error, stack_trace, loop_name, current_index, current_item,
+                       context, result, result_ref, meta, error, stack_trace, loop_name, current_index, current_item,
                        worker_id, posted_id)
-SELECT :execution_id, seq, format, event_type, node_id, node_name, node_type, status, duration, context, result, meta,
-       error, stack_trace, loop_name, current_index, current_item, worker_id, posted_id
-FROM unnest(
-    :seqs::bigint[], :formats::smallint[], :types::text[], :node_ids::text[], :node_names::text[],
-    :node_types::text[], :statuses::text[], :durations::float8[], :contexts::jsonb[], :results::jsonb[],
-    :metas::jsonb[], :errors::jsonb[], :stack_traces::text[], :loop_names::text[], :indexes::int[],
-    :items::jsonb[], :worker_ids::text[], :posted_ids::text[])
-    AS event (seq, format, event_type, node_id, node_name, node_type, status, duration, context, result, meta, error,
-              stack_trace, loop_name, current_index, current_item, worker_id, posted_id);
+SELECT * FROM unnest(
+    :execution_ids::bigint[], :seqs::bigint[], :formats::smallint[], :types::text[], :node_ids::text[],
+    :node_names::text[], :node_types::text[], :statuses::text[], :durations::float8[], :contexts::jsonb[],
+    :results::jsonb[], :result_refs::text[], :metas::jsonb[], :errors::jsonb[], :stack_traces::text[],
+    :loop_names::text[], :indexes::int[], :items::jsonb[], :worker_ids::text[], :posted_ids::text[]);
+
+-- name: keep_large_results(execution_ids, keys, datas, sizes)!
+-- The same text twice is one row.
+INSERT INTO large_result (execution_id, key, data, bytes)
+SELECT * FROM unnest(:execution_ids::bigint[], :keys::text[], :datas::jsonb[], :sizes::bigint[])
+ON CONFLICT DO NOTHING;
+
+-- name: large_results(execution_id, keys)
+SELECT key, data::text FROM large_result WHERE execution_id = :execution_id AND key = ANY(:keys::text[]);
 
 -- name: posted_id(execution_id, posted_id)
 SELECT seq FROM event_log WHERE execution_id = :execution_id AND posted_id = :posted_id;
 
--- name: save_state(status, state, last_seq, result, error, execution_id)!
+-- name: save_state(status, state, last_seq, result, result_ref, error, execution_id)!
 UPDATE execution
 SET status = :status, state = :state::jsonb, last_seq = :last_seq, result = coalesce(:result::jsonb, result),
+    result_ref = coalesce(:result_ref, result_ref),
     error = coalesce(:error::jsonb, error), needs_evaluation_since = NULL, evaluation_failures = 0,
     evaluation_error = '', started_at = coalesce(started_at, clock_now()),
     ended_at = CASE WHEN :status IN ('completed', 'failed', 'cancelled') THEN coalesce(ended_at, clock_now()) END,
+    cancel_reason = CASE WHEN :status IN ('completed', 'failed', 'cancelled') THEN NULL ELSE cancel_reason END,
     updated_at = clock_now()
 WHERE id = :execution_id;
 
@@ -66,45 +82,89 @@ UPDATE execution SET last_seq = :last_seq, updated_at = clock_now() WHERE id = :
 -- Executions whose evaluation was put off; one that keeps failing is tried less and less often.
 SELECT id FROM execution
 WHERE needs_evaluation_since < clock_now() - make_interval(secs => :older_than_seconds)
+  AND (status <> 'paused' OR cancel_reason IS NOT NULL)
   AND updated_at < clock_now() - make_interval(secs => least(60, :older_than_seconds * power(2, least(evaluation_failures, 10))))
 ORDER BY needs_evaluation_since LIMIT :count;
 
--- name: events_since(execution_id, seq)
-SELECT seq, event_type, node_id, node_name, node_type, status, context::text, result::text, meta::text, error::text,
-       stack_trace, loop_name, current_index, current_item::text, duration, worker_id
-FROM event_log WHERE execution_id = :execution_id AND seq > :seq ORDER BY seq;
+-- name: events_since(execution_id, seq, whole)
+-- `whole`: with large results in the place of their references.
+SELECT l.seq, l.event_type, l.node_id, l.node_name, l.node_type, l.status, l.context::text,
+       coalesce(r.data, l.result)::text, l.meta::text, l.error::text, l.stack_trace, l.loop_name, l.current_index,
+       l.current_item::text, l.duration, l.worker_id
+FROM event_log l
+LEFT JOIN large_result r ON :whole AND r.execution_id = l.execution_id AND r.key = l.result_ref
+WHERE l.execution_id = :execution_id AND l.seq > :seq ORDER BY l.seq;
 
 -- name: step_outcomes(execution_id, node_ids)
 -- Two parts, each with the predicate of one partial index: found by node, whatever the length of the log.
-SELECT node_id, event_type, result::text, error::text FROM (
-    SELECT node_id, event_type, result, error, seq FROM event_log
+SELECT o.node_id, o.event_type, o.status, coalesce(r.data, o.result)::text, o.error::text FROM (
+    SELECT * FROM event_log
     WHERE execution_id = :execution_id AND node_id = ANY(:node_ids::text[])
-      AND event_type IN ('action_completed', 'action_error')
+      AND event_type IN ('action_completed', 'action_error', 'child_completed', 'wait_completed',
+                         'loop_iteration_completed')
     UNION ALL
-    SELECT node_id, event_type, result, error, seq FROM event_log
+    SELECT * FROM event_log
     WHERE execution_id = :execution_id AND node_id = ANY(:node_ids::text[])
       AND event_type IN ('step_completed', 'step_failed', 'step_skip')
-) AS outcome
-ORDER BY seq;
+) AS o
+LEFT JOIN large_result r ON r.execution_id = o.execution_id AND r.key = o.result_ref
+ORDER BY o.seq;
 
--- name: item_outcomes(execution_id, loop_name, visit)
--- The outcomes of a loop's items, by the loop's step and its visit.
-SELECT current_index, event_type, result::text, error::text FROM event_log
-WHERE execution_id = :execution_id AND event_type IN ('action_completed', 'action_error')
-  AND loop_name = :loop_name AND split_part(node_id, '#', 2) = :visit
-ORDER BY current_index;
+-- name: outcomes_below(execution_id, prefix, after)
+-- All outcomes at node ids from `prefix` to before `after`, compared byte by byte as their indexes are.
+SELECT o.node_id, o.event_type, o.status, coalesce(r.data, o.result)::text, o.error::text FROM (
+    SELECT * FROM event_log
+    WHERE execution_id = :execution_id AND node_id ~>=~ :prefix AND node_id ~<~ :after
+      AND event_type IN ('action_completed', 'action_error', 'child_completed', 'wait_completed',
+                         'loop_iteration_completed')
+    UNION ALL
+    SELECT * FROM event_log
+    WHERE execution_id = :execution_id AND node_id ~>=~ :prefix AND node_id ~<~ :after
+      AND event_type IN ('step_completed', 'step_failed', 'step_skip')
+) AS o
+LEFT JOIN large_result r ON r.execution_id = o.execution_id AND r.key = o.result_ref
+ORDER BY o.seq;
+
+-- name: recorded_successes(execution_id, node_ids)
+SELECT l.node_id, coalesce(r.data, l.result)::text, l.meta ->> 'reused_from'
+FROM event_log l
+LEFT JOIN large_result r ON r.execution_id = l.execution_id AND r.key = l.result_ref
+WHERE l.execution_id = :execution_id AND l.node_id = ANY(:node_ids::text[]) AND l.status = 'success'
+  AND l.event_type IN ('action_completed', 'child_completed');
 
 -- name: transition_inputs(execution_id, seqs)
 SELECT seq, (context -> 'taken')::text FROM event_log
 WHERE execution_id = :execution_id AND seq = ANY(:seqs::bigint[]);
 
--- name: loop_items(execution_id, node_ids)
-SELECT node_id, (context -> 'items')::text FROM event_log
-WHERE execution_id = :execution_id AND node_id = ANY(:node_ids::text[]) AND event_type = 'loop_start';
+-- name: loop_items(execution_id, node_ids, indexes)
+SELECT wanted.node_id, wanted.index, (l.context -> 'items' -> wanted.index)::text
+FROM unnest(:node_ids::text[], :indexes::int[]) AS wanted (node_id, index)
+JOIN event_log l ON l.execution_id = :execution_id AND l.node_id = wanted.node_id AND l.event_type = 'loop_start'
+WHERE wanted.index < jsonb_array_length(l.context -> 'items');
 
--- name: count_items(execution_id, loop_name, visit)
-SELECT count(*) FILTER (WHERE event_type = 'action_completed'), count(*) FILTER (WHERE event_type = 'action_error')
+-- name: signal_data(execution_id, seqs)
+SELECT seq, (context -> 'data')::text FROM event_log
+WHERE execution_id = :execution_id AND seq = ANY(:seqs::bigint[]) AND event_type = 'signal_received';
+
+-- name: completed_steps(execution_id, names)
+-- The nodes of these steps that have completed, in their order. A failure asks for them, once.
+SELECT node_id FROM event_log
+WHERE execution_id = :execution_id AND event_type = 'step_completed' AND node_name = ANY(:names::text[])
+ORDER BY seq;
+
+-- name: count_items(execution_id, loop_name, prefix, visit)
+-- Of the loop at one node, by the beginning of its items' ids.
+SELECT count(*) FILTER (WHERE status = 'success'), count(*) FILTER (WHERE status <> 'success')
 FROM event_log
 WHERE execution_id = :execution_id AND loop_name = :loop_name
-  AND split_part(node_id, '#', 2) = :visit
-  AND event_type IN ('action_completed', 'action_error');
+  AND starts_with(node_id, :prefix) AND split_part(node_id, '#', 2) = :visit
+  AND strpos(substr(node_id, length(:prefix) + 1), ':') = 0
+  AND event_type IN ('action_completed', 'action_error', 'child_completed', 'loop_iteration_completed');
+
+-- name: open_approvals(execution_id)
+-- Where an approval has been asked for and neither answered nor ended.
+SELECT w.node_id, w.node_name FROM event_log w
+WHERE w.execution_id = :execution_id AND w.event_type = 'wait_started' AND w.context ->> 'kind' = 'approval'
+  AND NOT EXISTS (SELECT 1 FROM event_log o WHERE o.execution_id = w.execution_id AND o.node_id = w.node_id
+                  AND o.event_type IN ('wait_completed', 'signal_received', 'step_completed', 'step_failed'))
+ORDER BY w.seq;

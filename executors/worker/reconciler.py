@@ -1,7 +1,7 @@
 """The reconciler: what makes every message dispensable (rule R11). A plain process, not a Celery task.
 
-It takes back expired leases, evaluates what was left pending, wakes workers for jobs that wait, and runs turns itself
-while the broker is away. One works at a time: the others wait for its advisory lock.
+It takes back expired leases, fires timers, tells parents of their children, evaluates what was left pending, wakes
+workers for jobs that wait, and runs turns itself while the broker is away. One works at a time: the others wait for its advisory lock.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from executions.api import (
     Nudge,
     evaluate_execution,
     find_executions_to_evaluate,
+    find_executions_with_due_timers,
+    find_parents_to_tell,
+    fire_timers,
     reap_expired_lease,
 )
 from executors.broker import breaker, carry
@@ -125,7 +128,7 @@ class Reconciler:
 
     def tick(self) -> None:
         """One round of repairs; what goes wrong in one part keeps no other from its turn."""
-        for part in (self.reap, self.evaluate_pending, self.wake, self.sweep):
+        for part in (self.reap, self.fire_timers, self.tell_parents, self.evaluate_pending, self.wake, self.sweep):
             with _apart(part.__name__):
                 part()
 
@@ -139,6 +142,18 @@ class Reconciler:
                     reaped += 1
                     logger.warning("lease %s of %s ran out: job is %s", lost.attempt, lost.node_id, lost.status)
         return reaped
+
+    def fire_timers(self) -> None:
+        """Tell executions of the timers whose time has come."""
+        for execution_id in find_executions_with_due_timers(BATCH):
+            with _apart(f"firing timers of execution {execution_id}"):
+                fire_timers(execution_id)
+
+    def tell_parents(self) -> None:
+        """Tell executions of children that have ended and whose word did not come through the broker."""
+        for execution_id in find_parents_to_tell(PENDING_SECONDS, BATCH):
+            with _apart(f"telling execution {execution_id} of its children"):
+                evaluate_execution(execution_id)
 
     def evaluate_pending(self) -> None:
         """Evaluate executions whose evaluation was put off and did not come through the broker."""

@@ -26,7 +26,8 @@ DEFAULT_MAX_ATTEMPTS: Final = 5
 class NewJob:
     """A job to be queued. `action` is rendered: `{kind, arguments, inputs}`; one per (execution, node).
 
-    `uuid` is the same for every attempt; `available_at` None is now.
+    `uuid` is the same for every attempt; `available_at` None is now. `held`: nobody may lease it, its execution is
+    paused.
     """
 
     execution_id: int
@@ -43,6 +44,7 @@ class NewJob:
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     origin: str = ENGINE
     available_at: datetime | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,16 @@ Judgement = Literal["accepted", "already_accepted", "lease_lost"]
 """`accepted`: this fence held the job and has now finished it. `already_accepted`: the same holder's repetition.
 `lease_lost`: the job is in other hands or over; nothing was written."""
 
-Ending = Literal["done", "failed", "lost", "dead", "released", "cancelled"]
-"""How a lease ended, as `lease_history` tells it."""
+Ending = Literal["done", "failed", "retried", "lost", "dead", "released", "cancelled"]
+"""How a lease ended, as `lease_history` tells it. `retried`: its action failed, and the job has another try."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedJob:
-    """One job of a finish: how it was judged, and what the outcome's events need to know of it."""
+    """One job of a finish: how it was judged, and what the outcome's events need to know of it.
+
+    `called_off`: nothing waits for the result any more. `tries` counts the tries that failed before this one.
+    """
 
     job_id: int
     judgement: Judgement
@@ -30,6 +33,8 @@ class FinishedJob:
     leased_at: datetime | None = None
     worker_id: str = ""
     origin: str = ENGINE
+    called_off: bool = False
+    tries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

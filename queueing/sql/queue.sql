@@ -2,25 +2,25 @@
 -- (id, status = 'leased', attempts, lease_token). Tables are found through the search path.
 -- Whoever changes several jobs locks them in the order of their ids first: two batches never wait for each other.
 
--- name: enqueue(execution_ids, node_ids, node_names, kinds, actions, contexts, uuids, item_indexes, timeouts, pools, priorities, max_attempts, origins, availables)
+-- name: enqueue(execution_ids, node_ids, node_names, kinds, actions, contexts, uuids, item_indexes, timeouts, pools, priorities, max_attempts, origins, availables, held)
 -- One job per (execution, node): an existing one is left as it is.
 INSERT INTO queue (execution_id, node_id, node_name, kind, action, context, uuid, item_index,
-                   timeout_seconds, pool, priority, max_attempts, origin, available_at)
+                   timeout_seconds, pool, priority, max_attempts, origin, available_at, held)
 SELECT execution_id, node_id, node_name, kind, action, context, uuid, item_index, timeout_seconds, pool, priority,
-       max_attempts, origin, coalesce(available_at, clock_now())
+       max_attempts, origin, coalesce(available_at, clock_now()), held
 FROM unnest(
     :execution_ids::bigint[], :node_ids::text[], :node_names::text[], :kinds::text[], :actions::jsonb[],
     :contexts::jsonb[], :uuids::uuid[], :item_indexes::int[], :timeouts::float8[], :pools::text[],
-    :priorities::int[], :max_attempts::int[], :origins::text[], :availables::timestamptz[])
+    :priorities::int[], :max_attempts::int[], :origins::text[], :availables::timestamptz[], :held::boolean[])
     AS job (execution_id, node_id, node_name, kind, action, context, uuid, item_index, timeout_seconds, pool, priority,
-            max_attempts, origin, available_at)
+            max_attempts, origin, available_at, held)
 ON CONFLICT (execution_id, node_id) DO NOTHING
 RETURNING id, pool;
 
 -- name: lease(pools, count, worker_id, lease_seconds, principal)
 WITH ready AS (
     SELECT id FROM queue
-    WHERE status = 'queued' AND pool = ANY(:pools::text[]) AND available_at <= clock_now()
+    WHERE status = 'queued' AND NOT held AND pool = ANY(:pools::text[]) AND available_at <= clock_now()
     ORDER BY priority DESC, id
     LIMIT :count
     FOR UPDATE SKIP LOCKED
@@ -70,22 +70,45 @@ WITH held AS (
     SET status = held.status, accepted_token = q.lease_token, lease_token = NULL, worker_id = NULL,
         lease_until = NULL, finished_at = clock_now(), updated_at = clock_now()
     FROM held WHERE q.id = held.id
-    RETURNING q.id, q.node_id, q.node_name, q.item_index, q.attempts, q.status, q.origin
+    RETURNING q.id, q.node_id, q.node_name, q.item_index, q.attempts, q.status, q.origin,
+              q.cancel_requested_at IS NOT NULL AS called_off, q.tries
 ), history AS (
     UPDATE lease_history h
     SET ended_at = clock_now(), ending = finished.status
     FROM finished WHERE h.job_id = finished.id AND h.attempt = finished.attempts
     RETURNING h.job_id, h.leased_at, h.worker_id
 )
-SELECT f.id, f.node_id, f.node_name, f.item_index, f.attempts, h.leased_at, coalesce(h.worker_id, ''), f.origin
+SELECT f.id, f.node_id, f.node_name, f.item_index, f.attempts, h.leased_at, coalesce(h.worker_id, ''), f.origin,
+       f.called_off, f.tries
 FROM finished f LEFT JOIN history h ON h.job_id = f.id;
 
 -- name: accepted_before(job_ids, tokens)
--- Which of these leases have had their result accepted already.
+-- Which of these leases have had their result accepted already, as the job's last or as a try that was repeated.
 SELECT q.id
 FROM queue q
 JOIN unnest(:job_ids::bigint[], :tokens::uuid[]) AS shown (id, token) ON q.id = shown.id
-WHERE q.accepted_token = shown.token;
+WHERE q.accepted_token = shown.token
+UNION
+SELECT h.job_id
+FROM lease_history h
+JOIN unnest(:job_ids::bigint[], :tokens::uuid[]) AS shown (id, token)
+    ON h.job_id = shown.id AND h.lease_token = shown.token
+WHERE h.ending = 'retried';
+
+-- name: retry(job_id, delay_seconds)
+-- The job has just failed in this transaction, and its step has another try. The caller holds the execution's lock.
+WITH retried AS (
+    UPDATE queue q
+    SET status = 'queued', tries = q.tries + 1, accepted_token = NULL, finished_at = NULL,
+        available_at = clock_now() + make_interval(secs => least(:delay_seconds::float8, 3155760000)),
+        updated_at = clock_now()
+    WHERE q.id = :job_id AND q.status = 'failed' AND q.origin = 'engine' AND q.cancel_requested_at IS NULL
+    RETURNING q.id, q.attempts, q.pool
+), history AS (
+    UPDATE lease_history h SET ending = 'retried'
+    FROM retried WHERE h.job_id = retried.id AND h.attempt = retried.attempts
+)
+SELECT pool FROM retried;
 
 -- name: release(job_ids, attempts, tokens)
 -- A graceful drain: the job goes back, and nothing is counted against it.
@@ -211,10 +234,37 @@ SET status = CASE q.status WHEN 'queued' THEN 'cancelled' ELSE q.status END,
 FROM open WHERE q.id = open.id
 RETURNING q.id;
 
+-- name: close_nodes(execution_id, nodes)
+-- The same for what is open at these nodes and below them, in any visit.
+WITH open AS (
+    SELECT q.id FROM queue q
+    WHERE q.execution_id = :execution_id AND q.status IN ('queued', 'leased') AND q.origin = 'engine'
+      AND EXISTS (SELECT 1 FROM unnest(:nodes::text[]) AS node
+                  WHERE q.node_id = node OR starts_with(q.node_id, node || ':') OR starts_with(q.node_id, node || '#'))
+    ORDER BY q.id FOR NO KEY UPDATE
+)
+UPDATE queue q
+SET status = CASE q.status WHEN 'queued' THEN 'cancelled' ELSE q.status END,
+    finished_at = CASE q.status WHEN 'queued' THEN clock_now() END,
+    cancel_requested_at = clock_now(), updated_at = clock_now()
+FROM open WHERE q.id = open.id
+RETURNING q.id;
+
+-- name: hold_open(execution_id, held)
+-- The execution is paused, or goes on. What is leased is marked, too: it may be given back meanwhile.
+WITH open AS (
+    SELECT id FROM queue WHERE execution_id = :execution_id AND status IN ('queued', 'leased') AND held <> :held
+    ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE queue q SET held = :held, updated_at = clock_now()
+FROM open WHERE q.id = open.id
+RETURNING q.pool, q.status = 'queued' AND q.available_at <= clock_now();
+
 -- name: waiting_pools(seconds)
--- Pools with jobs that could have been leased for longer than so many seconds.
+-- Pools with jobs that could have been leased for longer than so many seconds. Nobody was told of a repeated try.
 SELECT pool, count(*) FROM queue
-WHERE status = 'queued' AND available_at <= clock_now() - make_interval(secs => :seconds)
+WHERE status = 'queued' AND NOT held
+  AND available_at <= clock_now() - make_interval(secs => CASE WHEN tries > 0 THEN 0 ELSE :seconds END)
 GROUP BY pool;
 
 -- name: queue_size(status, pool)

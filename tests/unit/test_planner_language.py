@@ -22,7 +22,9 @@ UNDO = Action(kind="python", arguments={"code": "undo"}, verbatim=("code",))
 
 def over(name: str, *entries: Transition, items: Any, end: str, **fields: Any) -> Step:
     """A loop over several steps."""
-    options = {key: fields.pop(key) for key in ("mode", "concurrency", "on_error", "element") if key in fields}
+    options: dict[str, Any] = {
+        key: fields.pop(key) for key in ("mode", "concurrency", "on_error", "element") if key in fields
+    }
     return step(
         name, *entries, action=False, loop=Loop(**{"items": items, "element": "item", "end": end, **options}), **fields
     )
@@ -215,7 +217,7 @@ def test_a_paused_execution_plans_nothing_until_it_is_resumed() -> None:
     assert driver.log[-1].type == ev.EXECUTION_CANCELLED
 
 
-def waits(kind: str, what: Any, **fields: Any) -> Playbook:
+def waits(kind: Any, what: Any, **fields: Any) -> Playbook:
     wait = step("wait", to("end"), action=False, wait=Wait(kind=kind, what=what), **fields)
     return playbook(start(to("wait")), wait, end("{{ wait }}"))
 

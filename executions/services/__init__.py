@@ -1,0 +1,37 @@
+"""The transactions of executions. Each locks the execution first and its queue rows after (rule R2), and only here is
+the event log written (and in `executions.posting`).
+
+What a step leads to is decided by `domain.planner`; these modules load what the planner asks for and carry out what it
+decides: `starting`, `reporting`, `evaluation` (with `turns` and `children`), `steering`, `repairs`.
+"""
+
+from executions.services.evaluation import evaluate_execution, fire_timers
+from executions.services.repairs import release_lease, requeue_dead_job
+from executions.services.reporting import Report, reap_expired_lease, report_results
+from executions.services.starting import rerun_execution, start_execution
+from executions.services.steering import (
+    Approver,
+    answer_approval,
+    cancel_execution,
+    pause_execution,
+    resume_execution,
+    send_signal,
+)
+
+__all__ = [
+    "Approver",
+    "Report",
+    "answer_approval",
+    "cancel_execution",
+    "evaluate_execution",
+    "fire_timers",
+    "pause_execution",
+    "reap_expired_lease",
+    "release_lease",
+    "report_results",
+    "requeue_dead_job",
+    "rerun_execution",
+    "resume_execution",
+    "send_signal",
+    "start_execution",
+]

@@ -1,0 +1,190 @@
+"""What workers say of leased jobs, and what is known of those that say nothing any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from django.db import transaction
+
+from executions import store
+from executions.domain import events as ev
+from executions.domain.events import Event
+from executions.domain.facts import known_from
+from executions.domain.fold import apply
+from executions.domain.outcomes import JobPlace, as_retry, late_result, outcome_events, outside_outcome
+from executions.domain.retries import judge
+from executions.domain.state import State
+from executions.errors import EventIdTaken, ImpossibleEvent
+from executions.failpoints import failpoint
+from executions.nudges import Nudge, send_after_commit
+from executions.services.evaluation import evaluate_here_or_later
+from executions.services.turns import Turn
+from executions.store import LockedExecution
+from queueing.api import (
+    DEAD,
+    DONE,
+    EXTERNAL,
+    FAILED,
+    ExpiredLease,
+    Fence,
+    FinishedJob,
+    Judgement,
+    ReapedLease,
+    finish_jobs,
+    reap_lease,
+    retry_job,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker says of one leased job. `error` is `{code, message}` of a failed action.
+
+    `posted_id` is the id that the worker gave the outcome's event, if it gave one.
+    """
+
+    fence: Fence
+    status: Literal["success", "error"]
+    data: Any = None
+    error: Mapping[str, Any] | None = None
+    traceback: str | None = None
+    duration_seconds: float = 0.0
+    posted_id: str | None = None
+
+
+def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_later: bool = False) -> list[Judgement]:
+    """Accept the results of leased jobs of one execution and advance it, in one transaction.
+
+    Row by row: a lost lease spares the rest. A failure whose step has another try queues the job again.
+    `evaluate_later` leaves the evaluation to the reconciler. A result with a valid fence that nothing waits for any
+    more is recorded as `late_result`. Raises: `ExecutionNotFound`; `EventIdTaken`, and nothing is accepted then.
+    """
+    with transaction.atomic():
+        locked = store.lock_execution(execution_id)
+        # One fence given twice is one result: the later one repeats it.
+        first = {report.fence: report for report in reversed(reports)}
+        finished = finish_jobs(
+            execution_id,
+            list(first),
+            [DONE if report.status == "success" else FAILED for report in first.values()],
+        )
+        events: list[Event] = []
+        for report, job in zip(first.values(), finished, strict=True):
+            if job.judgement == "accepted":
+                if report.posted_id is not None and store.is_posted_id_taken(execution_id, report.posted_id):
+                    raise EventIdTaken(report.posted_id)
+                events.extend(_events_of(locked, report, job, events))
+        if events:
+            store.append_events(execution_id, events)
+            locked.last_seq = events[-1].seq
+            _go_on(locked, events, evaluate_later=evaluate_later)
+        failpoint("report.inside")
+    failpoint("report.committed")
+    judged = {fence: job.judgement for fence, job in zip(first, finished, strict=True)}
+    return _judgements(reports, judged)
+
+
+def _go_on(locked: LockedExecution, events: Sequence[Event], *, evaluate_later: bool) -> None:
+    if locked.is_terminal or all(event.type in ev.ANNOTATIONS for event in events):
+        store.set_last_seq(locked.id, locked.last_seq)
+    elif evaluate_later and not locked.is_paused:
+        store.mark_for_evaluation(locked.id, locked.last_seq)
+    else:
+        evaluate_here_or_later(locked)
+
+
+def _judgements(reports: Sequence[Report], judged: Mapping[Fence, Judgement]) -> list[Judgement]:
+    """A judgement per report; of one fence given twice the second is `already_accepted`."""
+    told: set[Fence] = set()
+    answers: list[Judgement] = []
+    for report in reports:
+        repeated = report.fence in told and judged[report.fence] == "accepted"
+        answers.append("already_accepted" if repeated else judged[report.fence])
+        told.add(report.fence)
+    return answers
+
+
+def _events_of(locked: LockedExecution, report: Report, job: FinishedJob, before: Sequence[Event]) -> list[Event]:
+    """The events of one accepted report; `before` are those of the reports accepted with it."""
+    seq = locked.last_seq + len(before) + 1
+    place = _place_of(job)
+    meta = {"attempt": job.attempt, "job_id": str(job.job_id)}
+    if locked.is_terminal or (job.called_off and job.origin != EXTERNAL):
+        return [late_result(seq, place, report, meta)]
+    if job.origin == EXTERNAL:
+        return [outside_outcome(seq, place, report, meta)]
+    started, outcome = outcome_events(seq, place, report, meta, _text(job.leased_at))
+    if outcome.type == ev.ACTION_ERROR:
+        tries = job.tries + 1
+        delay = _delay_of_retry(locked, [*before, started], outcome, tries)
+        if delay is not None and (pool := retry_job(job.job_id, delay)) is not None:
+            if delay == 0:
+                send_after_commit(Nudge(new_jobs={pool: 1}))
+            return [started, as_retry(outcome, tries, delay)]
+    return [started, outcome]
+
+
+def _delay_of_retry(locked: LockedExecution, before: Sequence[Event], outcome: Event, tries: int) -> float | None:
+    """Seconds until the next try of a failed job; None when it has none."""
+    turn = Turn(locked)
+    if all(step.retry is None for step in turn.playbook.steps):
+        return None
+    news = [*store.events_since(locked.id, locked.state().seq), *before]
+    known_from(news, turn.facts)
+
+    def ask(state: State) -> float | None:
+        for event in news:
+            apply(state, event, turn.playbook)
+        return judge(turn.playbook, state, turn.facts, outcome, tries)
+
+    try:
+        return turn.ask(ask)
+    except ImpossibleEvent:
+        # The evaluation will say so; a retry is no way out of a log that cannot be folded.
+        return None
+
+
+def _place_of(job: FinishedJob | ReapedLease) -> JobPlace:
+    return JobPlace(job.node_id, job.node_name, job.item_index, job.worker_id)
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+# -- reap -------------------------------------------------------------------------------------------
+
+
+def reap_expired_lease(expired: ExpiredLease) -> ReapedLease | None:
+    """Take a job back from a worker that let its lease run out.
+
+    The lease is judged again under the execution's lock; None when it was saved meanwhile, or when somebody works on
+    the execution: the reconciler looks again. A job lost too often
+    is dead: its action failed with `lease_exhausted`, and the execution goes on from there.
+    """
+    failpoint("reap.between")
+    with transaction.atomic():
+        locked = store.lock_execution_if_free(expired.execution_id)
+        reaped = reap_lease(expired.job_id, expired.attempt) if locked is not None else None
+        if locked is None or reaped is None:
+            return None
+        events = _lost_lease_events(locked, reaped)
+        store.append_events(locked.id, events)
+        locked.last_seq = events[-1].seq
+        _go_on(locked, events, evaluate_later=False)
+    return reaped
+
+
+def _lost_lease_events(locked: LockedExecution, reaped: ReapedLease) -> list[Event]:
+    meta = {"attempt": reaped.attempt, "job_id": str(reaped.job_id), "lost_leases": reaped.lost_leases}
+    common: dict[str, Any] = {**_place_of(reaped).fields(), "meta": meta}
+    seq = locked.last_seq + 1
+    lost = Event(seq, ev.LEASE_LOST, status=reaped.status, **common)
+    if reaped.status != DEAD or locked.is_terminal or reaped.origin == EXTERNAL:
+        return [lost]
+    message = f"the job's lease ran out {reaped.lost_leases} times: its workers died or hung"
+    error = {"code": "lease_exhausted", "message": message}
+    return [lost, Event(seq + 1, ev.ACTION_ERROR, status="error", error=error, **common)]

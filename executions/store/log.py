@@ -1,0 +1,121 @@
+"""The event log, and the large results beside it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+from executions.domain import events as ev
+from executions.domain.events import Event
+from executions.store.statements import execute, json_text, json_value, rows
+
+
+@dataclass(frozen=True, slots=True)
+class Shortened:
+    """A result as its row holds it. `key` is set when it is kept beside the log: `text` is a note then, `whole` it.
+
+    The note is for people. What refers is the column `result_ref` alone: data that looks like a note is data.
+    """
+
+    text: str | None
+    key: str | None = None
+    whole: str = ""
+
+
+def shortened(result: Any) -> Shortened:
+    """How a result is stored in its row."""
+    text = json_text(result)
+    # JSON text is ASCII here: characters are bytes.
+    if text is None or len(text) <= settings.NOETL_INLINE_RESULT_BYTES:
+        return Shortened(text)
+    key = hashlib.sha256(text.encode()).hexdigest()
+    return Shortened(json_text({"$ref": {"sha256": key, "bytes": len(text)}}), key, text)
+
+
+def append_events(execution_id: int, events: Sequence[Event]) -> None:
+    """Append events by one statement. The caller holds the execution's lock."""
+    _append([(execution_id, event) for event in events])
+
+
+def append_first_events(started: Mapping[int, Event]) -> None:
+    """Append the first event of each of these executions, which the caller has inserted."""
+    _append(list(started.items()))
+
+
+def _append(news: Sequence[tuple[int, Event]]) -> None:
+    if not news:
+        return
+    events = [event for _, event in news]
+    results = [shortened(event.result) for event in events]
+    large = [(id_, kept) for (id_, _), kept in zip(news, results, strict=True) if kept.key is not None]
+    if large:
+        execute(
+            "keep_large_results",
+            execution_ids=[id_ for id_, _ in large],
+            keys=[kept.key for _, kept in large],
+            datas=[kept.whole for _, kept in large],
+            sizes=[len(kept.whole) for _, kept in large],
+        )
+    execute(
+        "append_events",
+        execution_ids=[id_ for id_, _ in news],
+        seqs=[event.seq for event in events],
+        formats=[ev.FORMAT] * len(events),
+        types=[event.type for event in events],
+        node_ids=[event.node_id for event in events],
+        node_names=[event.node_name for event in events],
+        node_types=[event.node_type for event in events],
+        statuses=[event.status for event in events],
+        durations=[event.duration_seconds for event in events],
+        contexts=[json_text(event.context) for event in events],
+        results=[kept.text for kept in results],
+        result_refs=[kept.key for kept in results],
+        metas=[json_text(event.meta) for event in events],
+        errors=[json_text(event.error) for event in events],
+        stack_traces=[event.traceback for event in events],
+        loop_names=[event.loop_name for event in events],
+        indexes=[event.index for event in events],
+        items=[json_text(event.item) for event in events],
+        worker_ids=[event.worker_id for event in events],
+        posted_ids=[event.posted_id for event in events],
+    )
+
+
+def events_since(execution_id: int, seq: int, *, whole: bool = True) -> list[Event]:
+    """The events after `seq`, in order; `whole`: with their large results."""
+    return [
+        Event(
+            row[0], row[1], row[2], row[3], row[4], status=row[5], context=json_value(row[6]),
+            result=json_value(row[7]), meta=json_value(row[8]), error=json_value(row[9]), traceback=row[10],
+            loop_name=row[11], index=row[12], item=json_value(row[13]), duration_seconds=row[14], worker_id=row[15],
+        )
+        for row in rows("events_since", execution_id=execution_id, seq=seq, whole=whole)
+    ]  # fmt: skip
+
+
+def large_results(execution_id: int, keys: Iterable[str]) -> dict[str, Any]:
+    """Large results of an execution by their keys."""
+    found = rows("large_results", execution_id=execution_id, keys=sorted(set(keys)))
+    return {key: json_value(text) for key, text in found}
+
+
+def is_posted_id_taken(execution_id: int, posted_id: str) -> bool:
+    """Whether an event of the execution was posted under this id. The caller holds its lock."""
+    return bool(rows("posted_id", execution_id=execution_id, posted_id=posted_id))
+
+
+def open_approvals(execution_id: int) -> list[tuple[str, str]]:
+    """Where an approval has been asked for and neither answered nor ended: (node id, step)."""
+    return [(node_id, name) for node_id, name in rows("open_approvals", execution_id=execution_id)]
+
+
+def count_items(execution_id: int, node_id: str) -> tuple[int, int]:
+    """How many items of a loop have succeeded, and how many have failed, by the node of its step."""
+    place, _, visit = node_id.partition("#")
+    step = place.split(":")[1]
+    row = rows("count_items", execution_id=execution_id, loop_name=step, prefix=f"{place}:", visit=visit)[0]
+    return row[0], row[1]

@@ -1,0 +1,192 @@
+"""The rows of `execution`: the lock, the stored state, what is put off."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from executions.domain import events as ev
+from executions.domain import state as states
+from executions.domain.events import Event
+from executions.domain.state import State
+from executions.errors import ExecutionNotFound
+from executions.store.log import shortened
+from executions.store.statements import execute, json_text, json_value, rows
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """A row of `execution` to insert."""
+
+    id: int
+    playbook_version_id: int
+    path: str
+    version: str
+    workload: dict[str, Any]
+    idempotency_key: str | None
+    request_hash: str
+    created_by: str
+    meta: dict[str, Any]
+    rerun_of: int | None = None
+
+
+@dataclass(slots=True)
+class StoredExecution:
+    """An execution's row as it was at `now`.
+
+    `cancel_reason` is set while it is asked to cancel by what happened to its parent. `depth` is 0 for one that was
+    started by itself.
+    """
+
+    id: int
+    playbook_version_id: int
+    status: str
+    workload: dict[str, Any]
+    state_data: dict[str, Any] | None
+    last_seq: int
+    now: datetime
+    parent_execution_id: int | None
+    parent_node_id: str | None
+    depth: int
+    cancel_reason: str | None
+    created_by: str
+    rerun_of: int | None
+
+    def state(self) -> State:
+        """A fresh copy of the stored state, or the empty one when it must be rebuilt from the log."""
+        return State() if self.state_data is None else states.decode(self.state_data)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing can change it any more."""
+        return self.status in ("completed", "failed", "cancelled")
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing is planned until it is resumed."""
+        return self.status == "paused"
+
+
+@dataclass(slots=True)
+class LockedExecution(StoredExecution):
+    """An execution whose row the caller's transaction has locked, read under that lock."""
+
+
+def new_id() -> int:
+    """A new id, later than all before it."""
+    return new_ids(1)[0]
+
+
+def new_ids(count: int) -> list[int]:
+    """So many new ids."""
+    return [row[0] for row in rows("new_ids", count=count)]
+
+
+def insert_execution(new: NewExecution) -> bool:
+    """Insert an execution. Returns: False when its idempotency key is taken, and nothing was inserted."""
+    found = rows(
+        "insert_execution",
+        id=new.id,
+        playbook_version_id=new.playbook_version_id,
+        path=new.path,
+        version=new.version,
+        workload=json_text(new.workload),
+        idempotency_key=new.idempotency_key,
+        request_hash=new.request_hash,
+        created_by=new.created_by,
+        meta=json_text(new.meta),
+        rerun_of=new.rerun_of,
+    )
+    return bool(found)
+
+
+def find_start(idempotency_key: str) -> tuple[int, str]:
+    """The execution that was started with this key: (id, hash of its request)."""
+    row = rows("find_start", idempotency_key=idempotency_key)[0]
+    return row[0], row[1]
+
+
+def lock_execution(execution_id: int) -> LockedExecution:
+    """Take the execution's lock and read it. Raises: `ExecutionNotFound`."""
+    found = rows("lock_execution", execution_id=execution_id)
+    if not found:
+        raise ExecutionNotFound(execution_id)
+    return LockedExecution(*_row(found[0]))
+
+
+def lock_execution_if_free(execution_id: int) -> LockedExecution | None:
+    """Take the execution's lock unless somebody holds it."""
+    found = rows("lock_execution_if_free", execution_id=execution_id)
+    return LockedExecution(*_row(found[0])) if found else None
+
+
+def read_execution(execution_id: int) -> StoredExecution:
+    """Read an execution without its lock. Raises: `ExecutionNotFound`."""
+    found = rows("read_execution", execution_id=execution_id)
+    if not found:
+        raise ExecutionNotFound(execution_id)
+    return StoredExecution(*_row(found[0]))
+
+
+def _row(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    id_, version_id, status, workload, state, *rest = row
+    data = json_value(state)
+    usable = data is not None and data.get("format") == states.FORMAT
+    return id_, version_id, status, json.loads(workload), data if usable else None, *rest
+
+
+def save_state(execution_id: int, state: State, last: Event | None) -> None:
+    """Store the state after an evaluation; a terminal event gives the execution its result or its error."""
+    terminal = last if last is not None and last.type in ev.TERMINAL else None
+    kept = shortened(terminal.result) if terminal else None
+    execute(
+        "save_state",
+        execution_id=execution_id,
+        status=state.status,
+        state=json_text(states.encode(state)),
+        last_seq=state.seq,
+        result=kept.text if kept else None,
+        result_ref=kept.key if kept else None,
+        error=json_text(terminal.error) if terminal else None,
+    )
+
+
+def mark_for_evaluation(execution_id: int, last_seq: int, *, error: str = "") -> None:
+    """Put the evaluation off; `error` tells why one has just failed."""
+    execute("mark_for_evaluation", execution_id=execution_id, last_seq=last_seq, failed=int(bool(error)), error=error)
+
+
+def set_last_seq(execution_id: int, last_seq: int) -> None:
+    """Record that events were appended that nothing is planned with now."""
+    execute("set_last_seq", execution_id=execution_id, last_seq=last_seq)
+
+
+def forget_cancel_request(execution_id: int) -> None:
+    """Record that the wish to cancel it has come into its log."""
+    execute("forget_cancel_request", execution_id=execution_id)
+
+
+def find_to_evaluate(older_than_seconds: float, count: int) -> list[int]:
+    """Executions whose evaluation was put off at least so long ago."""
+    return [row[0] for row in rows("to_evaluate", older_than_seconds=older_than_seconds, count=count)]
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfExecution:
+    """How an execution ended, its large result in its place; `meta` is what was noted at its start."""
+
+    path: str
+    result: Any
+    error: Any
+    meta: dict[str, Any]
+
+
+def read_end(execution_id: int) -> EndOfExecution:
+    """How an execution ended. Raises: `ExecutionNotFound`."""
+    found = rows("read_end", execution_id=execution_id)
+    if not found:
+        raise ExecutionNotFound(execution_id)
+    path, result, error, meta = found[0]
+    return EndOfExecution(path, json_value(result), json_value(error), json_value(meta) or {})
