@@ -43,6 +43,7 @@ class Features:
     finally_steps: bool = True
     cycles: bool = True
     handed_in_cycles: bool = True
+    all_in_finally: bool = True
     skips: bool = True
     skipped_loops: bool = False
 
@@ -125,7 +126,7 @@ class _Maker:
         self.drafts: list[_Draft] = []
         self.fates: dict[str, Fate] = {}
         self.trouble = self.pick([0, 8, 3]) if features.failures else 0
-        self.left = 1 + chance.randrange(9)
+        self.left = 1 + chance.randrange(self.pick([9, 9, 16]))
         self.cyclic = features.cycles and self.seldom(2)
         self.handing = features.handed_in_cycles or not self.cyclic
 
@@ -276,7 +277,8 @@ class _Maker:
             draft.fields[key] = self.pick([True, False, "{{ workload.flag }}", "{{ workload.off }}", "{{ nothing.x }}"])
         if self.seldom(5):
             draft.fields["next_mode"] = "exclusive"
-        joins = [name for name, on in (("any", self.features.join_any), ("all", self.features.join_all)) if on]
+        all_ = self.features.join_all and (self.features.all_in_finally or not draft.name.startswith("f"))
+        joins = [name for name, on in (("any", self.features.join_any), ("all", all_)) if on]
         if joins and self.seldom(4):
             draft.fields["join"] = self.pick(joins)
 
