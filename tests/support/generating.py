@@ -199,7 +199,7 @@ class _Maker:
             self.pick(exits if self.seldom(2) else exits[:1]).targets.append(entry)
             entries.append(entry)
             for other in exits:
-                if self.seldom(5) and entry not in other.targets:
+                if self.seldom(3) and entry not in other.targets:
                     other.targets.append(entry)
             exits.append(exit_)
         for number, exit_ in enumerate(exits[1:]):
@@ -260,7 +260,7 @@ class _Maker:
 
     def furnish(self, draft: _Draft) -> None:
         """What a plain step does: an action, seldom an inline loop, a transform, or nothing."""
-        kind = self.pick(["action", "action", "action", "action", "loop", "nothing", "transform"])
+        kind = self.pick(["action", "action", "action", "action", "action", "action", "loop", "nothing", "transform"])
         if kind == "transform":
             draft.fields["result"] = {"n": 7, "seen": self.seen(draft)}
         elif kind != "nothing":
@@ -279,7 +279,7 @@ class _Maker:
             draft.fields["next_mode"] = "exclusive"
         all_ = self.features.join_all and (self.features.all_in_finally or not draft.name.startswith("f"))
         joins = [name for name, on in (("any", self.features.join_any), ("all", all_)) if on]
-        if joins and self.seldom(4):
+        if joins and self.seldom(3):
             draft.fields["join"] = self.pick(joins)
 
     def set_inputs(self, draft: _Draft) -> None:
@@ -362,7 +362,7 @@ class _Maker:
             if self.seldom(12):
                 transitions.append(self.transition(draft, name))
         for name in draft.back:
-            condition = f"{{{{ {draft.name}.n | default(1) % 3 == 0 }}}}"
+            condition = f"{{{{ {draft.name}.n | default(1) % 2 == 0 }}}}"
             if fields.get("result") is not None:
                 condition = "{{ workload.flag }}"
             target = (Target(step=name, inputs={"given": "again"} if self.handing and self.seldom(3) else {}),)
@@ -386,7 +386,7 @@ class _Maker:
         )
 
     def transition(self, draft: _Draft, name: str) -> Transition:
-        kind = self.pick(["always", "always", "when", "when", "else", "default"])
+        kind = self.pick(["always", "always", "always", "when", "when", "else", "default"])
         targets = (self.target(draft, name),)
         if kind == "always":
             return Transition(kind="always", then=targets)

@@ -434,7 +434,8 @@ class Frame:
                 return own
             if place is None or not self.playbook.ancestors[index] >> place & 1:
                 return MISSING
-            return self.result_of(place)
+            # Only a `join: any` can look while a step runs again: what it gave before counts no more.
+            return MISSING if place != index and self.runs(place) else self.result_of(place)
 
         def find(name: str) -> Any:
             if name == "workload":
@@ -453,6 +454,10 @@ class Frame:
             return self.world.workload.get(name, MISSING)
 
         return find
+
+    def runs(self, index: int) -> bool:
+        """Whether the step is running in this frame; a loop around this frame always is, and shows what it gave."""
+        return index in self.live
 
     def result_of(self, index: int) -> Any:
         """The newest result of a step of this frame or of one around it."""
