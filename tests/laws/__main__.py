@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, fields, replace
 from itertools import islice
 from typing import Any, Final
@@ -134,7 +134,7 @@ def run_all(given: argparse.Namespace, features: Features) -> int:
     total, began, told = Tally(), time.monotonic(), 0.0
     numbers = batches(iter(range(10**9)))
     with ProcessPoolExecutor(given.processes) as pool:
-        running = set()
+        running: set[Future[Tally]] = set()
         while total.executions < given.executions and len(total.violations) < given.violations:
             while len(running) < given.processes * 2:
                 running.add(pool.submit(run_batch, given.seed, next(numbers), features, not given.quick))

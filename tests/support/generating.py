@@ -43,6 +43,7 @@ class Features:
     finally_steps: bool = True
     cycles: bool = True
     handed_in_cycles: bool = True
+    all_in_finally: bool = True
     skips: bool = True
     skipped_loops: bool = False
 
@@ -125,7 +126,7 @@ class _Maker:
         self.drafts: list[_Draft] = []
         self.fates: dict[str, Fate] = {}
         self.trouble = self.pick([0, 8, 3]) if features.failures else 0
-        self.left = 1 + chance.randrange(9)
+        self.left = 1 + chance.randrange(self.pick([9, 9, 16]))
         self.cyclic = features.cycles and self.seldom(2)
         self.handing = features.handed_in_cycles or not self.cyclic
 
@@ -198,7 +199,7 @@ class _Maker:
             self.pick(exits if self.seldom(2) else exits[:1]).targets.append(entry)
             entries.append(entry)
             for other in exits:
-                if self.seldom(5) and entry not in other.targets:
+                if self.seldom(3) and entry not in other.targets:
                     other.targets.append(entry)
             exits.append(exit_)
         for number, exit_ in enumerate(exits[1:]):
@@ -259,7 +260,7 @@ class _Maker:
 
     def furnish(self, draft: _Draft) -> None:
         """What a plain step does: an action, seldom an inline loop, a transform, or nothing."""
-        kind = self.pick(["action", "action", "action", "action", "loop", "nothing", "transform"])
+        kind = self.pick(["action", "action", "action", "action", "action", "action", "loop", "nothing", "transform"])
         if kind == "transform":
             draft.fields["result"] = {"n": 7, "seen": self.seen(draft)}
         elif kind != "nothing":
@@ -276,8 +277,9 @@ class _Maker:
             draft.fields[key] = self.pick([True, False, "{{ workload.flag }}", "{{ workload.off }}", "{{ nothing.x }}"])
         if self.seldom(5):
             draft.fields["next_mode"] = "exclusive"
-        joins = [name for name, on in (("any", self.features.join_any), ("all", self.features.join_all)) if on]
-        if joins and self.seldom(4):
+        all_ = self.features.join_all and (self.features.all_in_finally or not draft.name.startswith("f"))
+        joins = [name for name, on in (("any", self.features.join_any), ("all", all_)) if on]
+        if joins and self.seldom(3):
             draft.fields["join"] = self.pick(joins)
 
     def set_inputs(self, draft: _Draft) -> None:
@@ -360,7 +362,7 @@ class _Maker:
             if self.seldom(12):
                 transitions.append(self.transition(draft, name))
         for name in draft.back:
-            condition = f"{{{{ {draft.name}.n | default(1) % 3 == 0 }}}}"
+            condition = f"{{{{ {draft.name}.n | default(1) % 2 == 0 }}}}"
             if fields.get("result") is not None:
                 condition = "{{ workload.flag }}"
             target = (Target(step=name, inputs={"given": "again"} if self.handing and self.seldom(3) else {}),)
@@ -384,7 +386,7 @@ class _Maker:
         )
 
     def transition(self, draft: _Draft, name: str) -> Transition:
-        kind = self.pick(["always", "always", "when", "when", "else", "default"])
+        kind = self.pick(["always", "always", "always", "when", "when", "else", "default"])
         targets = (self.target(draft, name),)
         if kind == "always":
             return Transition(kind="always", then=targets)

@@ -86,22 +86,23 @@ class Job:
 
 def interpret(playbook: Playbook, answer: Answer, payload: Mapping[str, Any] | None = None) -> Outcome:
     """Run a playbook to its end, whatever it is."""
-    world = World(playbook, answer, build_workload(playbook, payload or {}, {}, "job", merge=False))
-    return world.interpret()
+    return World(playbook, answer, build_workload(playbook, payload or {}, {}, "job", merge=False)).interpret()
 
 
+@dataclass(eq=False)
 class World:
     """One execution: the queue of jobs, and what holds for the whole of it."""
 
-    def __init__(self, playbook: Playbook, answer: Answer, workload: dict[str, Any]) -> None:
-        self.playbook = playbook
-        self.answer = answer
-        self.workload = workload
-        self.outcome = Outcome()
-        self.queue: deque[Job] = deque()
-        self.cause: Cause | None = None
-        self.finishing = False
-        self.undoable: list[tuple[Frame, int, Visit]] = []
+    playbook: Playbook
+    answer: Answer
+    workload: dict[str, Any]
+    outcome: Outcome = field(default_factory=Outcome)
+    queue: deque[Job] = field(default_factory=deque)
+    cause: Cause | None = None
+    finishing: bool = False
+    undoable: list[tuple[Frame, int, Visit]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
         self.root = Frame(self, None, None, (), 0, {}, self.fail)
 
     def interpret(self) -> Outcome:
@@ -147,9 +148,8 @@ class World:
         self.queue.append(job)
 
     def drop_dead_work(self) -> None:
-        alive = deque(job for job in self.queue if job.frame.alive)
+        self.queue = deque(job for job in self.queue if job.frame.alive)
         self.outcome.torn = True
-        self.queue = alive
 
     def fail(self, cause: Cause | None) -> None:
         """What the root frame's end means; its quiescence means nothing by itself."""
@@ -168,37 +168,33 @@ class World:
             self.work_off()
 
 
+@dataclass(eq=False)
 class Frame:
-    """A set of steps that run together: the root's, or those of one item of a loop over several steps."""
+    """A set of steps that run together: the root's, or those of one item of a loop over several steps.
 
-    def __init__(
-        self,
-        world: World,
-        parent: Frame | None,
-        loop: int | None,
-        path: Path,
-        base: int,
-        variables: dict[str, Any],
-        done: Callable[[Cause | None], None],
-    ) -> None:
-        """`base`: visits in node ids start after it. `done` is told once that the frame is over, and why it failed."""
-        self.world = world
-        self.playbook = world.playbook
-        self.parent = parent
-        self.loop = loop
-        self.path = path
-        self.base = base
-        self.variables = variables
-        self.done = done
-        self.over = False
-        self.busy = False
-        self.visits: Counter[int] = Counter()
-        self.results: dict[int, StepResult] = {}
-        self.waiting: dict[int, list[Arrival]] = defaultdict(list)
-        self.live: dict[int, Visit] = {}
-        self.ended: dict[int, Visit] = {}
-        self.absorbed: dict[int, set[int]] = {}
-        """For a `join: any` that has run: the steps that belong to the wave it ran for."""
+    `base`: visits in node ids start after it. `done` is told once that the frame is over, and why it failed.
+    `absorbed` holds, for a `join: any` that has run, the steps of the wave it ran for.
+    """
+
+    world: World
+    parent: Frame | None
+    loop: int | None
+    path: Path
+    base: int
+    variables: dict[str, Any]
+    done: Callable[[Cause | None], None]
+    over: bool = False
+    busy: bool = False
+    visits: Counter[int] = field(default_factory=Counter)
+    results: dict[int, StepResult] = field(default_factory=dict)
+    waiting: dict[int, list[Arrival]] = field(default_factory=lambda: defaultdict(list))
+    live: dict[int, Visit] = field(default_factory=dict)
+    ended: dict[int, Visit] = field(default_factory=dict)
+    absorbed: dict[int, set[int]] = field(default_factory=dict)
+
+    @property
+    def playbook(self) -> Playbook:
+        return self.world.playbook
 
     @property
     def alive(self) -> bool:
@@ -251,9 +247,8 @@ class Frame:
             self.world.fail(cause)  # The other branches of `finally` go on.
             return
         self.over = True
-        self.waiting.clear()
-        self.live.clear()
-        self.ended.clear()
+        for steps in (self.waiting, self.live, self.ended, self.absorbed):
+            steps.clear()
         self.world.drop_dead_work()
         self.done(cause)
 
@@ -439,7 +434,8 @@ class Frame:
                 return own
             if place is None or not self.playbook.ancestors[index] >> place & 1:
                 return MISSING
-            return self.result_of(place)
+            # Only a `join: any` can look while a step runs again: what it gave before counts no more.
+            return MISSING if place != index and self.runs(place) else self.result_of(place)
 
         def find(name: str) -> Any:
             if name == "workload":
@@ -458,6 +454,10 @@ class Frame:
             return self.world.workload.get(name, MISSING)
 
         return find
+
+    def runs(self, index: int) -> bool:
+        """Whether the step is running in this frame; a loop around this frame always is, and shows what it gave."""
+        return index in self.live
 
     def result_of(self, index: int) -> Any:
         """The newest result of a step of this frame or of one around it."""
