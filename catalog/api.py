@@ -16,9 +16,9 @@ from catalog.selectors import (
     get_playbook_version,
     list_playbook_versions,
     list_playbooks,
-    load_playbook,
 )
 from catalog.services import (
+    load_playbook,
     playbook_json_schema,
     register_action_schemas,
     register_playbook,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from django.db.models import QuerySet
 
 from catalog import store
 from catalog.domain.codec import LATEST, split_reference
-from catalog.domain.playbook import Playbook
 from catalog.domain.registered import RegisteredPlaybook
 from catalog.errors import PlaybookNotFound
 from catalog.models import PlaybookVersion
@@ -37,15 +34,6 @@ def get_playbook_version(catalog_id: int) -> RegisteredPlaybook:
     if found is None:
         raise PlaybookNotFound(f"#{catalog_id}")
     return found
-
-
-@lru_cache(maxsize=256)
-def load_playbook(catalog_id: int) -> Playbook:
-    """The typed playbook of a version; versions are immutable, so it is kept. Raises: `PlaybookNotFound`."""
-    payload = store.find_payload(catalog_id)
-    if payload is None:
-        raise PlaybookNotFound(f"#{catalog_id}")
-    return Playbook.model_validate(payload)
 
 
 def list_playbooks(prefix: str = "") -> list[RegisteredPlaybook]:

@@ -1,8 +1,9 @@
-"""Registering playbooks, and the action kinds' schemas they are judged by."""
+"""Registering and loading playbooks, and the action kinds' schemas they are judged by."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from django.db import transaction
@@ -12,9 +13,9 @@ from catalog.domain.action_schemas import ActionSchemas
 from catalog.domain.codec import content_hash, next_version
 from catalog.domain.language_schema import build_language_schema
 from catalog.domain.normalise import read_playbook
-from catalog.domain.playbook import Playbook
+from catalog.domain.playbook import FORMAT, Playbook
 from catalog.domain.registered import Registration
-from catalog.errors import PlaybookInvalid, Problem
+from catalog.errors import PlaybookInvalid, PlaybookNotFound, Problem
 
 _schemas = ActionSchemas()
 
@@ -55,3 +56,23 @@ def register_playbook(
         return Registration(
             store.insert_version(playbook, text, version, problems, dict(meta or {}), actor), True, problems
         )
+
+
+@lru_cache(maxsize=256)
+def load_playbook(catalog_id: int) -> Playbook:
+    """The typed playbook of a version; versions are immutable, so it is kept.
+
+    A version that was normalised to an older form is read anew from its text. Raises: `PlaybookNotFound`, and
+    `PlaybookInvalid` when such a text is refused by now.
+    """
+    payload = store.find_payload(catalog_id)
+    if payload is None:
+        raise PlaybookNotFound(f"#{catalog_id}")
+    if payload.get("format") == FORMAT:
+        return Playbook.model_validate(payload)
+    found = store.find_by_id(catalog_id)
+    assert found is not None
+    playbook, problems = validate_text(found.content)
+    if playbook is None:
+        raise PlaybookInvalid(problems, f"{found.path}:{found.version}")
+    return playbook

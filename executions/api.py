@@ -8,7 +8,7 @@ from executions.domain.events import ACTION_COMPLETED, OUTCOMES, SPELLINGS, Even
 from executions.domain.forecast import Forecast, Unknown, forecast
 from executions.domain.jobs import EnqueueJob
 from executions.domain.memory import step_statuses
-from executions.domain.outcomes import ActionOutcome, child_not_started, child_outcome
+from executions.domain.outcomes import ActionOutcome, child_answer_invalid, child_outcome, child_refused
 from executions.errors import (
     EventIdTaken,
     EventNotFound,
@@ -84,8 +84,9 @@ __all__ = [
     "begin",
     "cancel_execution",
     "carry_with",
-    "child_not_started",
+    "child_answer_invalid",
     "child_outcome",
+    "child_refused",
     "count_executions_of_version",
     "count_recent_executions",
     "enqueue_external_job",

@@ -15,6 +15,7 @@ from executions import store
 from executions.domain import events as ev
 from executions.domain import state as states
 from executions.domain.events import Event
+from executions.domain.fold import replay
 from executions.domain.memory import MemoryLog
 from executions.errors import EventIdTaken, EventNotFound, ExecutionNotFound, ImpossibleEvent
 from executions.models import CLOCK, EventLog, Execution
@@ -275,7 +276,7 @@ def find_fold_difference(execution_id: int) -> str:
     stored = states.decode(row.state)
     log = [event for event in store.events_since(execution_id, 0) if event.seq <= stored.seq]
     try:
-        folded = states.replay(log, playbook.index_by_name.__getitem__)
+        folded = replay(log, playbook)
     except ImpossibleEvent as error:
         return str(error)
     if states.encode(folded) == states.encode(stored):

@@ -24,12 +24,13 @@ from executions import store
 from executions.domain import events as ev
 from executions.domain.events import Event
 from executions.domain.facts import Facts, expected
+from executions.domain.fold import apply, replay
 from executions.domain.jobs import EnqueueJob
 from executions.domain.planner import Decision, plan
 from executions.domain.results import StepResult
 from executions.domain.sight import job_uuid
 from executions.domain.start import build_workload
-from executions.domain.state import State, apply, replay
+from executions.domain.state import State
 from executions.domain.wanted import MissingFacts, Wanted
 from executions.errors import (
     EventIdTaken,

@@ -36,6 +36,7 @@ EXIT_CODES: Final = {
     "token_not_found": NOT_FOUND,
     "playbook_invalid": PLAYBOOK_INVALID,
     "workload_invalid": USAGE,
+    "credentials_unreadable": USAGE,
     "start_conflict": CONFLICT,
     "outcome_recorded": CONFLICT,
     "execution_ended": CONFLICT,

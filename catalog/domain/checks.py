@@ -16,25 +16,18 @@ from catalog.domain.steps import StepRead
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
-    """Names beside those of steps and workload: inputs of the playbook's `on_error`, and workbook tasks."""
+class Head:
+    """What stands beside the steps: names that its templates read and give, and where it names steps."""
 
+    uses: list[Use]
     given: set[str]
     tasks: frozenset[str]
+    error_places: Mapping[str, str]
+    finally_places: Mapping[str, str]
 
 
-def check_playbook(
-    reading: Reading,
-    playbook: Playbook,
-    reads: Sequence[StepRead],
-    uses: Sequence[Use],
-    names: Names,
-    finally_places: Mapping[str, str],
-) -> None:
-    """Tell of routes that go wrong, and of names in templates that cannot have a value.
-
-    `uses` are what the workload and the playbook's `on_error` read; `finally_places` is where `finally` names steps.
-    """
+def check_playbook(reading: Reading, playbook: Playbook, reads: Sequence[StepRead], head: Head) -> None:
+    """Tell of routes that go wrong, and of names in templates that cannot have a value."""
     reached: set[int] = set()
     # Where a transition is missing, what would be said of the graph may be wrong.
     if reading.graph_is_whole:
@@ -44,44 +37,51 @@ def check_playbook(
             if index not in reached and found.step.name != "end":
                 advice = f"lead to the step {shown(found.step.name)} with a `next`, or remove it: it is never reached"
                 reading.warn("unreachable_step", advice, found.pointer)
-        check_bodies(reading, playbook, reads)
+        check_bodies(reading, playbook, reads, (head.error_places, head.finally_places))
         check_joins(reading, playbook, reads, reached)
-        _check_finally(reading, playbook, reads, finally_places)
-    _NameChecks(reading, playbook, reads, names).check(uses, reached)
+        _check_finally(reading, playbook, reads, head)
+    _NameChecks(reading, playbook, reads, head).check(head.uses, reached)
 
 
 def _reached(playbook: Playbook) -> set[int]:
-    """The steps that can run: from `start`, from the playbook's `on_error` and from `finally`."""
-    roots = ["start", *(target.step for target in playbook.on_error), *playbook.finally_steps]
-    return {step for root in set(roots) for step in reachable_from(playbook.successors, playbook.index_by_name[root])}
+    """The steps that can run: from `start`, which leads to the playbook's `on_error`, too, and from `finally`."""
+    roots = {"start", *playbook.finally_steps}
+    return {step for root in roots for step in reachable_from(playbook.successors, playbook.index_by_name[root])}
 
 
-def _check_finally(reading: Reading, playbook: Playbook, reads: Sequence[StepRead], places: Mapping[str, str]) -> None:
+def _check_finally(reading: Reading, playbook: Playbook, reads: Sequence[StepRead], head: Head) -> None:
     """The steps of `finally` run after all others, the step end included: no way leads across."""
     region = playbook.finally_region
     for name in ("start", "end"):
-        if name in places:
+        if name in head.finally_places:
             advice = f"name another step: {name} is part of what `finally` comes after"
-            reading.error("finally_leaves", advice, places[name])
+            reading.error("finally_leaves", advice, head.finally_places[name])
     for index, found in enumerate(reads):
-        for target, pointer in found.leads.items():
-            if region >> index & 1 and target in ("start", "end"):
-                advice = f"end the branch here: `finally` comes after the step {target}, and leads nowhere else"
-                reading.error("finally_leaves", advice, pointer)
-            elif region >> playbook.index_by_name[target] & 1 and not region >> index & 1:
-                advice = f"lead elsewhere: only `finally` runs the step {shown(target)}, when all else is over"
-                reading.error("finally_entered", advice, pointer)
+        if region >> index & 1:
+            for name in {"start", "end"} & found.leads.keys():
+                advice = f"end the branch here: `finally` comes after the step {name}, and leads nowhere else"
+                reading.error("finally_leaves", advice, found.leads[name])
+        else:
+            _check_entered(reading, playbook, found.leads)
+    _check_entered(reading, playbook, head.error_places)
+
+
+def _check_entered(reading: Reading, playbook: Playbook, leads: Mapping[str, str]) -> None:
+    for target, pointer in leads.items():
+        if playbook.finally_region >> playbook.index_by_name[target] & 1:
+            advice = f"lead elsewhere: only `finally` runs the step {shown(target)}, when all else is over"
+            reading.error("finally_entered", advice, pointer)
 
 
 class _NameChecks:
     """The names that exist somewhere in a playbook, and the templates that read others."""
 
-    def __init__(self, reading: Reading, playbook: Playbook, reads: Sequence[StepRead], names: Names) -> None:
+    def __init__(self, reading: Reading, playbook: Playbook, reads: Sequence[StepRead], head: Head) -> None:
         self._reading = reading
         self._playbook = playbook
         self._reads = reads
-        self._tasks = names.tasks
-        self._given = playbook.workload.keys() | names.given
+        self._tasks = head.tasks
+        self._given = playbook.workload.keys() | head.given
         self._results: set[str] = set()
         for found in reads:
             self._given |= found.given

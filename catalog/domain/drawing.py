@@ -44,7 +44,9 @@ def ways_from(step: Step) -> Iterator[Way]:
 
 
 def kind_of(step: Step) -> str:
-    """What a step does, in a word: an action's kind, `playbook`, what it waits for, or `route`."""
+    """What a step does, in a word: an action's kind, `playbook`, a wait, `loop` over several steps, or `route`."""
+    if step.loop is not None and step.loop.end is not None:
+        return "loop"
     if step.action is not None:
         return step.action.kind
     if step.child is not None:

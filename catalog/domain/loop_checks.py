@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from catalog.domain.graph import bits_of
 from catalog.domain.playbook import Playbook
@@ -19,25 +19,20 @@ def link_loops(reading: Reading, reads: Sequence[StepRead]) -> None:
             if found.step.end_loop is not None:
                 _link(reading, found, by_name, ends)
         for found in reads:
-            if _is_over_steps(found) and found.step.name not in ends:
+            if found.opens_loop and found.step.name not in ends:
                 name = shown(found.step.name)
                 advice = f"give the step {name} an action, or write `end_loop: {name}` on the step after the loop"
                 reading.error("loop_without_end", advice, found.places["loop"], key=True)
-
-
-def _is_over_steps(found: StepRead) -> bool:
-    step = found.step
-    return step.loop is not None and step.action is None and step.child is None
 
 
 def _link(reading: Reading, found: StepRead, by_name: dict[str, StepRead], ends: dict[str, str]) -> None:
     name, pointer = str(found.step.end_loop), found.places["end_loop"]
     loop = by_name.get(name)
     if loop is None or "loop" not in loop.places:
-        loops = [other.step.name for other in by_name.values() if _is_over_steps(other)]
+        loops = [other.step.name for other in by_name.values() if other.opens_loop]
         advice = suggestion(name, loops) or "name a step that has `loop` and no action"
         reading.error("unknown_loop", f"there is no loop `{shown(name)}`; {advice}", pointer)
-    elif loop.step.loop is not None and not _is_over_steps(loop):
+    elif loop.step.loop is not None and not loop.opens_loop:
         advice = f"remove `end_loop`: the loop of {shown(name)} is one action, and ends by itself"
         reading.error("unknown_loop", advice, pointer)
     elif name in ends:
@@ -52,14 +47,22 @@ def _link(reading: Reading, found: StepRead, by_name: dict[str, StepRead], ends:
     found.step = found.step.model_copy(update={"end_loop": None})
 
 
-def check_bodies(reading: Reading, playbook: Playbook, reads: Sequence[StepRead]) -> None:
-    """Tell of bodies that do not come to their end, or that are entered or left on other ways."""
+def check_bodies(
+    reading: Reading, playbook: Playbook, reads: Sequence[StepRead], outside: Sequence[Mapping[str, str]]
+) -> None:
+    """Tell of bodies that do not come to their end, or that are entered or left on other ways.
+
+    `outside` is where the playbook itself names steps, which then run outside of any loop.
+    """
     into: list[list[int]] = [[] for _ in reads]
     for source, found in enumerate(reads):
         for name in found.leads:
             into[playbook.index_by_name[name]].append(source)
     for loop, body in playbook.bodies.items():
-        _Body(reading, playbook, reads, into, loop, body).check()
+        checked = _Body(reading, playbook, reads, into, loop, body)
+        checked.check()
+        for places in outside:
+            checked.check_outside(places)
 
 
 class _Body:
@@ -113,9 +116,18 @@ class _Body:
             advice = f"remove `undo`: a step in the loop {self._name} cannot be undone"
             self._reading.error("misplaced_key", advice, found.places["undo"], key=True)
 
+    def check_outside(self, places: Mapping[str, str]) -> None:
+        """Tell of steps of the body, or its end, that are named where they do not belong."""
+        inside = {self._steps[index].name for index in (*self._body, self._end)}
+        for name in inside & places.keys():
+            self._refuse_entry(name, places[name])
+
     def _check_entering(self, index: int) -> None:
         name = self._steps[index].name
         for source in self._into[index]:
             if not self._within >> source & 1 and name not in ("start", "end"):
-                advice = f"lead elsewhere: {shown(name)} belongs to the loop {self._name}, and runs only for its items"
-                self._reading.error("loop_body_leaves", advice, self._reads[source].leads[name])
+                self._refuse_entry(name, self._reads[source].leads[name])
+
+    def _refuse_entry(self, name: str, pointer: str) -> None:
+        advice = f"lead elsewhere: {shown(name)} belongs to the loop {self._name}, and runs only for its items"
+        self._reading.error("loop_body_leaves", advice, pointer)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from catalog.domain.action_schemas import ActionSchemas
-from catalog.domain.checks import Names, check_playbook
+from catalog.domain.checks import Head, check_playbook
 from catalog.domain.children import check_path
 from catalog.domain.loop_checks import link_loops
 from catalog.domain.naming import NamedPart, read_name
@@ -89,7 +89,8 @@ def _read(reading: Reading) -> Playbook | None:
         )
     )
     if "start" in playbook.index_by_name:
-        check_playbook(reading, playbook, reads, uses, Names(on_error.given, frozenset(tasks)), finally_steps)
+        head = Head(uses, on_error.given, frozenset(tasks), on_error.places, finally_steps)
+        check_playbook(reading, playbook, reads, head)
     return playbook
 
 

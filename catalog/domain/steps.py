@@ -37,7 +37,8 @@ _KEPT_PLACES: Final[tuple[str, ...]] = ("loop", "end_loop", "join", "undo")
 class StepRead:
     """A step as read, with what the checks of the whole playbook need beside it.
 
-    `leads` are the places where its targets are named, `places` those of some of its keys.
+    `leads` are the places where its targets are named, `places` those of some of its keys. `opens_loop`: it has
+    a loop over several steps.
     """
 
     step: Step
@@ -46,6 +47,7 @@ class StepRead:
     given: set[str] = field(default_factory=set)
     leads: dict[str, str] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
+    opens_loop: bool = False
 
 
 class StepReader:
@@ -78,7 +80,7 @@ class StepReader:
         save = self._save(fields, owner)
         work = self._works.of_step(fields, owner)
         loop = self._loop(work, fields, owner, uses, end_loop)
-        if loop is None and "loop" in places and work.kind in (None, "", "loop"):
+        if loop is None and "loop" in places and (work.routes or work.kind == ""):
             reading.graph_is_whole = False
         if work.kind == ITERATOR and loop is not None and failing is not None:
             # Of an iterator it says what an item's failure does; a route is taken when the step fails.
@@ -123,6 +125,7 @@ class StepReader:
             given=targets.given | handlers.given | inputs.keys() | undo.inputs.keys(),
             leads={**handlers.places, **targets.places},
             places=places,
+            opens_loop=loop is not None and work.routes,
         )
 
     def _condition(self, fields: Fields, key: str, owner: Owner, uses: list[Use]) -> Any:

@@ -66,6 +66,11 @@ class Work:
     known: frozenset[str] = frozenset()
     """The keys that its kind takes, for advice on the others."""
 
+    @property
+    def routes(self) -> bool:
+        """Whether there is nothing to do: the step leads on, or opens a loop over several steps."""
+        return self.kind is None or self.kind in ROUTING_KINDS
+
 
 class WorkReader:
     """Reads works. `tasks` is the workbook, as far as it is read."""
@@ -83,7 +88,7 @@ class WorkReader:
         if kind is None and TRANSFORM in fields:
             kind = TRANSFORM
         if kind is None or kind in ROUTING_KINDS:
-            return self._routing(fields, owner)
+            return self._routing(kind, fields, owner)
         if kind != TRANSFORM and (extra := fields.pop(TRANSFORM, None)) is not None:
             advice = f"give `transform` a step of its own: the step {shown(owner.name)} has a type"
             self._reading.error("misplaced_key", advice, extra.pointer, key=True)
@@ -176,15 +181,17 @@ class WorkReader:
     def _inputs(self, fields: Fields, owner: Owner, uses: list[Use], spellings: tuple[str, ...] = INPUTS) -> Fields:
         return read_inputs(self._reading, fields, spellings, owner.where, uses, owner.phase)
 
-    def _routing(self, fields: Fields, owner: Owner) -> Work:
+    def _routing(self, kind: str | None, fields: Fields, owner: Owner) -> Work:
         acting = untyped_action(self._reading, fields)
+        if acting is None and "task" in fields:
+            acting = "task", fields["task"]
         if acting is not None:
             name, found = acting
             advice = f"give the step {shown(owner.name)} a `type`: it has `{name}`"
             self._reading.error("missing_type", advice, found.pointer, key=True)
             fields.pop(name)
             return Work("")
-        work = Work()
+        work = Work(kind)
         self._unread_inputs(work, fields, owner)
         return work
 

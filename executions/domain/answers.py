@@ -5,23 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 from catalog.domain.playbook import Playbook
-from catalog.domain.template_syntax import is_template
+from executions.domain import events as ev
 from executions.domain.facts import Facts
-from executions.domain.results import MISSING, StepResult
+from executions.domain.results import StepResult
 from executions.domain.sight import Sight
 from executions.domain.state import State
+from executions.domain.templating import Lookup
+from executions.domain.wanted import MissingFacts, Wanted
 
 
-def answer_of(playbook: Playbook, state: State, facts: Facts, result: Any, answer: str | None) -> Any:
-    """The child's answer. `answer` is a step of the child, or a template over its final context; None: its `result`.
+def answer_of(playbook: Playbook, state: State, facts: Facts, result: Any, asked: str | None) -> Any:
+    """The answer of a child that completed with `result`.
 
-    A step that has not run answers null. Raises: `TemplateError`, `MissingFacts`.
+    `asked` is a step of the child, or a template over its final context; None: its result, else that of the step that
+    ended last and gave one. A step that has not run gives null. Raises: `TemplateError`, `MissingFacts`.
     """
-    if answer is None:
-        return result
     sight = Sight(playbook, state, facts)
-    lookup = sight.survey({"result": result})
-    if is_template(answer):
-        return sight.render(answer, lookup)
-    found = lookup(answer) if answer in playbook.index_by_name else MISSING
+    lookup = sight.survey({})
+    if asked is not None:
+        return _data_of(asked, lookup) if asked in playbook.index_by_name else sight.render(asked, lookup)
+    if result is not None:
+        return result
+    if facts.completed is None:
+        raise MissingFacts(Wanted(completed=True))
+    names = dict.fromkeys(ev.parse_node_id(node_id).step for node_id in reversed(facts.completed))
+    return next((data for name in names if (data := _data_of(name, lookup)) is not None), None)
+
+
+def _data_of(name: str, lookup: Lookup) -> Any:
+    found = lookup(name)
     return found.data if isinstance(found, StepResult) else None

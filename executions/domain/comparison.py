@@ -115,7 +115,7 @@ def _is_open(engine: Engine, event: Event) -> bool:
 
 def _happen(engine: Engine, event: Event) -> None:
     if event.type == ev.TIMER_FIRED:
-        engine.fire(engine.timers[event.node_id, event.context["kind"]])
+        engine.fire(engine.timers[event.node_id, event.context["kind"]], event.context.get("due_at", ""))
         return
     fields = ("status", "context", "result", "error", "meta", "loop_name", "index")
     told = {name: getattr(event, name) for name in fields}

@@ -149,14 +149,12 @@ class Engine:
     def report(self, job: EnqueueJob, said: Reported, meta: Mapping[str, Any], leased_at: str | None) -> float | None:
         """How a job's action ended. Returns: seconds until it is to be tried again; None: that was its outcome.
 
-        What is said of a job that was called off is kept as a late result when the execution is over, else dropped.
+        What is said of a job that was called off is kept as a late result, and nothing follows.
         """
         place = JobPlace(job.node_id, job.step, job.index, meta.get("worker_id"))
         told = {name: value for name, value in meta.items() if name != "worker_id"}
-        if self.is_over:
-            self.take(late_result(self.next_seq, place, said, told))
-            return None
         if self.jobs.get(job.node_id) is not job:
+            self.take(late_result(self.next_seq, place, said, told))
             return None
         started, outcome = outcome_events(self.next_seq, place, said, told, leased_at)
         tries = self._failures.get(job.node_id, 0) + 1
@@ -167,23 +165,29 @@ class Engine:
         self.take(started, outcome)
         return delay
 
-    def fire(self, timer: SetTimer) -> Decision | None:
-        """A timer has run out. One that was called off says nothing any more."""
+    def fire(self, timer: SetTimer, due_at: str) -> Decision | None:
+        """A timer has run out, that was due at a time (RFC 3339). One that was called off says nothing any more."""
         if self.timers.get((timer.node_id, timer.kind)) is not timer:
             return None
         del self.timers[timer.node_id, timer.kind]
-        return self.happen(ev.TIMER_FIRED, timer.node_id, _step_of(timer.node_id), context={"kind": timer.kind})
+        return self.happen(
+            ev.TIMER_FIRED, timer.node_id, _step_of(timer.node_id), context={"kind": timer.kind, "due_at": due_at}
+        )
 
     def tell_child(self, child: StartChild, execution_id: str, path: str, version: str) -> None:
         """The child that was asked for has started."""
         told = {"execution_id": execution_id, "path": path, "version": version}
         self.happen(ev.CHILD_STARTED, child.node_id, child.step, status="running", context=told, **_item_of(child))
 
-    def end_child(self, child: StartChild, **told: Any) -> Decision | None:
-        """The child has ended, or could not be started: `status`, `result`, `error`. A called off one is not heard."""
+    def end_child(self, child: StartChild, execution_id: str | None, **told: Any) -> Decision | None:
+        """The child has ended, or could not be started and has no id: `status`, `result`, `error`.
+
+        One that was called off is not heard.
+        """
         if self.children.get(child.node_id) is not child:
             return None
-        return self.happen(ev.CHILD_COMPLETED, child.node_id, child.step, **told, **_item_of(child))
+        context = None if execution_id is None else {"execution_id": execution_id}
+        return self.happen(ev.CHILD_COMPLETED, child.node_id, child.step, context=context, **told, **_item_of(child))
 
     def signal(self, name: str, data: Any = None, by: str = "", node_id: str = "") -> None:
         """A signal for whoever waits for it, or, at the node of an approval, its answer."""

@@ -13,8 +13,9 @@ from catalog.domain.playbook import Playbook, targets_of
 from executions.domain import events as ev
 from executions.domain.aggregates import trees_of_loop
 from executions.domain.events import Event
+from executions.domain.fold import place_of
 from executions.domain.results import StepResult
-from executions.domain.state import State, place_of
+from executions.domain.state import State
 from executions.domain.wanted import FrameKey, Wanted
 from executions.errors import ImpossibleEvent
 

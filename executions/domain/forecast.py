@@ -6,7 +6,6 @@ graph: who leads to a step, under which condition, and as much of its action as 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -53,7 +52,7 @@ class Forecast:
 
 
 def forecast(playbook: Playbook, payload: Any, env: Mapping[str, str], *, merge: bool = False) -> list[Forecast]:
-    """The steps in the order that they would start in, branches one after the other. Raises: `WorkloadInvalid`."""
+    """The steps in the order that they could start in. Raises: `WorkloadInvalid`."""
     engine = begin(playbook, EXECUTION_ID, payload, merge=merge, env=env)
     engine.start()
     statuses = step_statuses(engine.log)
@@ -100,19 +99,9 @@ def _ways_to(playbook: Playbook) -> dict[str, list[str]]:
 
 
 def _in_order(playbook: Playbook) -> list[Step]:
-    """The steps by how far they are from the start, in file order among equals; `end` and `finally` come last."""
-    seen: dict[str, None] = {}
-    later = {"end", *playbook.finally_steps}
-    ahead = deque(["start", *(step.name for step in playbook.steps if step.name not in later)])
-    while ahead:
-        name = ahead.popleft()
-        if name in seen or name in later:
-            continue
-        seen[name] = None
-        step = playbook.steps[playbook.index_by_name[name]]
-        ahead.extendleft(way.target.step for way in reversed(list(ways_from(step))))
-    names = [*seen, *(step.name for step in playbook.steps if step.name not in seen)]
-    return [playbook.steps[playbook.index_by_name[name]] for name in names]
+    """Every step after all that lead to it, as far as there is no cycle; in file order among equals."""
+    places = range(len(playbook.steps))
+    return [playbook.steps[at] for at in sorted(places, key=lambda at: (playbook.ancestors[at].bit_count(), at))]
 
 
 # -- values ------------------------------------------------------------------------------------------

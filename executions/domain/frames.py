@@ -23,6 +23,10 @@ class LoopState:
     done: int = 0
     failed: int = 0
 
+    def runs(self, item: int) -> bool:
+        """Whether the item has started and is not over."""
+        return 0 <= item < self.started and not self.done >> item & 1
+
 
 @dataclass(slots=True)
 class Live:

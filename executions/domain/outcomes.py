@@ -110,20 +110,25 @@ def _error_of(said: Reported) -> dict[str, Any]:
     return {"code": "action_failed", "message": "the action failed without a message", **(said.error or {})}
 
 
-def child_outcome(execution_id: str, status: str, result: Any, error: Any) -> dict[str, Any]:
-    """What `child_completed` tells a parent of an execution that has ended: its `status`, `result` and `error`."""
-    if status == "completed":
-        return {"status": "success", "result": result, "error": None}
+def child_outcome(execution_id: str, path: str, status: str, error: Any) -> dict[str, Any]:
+    """What `child_completed` tells a parent of an execution that did not complete: `status` and `error`."""
     cause = error if isinstance(error, Mapping) else {}
-    reason = f": {cause['message']}" if cause.get("message") else ""
+    message = cause.get("message") or f"it was {status}"
     told = {
-        "code": f"child_{status}",
-        "message": f"child execution {execution_id} {status}{reason}",
+        "code": "child_cancelled" if status == "cancelled" else "child_failed",
+        "message": f"the child execution {execution_id} of {path} has not completed: {message}",
         "execution_id": execution_id,
+        "cause": cause or None,
     }
-    return {"status": "error", "result": None, "error": {**told, "cause": error} if cause else told}
+    return {"status": "error", "error": told}
 
 
-def child_not_started(code: str, message: str) -> dict[str, Any]:
+def child_answer_invalid(execution_id: str, problem: Exception) -> dict[str, Any]:
+    """What `child_completed` tells when what the parent asks for cannot be rendered."""
+    message = f"what the child execution {execution_id} should return cannot be rendered: {problem}"
+    return {"status": "error", "error": {"code": "child_answer_invalid", "message": message}}
+
+
+def child_refused(code: str, message: str) -> dict[str, Any]:
     """What `child_completed` tells when no child could be started."""
-    return {"status": "error", "result": None, "error": {"code": code, "message": message}}
+    return {"status": "error", "error": {"code": code, "message": message}}

@@ -16,13 +16,14 @@ from executions.domain.commands import SetTimer
 from executions.domain.ending import end_step, next_due
 from executions.domain.events import Event
 from executions.domain.facts import Facts
+from executions.domain.fold import apply
 from executions.domain.frames import decode_frame
 from executions.domain.leaving import leave
 from executions.domain.planning import Decision, Planning
 from executions.domain.sight import Spot
 from executions.domain.start import override_of
 from executions.domain.starting import next_ready, start_step
-from executions.domain.state import ROOT, State, apply
+from executions.domain.state import ROOT, State
 from executions.domain.unwinding import advance_undoing, cancel, end_item, fail_execution, finish
 from executions.domain.wanted import FrameKey, MissingFacts, Wanted
 

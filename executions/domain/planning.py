@@ -12,11 +12,12 @@ from executions.domain.commands import SetTimer, StartChild
 from executions.domain.conditions import Verdict
 from executions.domain.events import Event
 from executions.domain.facts import Facts
+from executions.domain.fold import apply
 from executions.domain.frames import places
 from executions.domain.jobs import EnqueueJob
 from executions.domain.results import StepResult
 from executions.domain.sight import Sight, Spot
-from executions.domain.state import State, apply, path_of
+from executions.domain.state import State, path_of
 from executions.domain.wanted import FrameKey
 from executions.errors import TemplateError
 

@@ -8,9 +8,10 @@ from catalog.domain.playbook import Playbook, Retry
 from executions.domain.conditions import evaluate
 from executions.domain.events import Event
 from executions.domain.facts import Facts
+from executions.domain.fold import place_of
 from executions.domain.results import StepResult
 from executions.domain.sight import Sight, Spot
-from executions.domain.state import State, place_of
+from executions.domain.state import State
 
 
 def judge(playbook: Playbook, state: State, facts: Facts, event: Event, tries: int) -> float | None:

@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 
@@ -24,6 +24,8 @@ from executors.registry import RegistryConfig, build_registry
 
 NextStep = tuple[str, dict[str, Any], str]
 """A step to go to, the inputs it is handed, and the condition that led there in words."""
+
+_EVENT_FIELDS: Final = ("status", "context", "result", "error", "meta", "loop_name", "index")
 
 
 class Broker:
@@ -204,8 +206,14 @@ class Broker:
         return answer
 
     def get_next_steps(self, step: str | Mapping[str, Any]) -> list[NextStep]:
-        """Where a step leads, by its result and the results so far; nowhere when its failure is not handled."""
+        """Where a step leads, by its result and the results so far; nowhere when its failure is not handled.
+
+        A loop over several steps leads to the step that closes it: its body was executed with it.
+        """
         name = _name_of(step)
+        loop = self._step(name).loop
+        if loop is not None and loop.end is not None:
+            return [(loop.end, {}, "")]
         engine = self._run(cut_next(self._playbook, name, self._ends))
         for event in engine.log:
             if event.type == "transition_evaluated" and event.node_name == name:
@@ -220,8 +228,10 @@ class Broker:
         if mlflow:
             raise ValueError("there is no recommender of steps; run(mlflow=False) follows the playbook")
         engine = self._local_run(self._playbook, self._payload).run()
-        names = set(self._playbook.index_by_name)
-        self._keep(engine, names, names)
+        book = self._playbook
+        # A step of a loop's body has a result per item, and they are the loop's.
+        own = {step.name for index, step in enumerate(book.steps) if not book.enclosing[index]}
+        self._keep(engine, set(book.index_by_name), own)
         return engine.result if engine.result is not None else self.get_step_results()
 
     # -- the engine -------------------------------------------------------------------------------------
@@ -263,7 +273,7 @@ class Broker:
     def _keep(self, engine: Engine, told: set[str], results_of: set[str]) -> None:
         """Take over what a run told of these steps, and how these ended."""
         for event in engine.log:
-            if event.node_name in told:
+            if event.node_name in told and event.node_type != "playbook":
                 fields = ("status", "context", "result", "error", "meta", "loop_name", "index")
                 self.log_event(
                     event.type, event.node_id, event.node_name, **{name: getattr(event, name) for name in fields}

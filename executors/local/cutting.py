@@ -15,7 +15,7 @@ from catalog.api import Action, Playbook, Step, Target, Transition
 from executors import contract
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 
-ENTRY: Final = "before_the_step"
+ENTRY: Final = "(before)"
 PLAYED_BACK: Final = "played_back"
 
 

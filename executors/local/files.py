@@ -46,6 +46,10 @@ class LocalCatalog:
         if playbook is None:
             raise PlaybookInvalid(problems, source)
         self.warnings.extend((source, problem) for problem in problems)
+        return self.add(playbook)
+
+    def add(self, playbook: Playbook) -> Found:
+        """Add a playbook, unless it is there already."""
         versions = self._versions.setdefault(playbook.path, [])
         if playbook in versions:
             return Found(playbook, _version(versions.index(playbook)))

@@ -15,30 +15,35 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
-from typing import Any
+from typing import Any, Final
 
-from catalog.api import CatalogError, Playbook
+from catalog.api import Playbook, PlaybookNotFound
 from executions.api import (
     ActionOutcome,
     Engine,
     EnqueueJob,
-    ExecutionError,
     SetTimer,
     StartChild,
+    TemplateError,
+    WorkloadInvalid,
     begin,
-    child_not_started,
+    child_answer_invalid,
     child_outcome,
+    child_refused,
 )
 from executors.contract import ActionKind, ActionRequest, Credential, Outcome
 from executors.local.files import FIRST_VERSION, LocalCatalog, LocalCredentials
 from executors.running import CANCELLED, DEFAULT_TIMEOUT_SECONDS, Lent, outcome_fields, run_action
 
 Happening = Callable[[], None]
+
+NOBODY_SIGNALS: Final = "it waits for a signal, and nothing here can send one"
+PARENT_ENDED: Final = "the execution that started it waits for it no more"
 
 
 _ids = itertools.count(time.time_ns() // 1000)
@@ -51,14 +56,24 @@ def new_execution_id() -> str:
 
 @dataclass(slots=True)
 class Running:
-    """An execution of this run. `acting` are the stop flags of its actions, by node; `parent` is who waits for it."""
+    """An execution of this run. `acting` are the stop flags of its actions, by node; `parent` is who waits for it.
+
+    `is_told`: the parent has heard how it ended.
+    """
 
     engine: Engine
     path: str
     version: str
     parent: Running | None = None
     asked: StartChild | None = None
+    depth: int = 0
     acting: dict[str, Flag] = field(default_factory=dict)
+    is_told: bool = False
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing of it goes on."""
+        return self.engine.is_over and not self.acting
 
 
 @dataclass(order=True, slots=True)
@@ -69,6 +84,14 @@ class _Due:
     turn: int
     happening: Happening = field(compare=False)
     is_wanted: Callable[[], bool] = field(compare=False)
+
+
+class _Refused(Exception):
+    """A child that cannot be started; `told` is what its parent hears."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.told = child_refused(code, message)
+        super().__init__(message)
 
 
 class LocalRun:
@@ -87,6 +110,7 @@ class LocalRun:
         merge: bool = False,
         version: str = FIRST_VERSION,
         data_dir: Path | None = None,
+        max_depth: int = 16,
         takes_signals: bool = False,
         begin_at: str | None = None,
         execution_id: str | None = None,
@@ -96,7 +120,7 @@ class LocalRun:
 
         `takes_signals`: somebody may call `signal`; without it a run in which all else waits for one is cancelled.
         `begin_at`: a step to begin with instead of `start`.
-        Raises: `WorkloadInvalid`.
+        `max_depth`: how deep playbooks may call playbooks. Raises: `WorkloadInvalid`.
         """
         self._kinds = kinds
         self._catalog = catalog or LocalCatalog()
@@ -104,6 +128,7 @@ class LocalRun:
         self._env = dict(env or {})
         self._workers = workers
         self._data_dir = data_dir
+        self._max_depth = max_depth
         self._takes_signals = takes_signals
         self._begin_at = begin_at
         self._on_change = on_change
@@ -113,14 +138,16 @@ class LocalRun:
         engine = self._engine(playbook, payload, execution_id or new_execution_id(), merge=merge)
         self.root = Running(engine, playbook.path, version)
         self.executions = [self.root]
+        self._unfinished = {self.root.engine.execution_id: self.root}
+        self._children: dict[str, Running] = {}
         self._pool: ThreadPoolExecutor
         self._files: Path
 
     def run(self) -> Engine:
         """Run to the end. Returns: the root execution."""
         with self._lent():
-            self._begin(self.root)
-            while not self._is_finished():
+            self._after(self.root, lambda engine: engine.start(self.root.version, begin_at=self._begin_at))
+            while self._unfinished:
                 self._take_in()
         return self.root.engine
 
@@ -143,12 +170,9 @@ class LocalRun:
             try:
                 yield
             finally:
-                for running in self.executions:
+                for running in self._unfinished.values():
                     self._stop_actions(running, list(running.acting))
                 self._pool.shutdown(cancel_futures=True)
-
-    def _is_finished(self) -> bool:
-        return all(running.engine.is_over and not running.acting for running in self.executions)
 
     def _take_in(self) -> None:
         """Wait for the next thing to happen: a report, a request, or the time that something is due at."""
@@ -156,7 +180,8 @@ class LocalRun:
             heapq.heappop(self._due)
         seconds = max(0.0, self._due[0].at - time.monotonic()) if self._due else None
         if seconds is None and self._is_stuck():
-            self._cancel(self.root, "it waits for a signal, and nothing here can send one", "local run")
+            for running in list(self._unfinished.values()):
+                self._cancel(running, NOBODY_SIGNALS, "local run")
             return
         try:
             happening = self._inbox.get(timeout=seconds)
@@ -166,7 +191,7 @@ class LocalRun:
 
     def _is_stuck(self) -> bool:
         """Whether nothing can happen any more but what somebody sends from outside."""
-        acting = any(running.acting for running in self.executions)
+        acting = any(running.acting for running in self._unfinished.values())
         return not (self._takes_signals or acting) and self._inbox.empty()
 
     def _later(self, seconds: float, happening: Happening, is_wanted: Callable[[], bool]) -> None:
@@ -179,14 +204,9 @@ class LocalRun:
         listing = self._catalog.paths_below
         return begin(playbook, execution_id, payload, merge=merge, env=self._env, now=_now, list_catalog=listing)
 
-    def _begin(self, running: Running) -> None:
-        begin_at = self._begin_at if running is self.root else None
-        self._after(running, lambda engine: engine.start(running.version, begin_at=begin_at))
-
     def _after(self, running: Running, happening: Callable[[Engine], object]) -> None:
         """Let something happen to an execution, and do what it asks for then."""
         engine = running.engine
-        was_over = engine.is_over
         happening(engine)
         news = engine.take_news()
         self._stop_actions(running, news.closed)
@@ -199,43 +219,64 @@ class LocalRun:
         for child in news.children:
             self._start_child(running, child)
         self._on_change(running)
-        if engine.is_over and not was_over and running.parent is not None and running.asked is not None:
+        if running.is_finished:
+            self._unfinished.pop(engine.execution_id, None)
+        if engine.is_over and not running.is_told and running.parent is not None and running.asked is not None:
+            running.is_told = True
             self._answer_parent(running, running.parent, running.asked)
 
     def _answer_parent(self, child: Running, parent: Running, asked: StartChild) -> None:
-        engine = child.engine
-        try:
-            result = engine.answer(asked.answer) if engine.status == "completed" else None
-            told = child_outcome(engine.execution_id, engine.status, result, engine.error)
-        except ExecutionError as error:
-            told = child_not_started(error.code, f"the child's answer cannot be given: {error}")
-        self._after(parent, lambda parent_engine: parent_engine.end_child(asked, **told))
+        engine, id_ = child.engine, child.engine.execution_id
+        if engine.status != "completed":
+            told = child_outcome(id_, child.path, engine.status, engine.error)
+        else:
+            try:
+                told = {"status": "success", "result": engine.answer(asked.answer)}
+            except TemplateError as problem:
+                told = child_answer_invalid(id_, problem)
+        self._after(parent, lambda parent_engine: parent_engine.end_child(asked, id_, **told))
 
     def _start_child(self, parent: Running, asked: StartChild) -> None:
         try:
+            child = self._make_child(parent, asked)
+        except _Refused as refused:
+            told = refused.told
+            self._inbox.put(lambda: self._after(parent, lambda engine: engine.end_child(asked, None, **told)))
+            return
+        id_ = child.engine.execution_id
+        self.executions.append(child)
+        self._unfinished[id_] = self._children[asked.node_id] = child
+        self._after(parent, lambda engine: engine.tell_child(asked, id_, child.path, child.version))
+        # Later: children that end at once would pile up on the stack.
+        self._inbox.put(lambda: self._after(child, lambda engine: None))
+
+    def _make_child(self, parent: Running, asked: StartChild) -> Running:
+        """Raises: `_Refused`."""
+        if parent.depth >= self._max_depth:
+            raise _Refused("child_too_deep", f"playbooks call playbooks more than {self._max_depth} deep")
+        try:
             found = self._catalog.find(asked.path, asked.version)
             engine = self._engine(found.playbook, asked.payload, new_execution_id())
-        except (CatalogError, ExecutionError) as error:
-            told = child_not_started(error.code, str(error))
-            self._inbox.put(lambda: self._after(parent, lambda engine: engine.end_child(asked, **told)))
-            return
-        child = Running(engine, found.playbook.path, found.version, parent, asked)
-        self.executions.append(child)
-        self._after(parent, lambda own: own.tell_child(asked, engine.execution_id, child.path, child.version))
-        self._inbox.put(lambda: self._begin(child))
+            engine.start(found.version)
+        except PlaybookNotFound as error:
+            raise _Refused("child_not_found", str(error)) from None
+        except WorkloadInvalid as error:
+            raise _Refused(error.code, str(error)) from None
+        return Running(engine, found.playbook.path, found.version, parent, asked, parent.depth + 1)
 
     def _cancel_child(self, parent: Running, node_id: str) -> None:
-        for running in self.executions:
-            if running.parent is parent and running.asked is not None and running.asked.node_id == node_id:
-                self._cancel(running, "its parent no longer waits for it", "parent")
+        if (child := self._children.get(node_id)) is not None:
+            self._cancel(child, PARENT_ENDED, f"execution {parent.engine.execution_id}")
 
     def _cancel(self, running: Running, reason: str, by: str) -> None:
         self._after(running, lambda engine: engine.cancel(reason, by))
 
     def _set_timer(self, running: Running, timer: SetTimer) -> None:
         timers, place = running.engine.timers, (timer.node_id, timer.kind)
-        fire = partial(self._after, running, lambda engine: engine.fire(timer))
-        self._later(_seconds_of(timer), fire, lambda: timers.get(place) is timer)
+        seconds = _seconds_of(timer)
+        due_at = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+        fire = partial(self._after, running, lambda engine: engine.fire(timer, due_at))
+        self._later(seconds, fire, lambda: timers.get(place) is timer)
 
     # -- actions --------------------------------------------------------------------------------------
 
@@ -261,6 +302,7 @@ class LocalRun:
     ) -> None:
         stopped = running.acting.pop(job.node_id).is_set()
         if stopped and outcome.code == CANCELLED:
+            self._after(running, lambda engine: None)
             return
         said = ActionOutcome(**outcome_fields(outcome, seconds))
         meta = {"attempt": attempt, "worker_id": f"local:{os.getpid()}"}

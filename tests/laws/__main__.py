@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -25,6 +26,9 @@ from tests.support.shrinking import shown, shrink
 
 BATCH: Final = 100
 """Cases that a process runs at a time."""
+
+PATIENCE: Final = 5.0
+"""Seconds that a law may take over one case; all take a hundredth."""
 
 PRESETS: Final = {"all": ALL, "old": OLD, "plain": replace(ALL, join_any=False, join_all=False, failures=False)}
 
@@ -75,14 +79,22 @@ def smaller(law: Law, case: Case, order: Order, told: str) -> Case:
 
 
 def complaint(law: Law, case: Case, order: Order, tally: Tally) -> str:
-    """What the law says against the case, or nothing."""
+    """What the law says against the case, or nothing; a planning without end is stopped."""
+    signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE)
     try:
         ran = law(case, order)
     except Exception as error:
         return f"{type(error).__name__}: {' '.join(map(str, error.args))}"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     tally.executions += ran
     tally.by_law[law.__name__] += ran
     return ""
+
+
+def give_up(*signalled: Any) -> None:
+    raise TimeoutError(f"no end within {PATIENCE} s")
 
 
 def batches(numbers: Iterator[int]) -> Iterator[list[int]]:

@@ -12,11 +12,12 @@ from executions.domain.commands import StartChild
 from executions.domain.engine import begin
 from executions.domain.events import Event
 from executions.domain.facts import Recorded
+from executions.domain.fold import replay
 from executions.domain.jobs import EnqueueJob
 from executions.domain.memory import step_statuses
 from executions.domain.planner import Decision
 from executions.domain.start import reuse_of
-from executions.domain.state import State, encode, replay
+from executions.domain.state import State, encode
 from executions.domain.submitting import work_of
 
 Answer = Callable[[EnqueueJob], Any]
@@ -72,7 +73,7 @@ class Driver:
                 else:
                     self.end(self.children.pop(place - len(self.jobs)))
             elif waits := [timer for timer in self.engine.timers.values() if timer.kind == "wait"]:
-                decision = self.engine.fire(waits[0])
+                decision = self.engine.fire(waits[0], NOW)
                 assert decision is not None
                 self._asked(decision)
             else:
@@ -87,7 +88,7 @@ class Driver:
         self.happen(Event(self.engine.next_seq, type_, job.node_id, job.step, node_type, **told, **loop))
 
     def end(self, child: StartChild) -> None:
-        decision = self.engine.end_child(child, **self._answer(lambda: self.child(child)))
+        decision = self.engine.end_child(child, "2", **self._answer(lambda: self.child(child)))
         assert decision is not None
         self._asked(decision)
 

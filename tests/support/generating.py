@@ -42,6 +42,7 @@ class Features:
     undo: bool = True
     finally_steps: bool = True
     cycles: bool = True
+    handed_in_cycles: bool = True
     skips: bool = True
     skipped_loops: bool = False
 
@@ -125,6 +126,8 @@ class _Maker:
         self.fates: dict[str, Fate] = {}
         self.trouble = self.pick([0, 8, 3]) if features.failures else 0
         self.left = 1 + chance.randrange(9)
+        self.cyclic = features.cycles and self.seldom(2)
+        self.handing = features.handed_in_cycles or not self.cyclic
 
     def pick(self, choices: Sequence[T]) -> T:
         return choices[self.chance.randrange(len(choices))]
@@ -140,7 +143,8 @@ class _Maker:
         fields: dict[str, Any] = {}
         if features.on_error and features.failures and self.seldom(4):
             handlers = self.extra("h", "end")
-            fields["on_error"] = tuple(Target(step=name, inputs={"given": "handled"}) for name in handlers)
+            inputs = {"given": "handled"} if self.handing else {}
+            fields["on_error"] = tuple(Target(step=name, inputs=inputs) for name in handlers)
         if features.finally_steps and self.seldom(4):
             fields["finally_steps"] = tuple(self.extra("f", None))
         steps = [self.step(draft) for draft in self.drafts]
@@ -200,7 +204,7 @@ class _Maker:
         for number, exit_ in enumerate(exits[1:]):
             if last is not None and not self.seldom(3 if exit_.targets else 5):
                 exit_.targets.append(last)
-            if self.features.cycles and letter == "s" and self.seldom(9):
+            if self.cyclic and letter == "s" and self.seldom(5):
                 exit_.back.append(self.pick(entries[: number + 1]))
             for entry in entries[number + 1 :]:
                 if self.features.join_any and self.seldom(12) and entry not in exit_.targets:
@@ -214,7 +218,8 @@ class _Maker:
             draft.fields["on_error"] = "continue"
         else:
             draft.fields["on_error"] = "route"
-            draft.fields["error_targets"] = (Target(step=self.pick(ahead), inputs={"given": "routed"}),)
+            inputs = {"given": "routed"} if self.handing else {}
+            draft.fields["error_targets"] = (Target(step=self.pick(ahead), inputs=inputs),)
 
     def unit(self, depth: int, elements: dict[str, str], around: tuple[str, ...], letter: str) -> tuple[str, _Draft]:
         self.left -= 1
@@ -358,7 +363,7 @@ class _Maker:
             condition = f"{{{{ {draft.name}.n | default(1) % 3 == 0 }}}}"
             if fields.get("result") is not None:
                 condition = "{{ workload.flag }}"
-            target = (Target(step=name, inputs={"given": "again"} if self.seldom(3) else {}),)
+            target = (Target(step=name, inputs={"given": "again"} if self.handing and self.seldom(3) else {}),)
             transitions.insert(0, Transition(kind="condition", when=condition, then=target))
         if self.trouble and draft.targets and "loop" not in fields and self.seldom(5):
             condition = self.pick(["{{ %s.status == 'error' }}", "{{ %s.error }}", "{{ steps.%s.status == 'error' }}"])
@@ -391,6 +396,8 @@ class _Maker:
 
     def target(self, draft: _Draft, name: str) -> Target:
         inputs: dict[str, Any] = {}
+        if not self.handing:
+            return Target(step=name)
         if self.seldom(3):
             inputs["given"] = self.pick(
                 [draft.name, f"{{{{ {draft.name}.n | default(0) }}}}", "{{ given | default(1) }}"]

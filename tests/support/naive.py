@@ -192,7 +192,6 @@ class Frame:
         self.done = done
         self.over = False
         self.busy = False
-        self.used_by_loop: dict[int, int] = {}
         self.visits: Counter[int] = Counter()
         self.results: dict[int, StepResult] = {}
         self.waiting: dict[int, list[Arrival]] = defaultdict(list)
@@ -258,13 +257,6 @@ class Frame:
         self.world.drop_dead_work()
         self.done(cause)
 
-    def use(self, number: int) -> None:
-        """Note that a visit has this number, so that a later visit of a loop around it starts after it."""
-        if self.parent is not None and self.loop is not None:
-            used = self.parent.used_by_loop
-            used[self.loop] = max(used.get(self.loop, 0), number)
-            self.parent.use(number)
-
     def choose(self) -> int | None:
         """The waiting step that starts now, if any does."""
         active = self.live.keys() | self.waiting.keys()
@@ -293,7 +285,6 @@ class Frame:
         if self.visits[index] > self.playbook.max_visits:
             self.fail("max_visits", index)
             return
-        self.use(number)
         along = {name: value for arrival in arrivals for name, value in arrival.along.items()}
         handed = {name: value for arrival in arrivals for name, value in arrival.handed.items()}
         self.live[index] = Visit(number, {**along, **handed}, handed)
@@ -398,7 +389,8 @@ class Frame:
             else:
                 self.end_step(index, StepResult("success"))
         except ExecutionError as error:
-            self.end_step(index, failed(error))
+            nothing = {"results": [], "result": [], "count": 0, "errors": []} if step.loop is not None else None
+            self.end_step(index, StepResult("error", nothing, failed(error).error))
 
     def ask_action(
         self, index: int, variables: dict[str, Any], items: Path, done: Callable[[StepResult], None]
@@ -487,7 +479,8 @@ class Items:
         self.entries: dict[int, Any] = {}
         self.errors: dict[int, str] = {}
         self.busy = False
-        self.base = max(frame.base, frame.used_by_loop.get(index, 0))
+        # No two visits of a loop may give their items' steps the same node ids.
+        self.base = (frame.live[index].number - 1) * frame.playbook.max_visits
 
     def pump(self) -> None:
         """Start what may start; when nothing runs any more the loop is over."""
@@ -495,8 +488,17 @@ class Items:
             return
         self.busy = True
         while self.frame.alive and self.may_start():
-            number, self.started = self.started, self.started + 1
-            (self.begin_action if self.loop.end is None else self.begin_frame)(number)
+            first = self.started
+            self.started += 1
+            if self.loop.end is None:
+                self.begin_action(first)
+                continue
+            # Items with steps of their own are all begun before the first step of any of them starts.
+            while self.may_start():
+                self.started += 1
+            for number in range(first, self.started):
+                if self.frame.alive:
+                    self.begin_frame(number)
         self.busy = False
         if self.frame.alive and len(self.entries) == self.started:
             self.close()
@@ -540,8 +542,7 @@ class Items:
             inside = playbook.enclosing[index] == (*playbook.enclosing[self.index], self.index)
             if inside and (step.action or step.child or step.loop or step.result is not None):
                 result = frame.results.get(index, StepResult("skipped"))
-                data = result.data if result.status == "success" else None
-                body[step.name] = data["results"] if step.loop is not None and data is not None else data
+                body[step.name] = result.data["results"] if step.loop and result.data else result.data
         return body
 
     def item_over(self, number: int, entry: Any, error: str | None) -> None:

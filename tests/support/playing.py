@@ -13,8 +13,9 @@ from catalog.api import Playbook, PlaybookInvalid, validate_text
 from executions.api import ExecutionError
 from executions.domain import events as ev
 from executions.domain.engine import Engine
+from executions.domain.fold import replay
 from executions.domain.frames import encode_frame
-from executions.domain.state import encode, replay
+from executions.domain.state import encode
 from executors.contract import ActionKind
 from executors.local import LocalCatalog, LocalRun
 from executors.local.run import Running

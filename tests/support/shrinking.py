@@ -37,7 +37,7 @@ def simpler(case: Case) -> Iterator[Case]:
     for name in case.fates:
         if case.fates[name] != "broken":
             yield replace(case, fates={**case.fates, name: "broken"})
-    for fields in ({"on_error": ()}, {"finally_steps": ()}, {"max_visits": 1000}):
+    for fields in ({"on_error": ()}, {"finally_steps": ()}):
         if any(getattr(book, key) != value for key, value in fields.items()):
             yield replace(case, playbook=changed(book, **fields))
     for index, step in enumerate(book.steps):

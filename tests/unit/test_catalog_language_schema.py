@@ -6,12 +6,8 @@ import jsonschema
 import pytest
 import yaml
 
-from catalog.domain.language_schema import build_language_schema
 from catalog.domain.parser import parse
-from tests.support.catalog_kinds import SCHEMAS
-from tests.unit.test_catalog_normalise import HEAD, NEXT_SHAPES, ORDER_CHECK
-
-VALIDATOR = jsonschema.Draft202012Validator(build_language_schema(SCHEMAS))
+from tests.unit.test_catalog_normalise import HEAD, NEXT_SHAPES, ORDER_CHECK, VALIDATOR
 
 
 def test_it_is_a_schema() -> None:
@@ -35,6 +31,11 @@ def test_accepts_a_whole_playbook() -> None:
         {"step": "start", "next_mode": "some"},
         {"step": "start", "type": "http", "headers": [1]},
         {"desc": "nameless"},
+        {"step": "start", "retry": {"tries": 3}},
+        {"step": "start", "join": "some"},
+        {"step": "start", "type": "wait", "duration": []},
+        {"step": "start", "type": "iterator", "collection": 5},
+        {"step": "start", "type": "approval", "form": {"a": {"type": "colour"}}},
     ],
 )
 def test_refuses_slips(step: dict[str, object]) -> None:

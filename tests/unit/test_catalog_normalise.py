@@ -7,10 +7,13 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+import jsonschema
 import pytest
 
 from catalog.domain.action_schemas import ActionSchemas
+from catalog.domain.language_schema import build_language_schema
 from catalog.domain.normalise import read_playbook
+from catalog.domain.parser import parse
 from catalog.domain.playbook import Action, Loop, Playbook, Step, Target, Transition
 from catalog.errors import Problem
 from tests.support.catalog_kinds import SCHEMAS
@@ -63,9 +66,15 @@ workflow:
 """
 
 
+VALIDATOR = jsonschema.Draft202012Validator(build_language_schema(SCHEMAS))
+
+
 def read(body: str) -> tuple[Playbook, tuple[Problem, ...]]:
-    playbook, problems = read_playbook(HEAD + textwrap.dedent(body), SCHEMAS)
+    """The playbook with this body, which the editor's schema accepts as well."""
+    text = HEAD + textwrap.dedent(body)
+    playbook, problems = read_playbook(text, SCHEMAS)
     assert playbook is not None, problems
+    VALIDATOR.validate(parse(text).value)
     return playbook, problems
 
 
