@@ -79,6 +79,9 @@ class _Environment(ImmutableSandboxedEnvironment):
             return self.getattr(obj.data, attribute) if found is MISSING else found
         if isinstance(obj, Mapping) and attribute in obj:
             return obj[attribute]
+        if isinstance(obj, Mapping) and not isinstance(obj, dict):
+            # All results at once: what has no result here is a step that has not run, or does not lead here.
+            return self.undefined(f"the step {attribute!r} has no result here", name=attribute)
         return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
