@@ -6,6 +6,7 @@ python -m tests.support.showing GROUP/NAME ...
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 
 import django
@@ -38,4 +39,7 @@ def main(names: list[str]) -> None:
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
     django.setup()
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    finally:
+        shutil.rmtree(os.environ["NOETL_TEST_DATA_DIR"], ignore_errors=True)
