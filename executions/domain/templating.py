@@ -40,6 +40,8 @@ from executions.errors import TemplateError, shorten
 
 _PROXY: Final = "proxied__"
 _VALUE: Final = "__value"
+ALL_STEPS: Final = ""
+"""Among the steps that a template names: it reads the results of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,9 @@ class _Environment(ImmutableSandboxedEnvironment):
             return self.getattr(obj.data, attribute) if found is MISSING else found
         if isinstance(obj, Mapping) and attribute in obj:
             return obj[attribute]
+        if isinstance(obj, Mapping) and not isinstance(obj, dict):
+            # All results at once: what has no result here is a step that has not run, or does not lead here.
+            return self.undefined(f"the step {attribute!r} has no result here", name=attribute)
         return super().getattr(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
@@ -202,8 +207,8 @@ def operand_paths(tree: nodes.Template) -> tuple[tuple[str, ...], ...]:
 
 
 def steps_named(operands: Iterable[tuple[str, ...]]) -> frozenset[str]:
-    """The steps that dotted paths reach as `steps.NAME` or `results.NAME`."""
-    return frozenset(path[1] for path in operands if path[0] in ("steps", "results") and len(path) > 1)
+    """The steps that dotted paths reach as `steps.NAME` or `results.NAME`; `ALL_STEPS` for `results` by itself."""
+    return frozenset(path[1] if len(path) > 1 else ALL_STEPS for path in operands if path[0] in ("steps", "results"))
 
 
 def _path_of(node: nodes.Node) -> tuple[str, ...] | None:
@@ -270,13 +275,14 @@ Lookup = Callable[[str], Any]
 def bind(names: frozenset[str], steps: frozenset[str], lookup: Lookup) -> dict[str, Any]:
     """The variables of a template: each name's plain value, and its proxy.
 
-    Of `steps` and `results` only the entries in `steps` are there: they were looked up before rendering began.
+    Of `steps` and `results` only the entries in `steps` are there: they were looked up before rendering began. An
+    input of such a name is a value as any other.
     """
     variables: dict[str, Any] = {BUDGET: Budget()}
     for name in names:
         value = lookup(name)
-        if name in ("steps", "results") and isinstance(value, Mapping):
-            value = {step: value[step] for step in steps if step in value}
+        if name in ("steps", "results") and isinstance(value, Mapping) and not isinstance(value, dict):
+            value = {step: value[step] for step in (value if ALL_STEPS in steps else steps) if step in value}
         if value is not MISSING:
             variables[name] = _plain(value)
             variables[_PROXY + name] = value
