@@ -107,7 +107,7 @@ def _start_finally(state: State, event: Event, playbook: Playbook) -> None:
     _unwind(state)
     state.status = "running"
     state.phase = "finally"
-    state.closing = {"status": event.context["status"], "error": event.context["error"]}
+    state.closing = {name: event.context[name] for name in ("status", "error", "by")}
     _arrive(state, ROOT, event, playbook, -1, {}, event.context["taken"])
 
 
@@ -376,7 +376,9 @@ def _arrive(
         if absorbed >> target & 1 or (end is not None and playbook.steps[target].name == end.end):
             continue
         own: Scope = dict.fromkeys(inputs, (event.seq, target))
-        frame.waiting.setdefault(target, []).append(Arrival(source, {**scope, **own}))
+        # What the target was handed at an earlier visit only comes along now.
+        along = {name: (seq, ~to if to == target else to) for name, (seq, to) in scope.items()}
+        frame.waiting.setdefault(target, []).append(Arrival(source, {**along, **own}))
     state.touch(key)
 
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Scope = dict[str, tuple[int, int]]
-"""Transition inputs a step sees: name -> (seq of the transition event, place of the target step)."""
+"""Transition inputs a step sees: name -> (seq of the transition event, place of the step it was handed to).
+
+The place is inverted (`~`) when the step itself was handed it at an earlier visit, and it only came along since.
+"""
 
 
 @dataclass(slots=True)

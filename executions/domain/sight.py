@@ -185,8 +185,8 @@ class Sight:
             case "execution_id":
                 return facts.execution_id
             case "execution":
-                told = self.state.closing or {"status": self.state.status, "error": None}
-                return {"id": facts.execution_id, **told}
+                closing = self.state.closing or {"status": self.state.status, "error": None}
+                return {"id": facts.execution_id, "status": closing["status"], "error": closing["error"]}
             case "path":
                 return self.playbook.path
             case "step_name" if spot is not None:
@@ -227,7 +227,8 @@ class Sight:
         seq, target = place
         if seq not in self.facts.transitions:
             raise MissingFacts(Wanted(transitions={seq}))
-        return self.facts.transitions[seq][self.playbook.steps[target].name][name]
+        step = self.playbook.steps[target if target >= 0 else ~target]
+        return self.facts.transitions[seq][step.name][name]
 
     # -- results ------------------------------------------------------------------------------------
 

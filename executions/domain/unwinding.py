@@ -20,10 +20,14 @@ _EVENT_OF: dict[str, str] = {status: type_ for type_, status in TERMINAL_STATUS.
 def fail_frame(planning: Planning, key: FrameKey, error: Mapping[str, Any], step: str, node_id: str) -> None:
     """End an item, or the execution, badly: `step` is the root cause, unless the error names one already."""
     cause = {"step": step, "node_id": node_id, **error}
-    if key == ROOT:
-        fail_execution(planning, cause)
-    else:
+    if key != ROOT:
         end_item(planning, key, cause)
+    elif planning.state.phase == "finally":
+        # Nothing comes after `finally`; the first failure of all is the execution's.
+        planning.close_all()
+        end_execution(planning, "failed", (planning.state.closing or {})["error"] or cause)
+    else:
+        fail_execution(planning, cause)
 
 
 def end_item(planning: Planning, key: FrameKey, cause: Mapping[str, Any] | None = None) -> None:
@@ -130,7 +134,7 @@ def _finally_or_end(planning: Planning, status: str, error: Mapping[str, Any] | 
         end_execution(planning, status, error)
         return
     taken = [{"step": step, "inputs": {}} for step in steps]
-    context = {"status": status, "error": error, "taken": taken}
+    context = {"status": status, "error": error, "by": planning.cancelled_by, "taken": taken}
     event = planning.emit_of_execution(ev.FINALLY_STARTED, "running", context=context)
     planning.facts.transitions[event.seq] = {step: {} for step in steps}
 
@@ -138,7 +142,9 @@ def _finally_or_end(planning: Planning, status: str, error: Mapping[str, Any] | 
 def end_execution(planning: Planning, status: str, error: Mapping[str, Any] | None = None) -> None:
     """Write the terminal event."""
     result = _result(planning) if status == "completed" else None
-    meta = planning.cancelled_by if status == "cancelled" else None
+    meta = None
+    if status == "cancelled":
+        meta = planning.cancelled_by or (planning.state.closing or {}).get("by")
     planning.emit_of_execution(_EVENT_OF[status], status, result=result, error=error, meta=meta)
     # Those that were enqueued by hand, too: no step waits for them.
     planning.decision.close_all = True

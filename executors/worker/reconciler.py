@@ -1,7 +1,8 @@
 """The reconciler: what makes every message dispensable (rule R11). A plain process, not a Celery task.
 
 It takes back expired leases, fires timers, tells parents of their children, evaluates what was left pending, wakes
-workers for jobs that wait, and runs turns itself while the broker is away. One works at a time: the others wait for its advisory lock.
+workers for jobs that wait, and runs turns itself while the broker is away. One works at a time: the others wait for
+its advisory lock.
 """
 
 from __future__ import annotations

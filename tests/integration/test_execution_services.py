@@ -224,7 +224,7 @@ def test_what_was_reported_survives_a_broken_evaluation(monkeypatch: pytest.Monk
         raise RuntimeError("the evaluator is broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(planner._Planning, "settle", break_down)
+        patch.setattr(planner, "_settle", break_down)
         assert report(job, {"n": 2}) == "accepted"
     row = Execution.objects.get(id=execution_id)
     assert row.needs_evaluation_since is not None
@@ -458,7 +458,7 @@ SEEDED = {
     "cancelled_job_has_an_ended_execution": "UPDATE queue SET status = 'cancelled' WHERE status = 'queued'",
     "evaluation_is_not_stuck": "UPDATE execution SET evaluation_failures = 3",
     "nothing_without_its_execution": "DELETE FROM execution",
-    "fold_of_log_is_state": "UPDATE execution SET state = jsonb_set(state, '{visited}', '\"ff\"')",
+    "fold_of_log_is_state": "UPDATE execution SET state = jsonb_set(state, '{root,visited}', '\"ff\"')",
 }
 
 
