@@ -40,6 +40,7 @@ class TemplateError(ExecutionError):
 
     def __init__(self, template: str, message: str) -> None:
         self.template = template
+        self.reason = message
         super().__init__(f"{message} in {shorten(template)}")
 
 

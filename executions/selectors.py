@@ -41,6 +41,8 @@ class ExecutionView:
     playbook_name: str
     status: str
     progress: int
+    parent_execution_id: str | None
+    rerun_of: str | None
     workload: Any
     result: Any
     error: Any
@@ -85,6 +87,8 @@ def get_execution(reference: int | str) -> ExecutionView:
         row = Execution.objects.filter(id=_as_id(reference)).first()
     if row is None:
         raise ExecutionNotFound(reference)
+    if row.result_ref is not None:
+        row.result = store.large_results(row.id, [row.result_ref]).get(row.result_ref, row.result)
     return view_of(row)
 
 
@@ -139,6 +143,8 @@ def view_of(row: Execution) -> ExecutionView:
         playbook_name=playbook.name,
         status=row.status,
         progress=_progress(row, len(playbook.steps)),
+        parent_execution_id=None if row.parent_execution_id is None else str(row.parent_execution_id),
+        rerun_of=None if row.rerun_of is None else str(row.rerun_of),
         workload=row.workload,
         result=row.result,
         error=row.error,

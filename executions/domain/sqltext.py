@@ -84,8 +84,9 @@ def render_sql(value: Any, lookup: Lookup) -> Any:
         text = render_bounded(template, variables)
         plain = [item if isinstance(item, RawSql) else native(item, value) for item in values]
         return _fill(text, plain)
-    except TemplateError:
-        raise
+    except TemplateError as error:
+        # What was being filled holds marks: the template as it is written says more, and can be stored.
+        raise TemplateError(value, error.reason) from None
     except Exception as error:
         # As in templating: whatever an expression's operands raise is the template's failure.
         raise TemplateError(value, describe(error)) from None

@@ -101,7 +101,9 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 
 def _json_text(value: Any, indent: int | None = None) -> str:
-    return json.dumps(plain(_plain(value)), ensure_ascii=False, indent=None if indent is None else min(indent, 8))
+    text_indent = None if indent is None else min(indent, 8)
+    # Maps have no order: a value that was stored meanwhile must give the same text.
+    return json.dumps(plain(_plain(value)), ensure_ascii=False, sort_keys=True, indent=text_indent)
 
 
 def _plain(value: Any) -> Any:

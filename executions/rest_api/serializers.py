@@ -77,6 +77,8 @@ class ExecutionSerializer(serializers.Serializer[Any]):
     start_time = serializers.DateTimeField(source="created_at")
     end_time = serializers.DateTimeField(source="ended_at", allow_null=True)
     duration = serializers.FloatField(source="duration_seconds", allow_null=True, help_text="Seconds.")
+    parent_execution_id = serializers.CharField(allow_null=True, help_text="The execution that started it.")
+    rerun_of = serializers.CharField(allow_null=True, help_text="The execution that it repeats.")
     progress = serializers.IntegerField(help_text="Percent of the playbook's steps that have ended.")
     result = serializers.JSONField(allow_null=True)
     error = serializers.JSONField(allow_null=True, help_text="Root cause: code, message, step, node_id.")
@@ -100,6 +102,39 @@ class CancelledSerializer(serializers.Serializer[Any]):
     status = serializers.CharField(help_text="The execution's status now.")
     execution_id = serializers.CharField()
     cancelled = serializers.BooleanField(help_text="False: it had ended already.")
+
+
+class PausedSerializer(serializers.Serializer[Any]):
+    """What came of pausing or resuming."""
+
+    status = serializers.CharField(help_text="The execution's status now.")
+    execution_id = serializers.CharField()
+
+
+class SignalSerializer(serializers.Serializer[Any]):
+    """What a signal carries."""
+
+    data = serializers.JSONField(required=False, default=None, allow_null=True, help_text="The wait's result.")
+
+
+class ApprovalSerializer(serializers.Serializer[Any]):
+    """The answer to an approval."""
+
+    approved = serializers.BooleanField()
+    answer = serializers.JSONField(required=False, default=dict, help_text="The form's fields and their values.")
+
+
+class RerunSerializer(serializers.Serializer[Any]):
+    """What of an execution is run again."""
+
+    from_step = serializers.CharField(
+        required=False, allow_null=True, default=None, help_text="This step and all after it run in any case."
+    )
+    failed_only = serializers.BooleanField(
+        required=False, default=False, help_text="What succeeded and is asked for in the same way is taken over."
+    )
+    payload = serializers.JSONField(required=False, default=dict, help_text="Laid over the workload of before.")
+    merge = serializers.BooleanField(required=False, default=False)
 
 
 class EventSerializer(serializers.Serializer[EventLog]):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import status
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
@@ -16,6 +17,7 @@ from executions import selectors, services
 from executions.errors import EventNotFound, ExecutionNotFound
 from executions.models import EventLog
 from executions.rest_api.serializers import (
+    ApprovalSerializer,
     CancelledSerializer,
     CancelSerializer,
     EventSerializer,
@@ -24,7 +26,10 @@ from executions.rest_api.serializers import (
     ExecutionSerializer,
     ExecutionsQuery,
     ExecutionWithEventsSerializer,
+    PausedSerializer,
+    RerunSerializer,
     RunSerializer,
+    SignalSerializer,
     StartedSerializer,
 )
 from executions.selectors import ExecutionView
@@ -125,6 +130,100 @@ class CancelView(GenericAPIView[Any]):
         cancelled = services.cancel_execution(int(id_), given.validated_data["reason"], request.user.get_username())
         told = {"status": selectors.get_execution(id_).status, "execution_id": id_, "cancelled": cancelled}
         return Response(told)
+
+
+class _SteeringView(GenericAPIView[Any]):
+    """What is told to a running execution."""
+
+    needs: ClassVar = {"POST": "executions.control_execution"}
+
+    def given(self, request: Request) -> dict[str, Any]:
+        """The checked body; none is an empty one."""
+        given = self.get_serializer(data={} if request.data is None else request.data)
+        given.is_valid(raise_exception=True)
+        checked: dict[str, Any] = given.validated_data
+        return checked
+
+    def told(self, execution_id: str) -> Response:
+        """The execution's status now."""
+        return Response({"status": selectors.get_execution(execution_id).status, "execution_id": execution_id})
+
+
+class PauseView(_SteeringView):
+    """Pausing."""
+
+    serializer_class = CancelSerializer
+
+    @extend_schema(operation_id="executions_pause", responses=PausedSerializer)
+    def post(self, request: Request, execution_id: str) -> Response:
+        """Pause an execution: what runs goes on to its end, and nothing new starts until it is resumed."""
+        reason = self.given(request)["reason"]
+        id_ = selectors.get_execution(execution_id).id
+        services.pause_execution(int(id_), reason, request.user.get_username())
+        return self.told(id_)
+
+
+class ResumeView(_SteeringView):
+    """Resuming."""
+
+    serializer_class = CancelSerializer
+
+    @extend_schema(operation_id="executions_resume", responses=PausedSerializer)
+    def post(self, request: Request, execution_id: str) -> Response:
+        """Let a paused execution go on from all that has happened meanwhile."""
+        self.given(request)
+        id_ = selectors.get_execution(execution_id).id
+        services.resume_execution(int(id_), request.user.get_username())
+        return self.told(id_)
+
+
+class SignalView(_SteeringView):
+    """Signals."""
+
+    serializer_class = SignalSerializer
+
+    @extend_schema(operation_id="executions_signal", responses=PausedSerializer)
+    def post(self, request: Request, execution_id: str, name: str) -> Response:
+        """Send a signal: the first wait for it gets its data; it is kept when none waits yet."""
+        data = self.given(request)["data"]
+        id_ = selectors.get_execution(execution_id).id
+        services.send_signal(int(id_), name, data, request.user.get_username())
+        return self.told(id_)
+
+
+class ApprovalView(_SteeringView):
+    """Approvals."""
+
+    serializer_class = ApprovalSerializer
+
+    @extend_schema(operation_id="executions_approve", responses=PausedSerializer)
+    def post(self, request: Request, execution_id: str, place: str) -> Response:
+        """Answer the approval that waits at a step, or at a node of it."""
+        given = self.given(request)
+        id_ = selectors.get_execution(execution_id).id
+        user: Any = request.user
+        approver = services.Approver(
+            user.get_username(), frozenset(user.groups.values_list("name", flat=True)), bool(user.is_superuser)
+        )
+        services.answer_approval(
+            int(id_), place, approved=given["approved"], answer=given["answer"], approver=approver
+        )  # fmt: skip
+        return self.told(id_)
+
+
+class RerunView(_SteeringView):
+    """Running again."""
+
+    needs: ClassVar = {"POST": "executions.start_execution"}
+    serializer_class = RerunSerializer
+
+    @extend_schema(operation_id="executions_rerun", responses={201: ExecutionSerializer})
+    def post(self, request: Request, execution_id: str) -> Response:
+        """Start an execution again, whole or in part: the new one is linked to it and pins the same version."""
+        given = self.given(request)
+        id_ = selectors.get_execution(execution_id).id
+        new = services.rerun_execution(int(id_), **given, started_by=request.user.get_username())
+        return Response(ExecutionSerializer(selectors.get_execution(new)).data, status=status.HTTP_201_CREATED)
 
 
 class EventsOfExecutionView(GenericAPIView[Any]):

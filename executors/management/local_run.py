@@ -220,6 +220,8 @@ def _view_of(running: Running) -> ExecutionView:
         playbook_name=engine.playbook.name,
         status=engine.status,
         progress=100 if engine.status == "completed" else 0,
+        parent_execution_id=None,
+        rerun_of=None,
         workload=engine.workload,
         result=engine.result,
         error=engine.error,

@@ -28,7 +28,7 @@ _VIEW: Final = frozenset(
         "executors.view_credential",
     }
 )
-_RUN: Final = frozenset({"executions.start_execution", "executions.cancel_execution"})
+_RUN: Final = frozenset({"executions.start_execution", "executions.cancel_execution", "executions.control_execution"})
 
 ROLES: Final[dict[str, frozenset[str]]] = {
     VIEWER: _VIEW,

@@ -13,7 +13,7 @@ from tests.support.playing_server import SETTINGS, play_on_server
 from tests.support.webserver import running_webserver
 
 CASES = read_cases()
-WAYS = ("local", "replay")
+WAYS = ("server", "local", "replay")
 
 Plays = dict[str, Told | BaseException]
 
@@ -44,8 +44,8 @@ def server(wanted: list[Case], api: str) -> Plays:
 
 
 @pytest.fixture(scope="module")
-def replay(wanted: list[Case], local: Plays) -> Plays:
-    return play_again(wanted, local)
+def replay(wanted: list[Case], server: Plays) -> Plays:
+    return play_again(wanted, server)
 
 
 @pytest.mark.parametrize("way", WAYS)

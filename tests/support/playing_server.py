@@ -19,7 +19,7 @@ from tests.support.playing import AT_ONCE, ENV
 
 SETTINGS: Final = {**ENV, "NOETL_TEMPLATE_ENV": " ".join(ENV), "NOETL_HTTP_ALLOWED_NETWORKS": "127.0.0.0/8"}
 """The platform's environment."""
-MOST_SECONDS: Final = 60
+MOST_SECONDS: Final = 40
 
 _EVENTS: Final = """
 SELECT l.execution_id, l.timestamp, l.seq, l.event_type, l.node_id, l.node_name, l.node_type, l.status, l.context,
@@ -38,7 +38,7 @@ SELECT e.parent_execution_id, e.path, e.status, coalesce(r.data, e.result), e.er
 FROM execution e LEFT JOIN large_result r ON r.execution_id = e.id AND r.key = e.result_ref
 WHERE e.parent_execution_id = ANY(%s) ORDER BY e.id
 """
-_OPEN: Final = "SELECT id FROM execution WHERE status NOT IN ('completed', 'failed', 'cancelled')"
+_OPEN: Final = "SELECT id, path, status, evaluation_error FROM execution WHERE status NOT IN ('completed', 'failed', 'cancelled')"
 
 
 def play_on_server(cases: Sequence[Case], api: str, platform: Platform) -> dict[str, Told | BaseException]:
