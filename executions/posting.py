@@ -47,7 +47,8 @@ def enqueue_external_job(job: NewJob) -> int | None:
         locked = store.lock_execution(job.execution_id)
         if locked.is_terminal:
             raise ExecutionEnded(job.execution_id, locked.status)
-        added = enqueue_jobs([replace(job, uuid=job_uuid(f"{job.execution_id}/{job.node_id}"))])
-        for _, pool in added:
+        uuid = job_uuid(f"{job.execution_id}/{job.node_id}")
+        added = enqueue_jobs([replace(job, uuid=uuid, held=locked.is_paused)])
+        for _, pool in added if not locked.is_paused else []:
             send_after_commit(Nudge(new_jobs={pool: 1}))
     return added[0][0] if added else None

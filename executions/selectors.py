@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
-from django.db.models import BigIntegerField, Count, Func, QuerySet
+from django.db.models import BigIntegerField, Count, Func, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 
 from catalog.api import load_playbook
 from executions import store
@@ -23,6 +25,7 @@ from executions.models import CLOCK, EventLog, Execution
 
 MAX_POSTED_ID = 100
 MAX_NAMESAKES = 100
+LARGE_AT_ONCE = 100
 STEP_EVENTS = {
     ev.STEP_STARTED: "running",
     ev.STEP_SKIP: "skipped",
@@ -49,6 +52,8 @@ class ExecutionView:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    parent_node_id: str | None = None
+    children_count: int = 0
 
     @property
     def is_terminal(self) -> bool:
@@ -82,9 +87,9 @@ class StepView:
 def get_execution(reference: int | str) -> ExecutionView:
     """One execution by id, or the newest one by `@latest`. Raises: `ExecutionNotFound`."""
     if reference == "@latest":
-        row = Execution.objects.order_by("-id").first()
+        row = query_executions().first()
     else:
-        row = Execution.objects.filter(id=_as_id(reference)).first()
+        row = query_executions().filter(id=_as_id(reference)).first()
     if row is None:
         raise ExecutionNotFound(reference)
     if row.result_ref is not None:
@@ -107,11 +112,27 @@ def list_executions(
 
 
 def query_executions(
-    status: str | None = None, path: str | None = None, version: str | None = None
+    status: str | None = None,
+    path: str | None = None,
+    version: str | None = None,
+    parent_execution_id: int | None = None,
 ) -> QuerySet[Execution]:
-    """The rows of `list_executions`, for pages of lists."""
-    wanted = {"status": status, "path": path, "version": version}
-    return Execution.objects.filter(**{name: value for name, value in wanted.items() if value}).order_by("-id")
+    """The rows of `list_executions`, or of an execution's children; for pages of lists."""
+    wanted = {"status": status, "path": path, "version": version, "parent_execution_id": parent_execution_id}
+    found = Execution.objects.filter(**{name: value for name, value in wanted.items() if value})
+    return found.annotate(children_count=_CHILDREN).order_by("-id")
+
+
+_CHILDREN = Coalesce(
+    Subquery(
+        Execution.objects.filter(parent_execution_id=OuterRef("id"))
+        .order_by()
+        .values("parent_execution_id")
+        .annotate(count=Count("id"))
+        .values("count")
+    ),
+    0,
+)
 
 
 def count_executions_of_version(path: str, version: str) -> dict[str, int]:
@@ -134,7 +155,7 @@ def _first_id(since_seconds: float) -> Func:
 
 
 def view_of(row: Execution) -> ExecutionView:
-    """The row as its users see it."""
+    """The row of `query_executions` as its users see it; a large result stays a reference."""
     playbook = load_playbook(row.playbook_version_id)
     return ExecutionView(
         id=str(row.id),
@@ -151,6 +172,8 @@ def view_of(row: Execution) -> ExecutionView:
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
+        parent_node_id=row.parent_node_id,
+        children_count=getattr(row, "children_count", 0),
     )
 
 
@@ -174,14 +197,28 @@ def query_events(execution_id: int | str, after_seq: int = 0) -> QuerySet[EventL
     return EventLog.objects.filter(execution_id=_as_id(execution_id), seq__gt=after_seq).order_by("seq")
 
 
+def with_large_results(events: Iterable[EventLog]) -> Iterator[EventLog]:
+    """Events of one execution with their large results in the place of the references, some at a time."""
+    given = iter(events)
+    while chunk := list(islice(given, LARGE_AT_ONCE)):
+        if keys := {event.result_ref for event in chunk if event.result_ref is not None}:
+            found = store.large_results(chunk[0].execution_id, keys)
+            for event in chunk:
+                if event.result_ref in found:
+                    event.result = found[event.result_ref]
+        yield from chunk
+
+
 def find_events(some_id: str) -> list[EventLog]:
     """The event with this id, or else those that were posted under it, one per execution at the most."""
     with suppress(ExecutionNotFound):
-        if own := list(EventLog.objects.filter(event_id=_as_id(some_id))):
+        if own := list(with_large_results(EventLog.objects.filter(event_id=_as_id(some_id)))):
             return own
     if not some_id.isprintable() or len(some_id) > MAX_POSTED_ID:
         return []
-    return list(EventLog.objects.filter(posted_id=some_id).order_by("event_id")[:MAX_NAMESAKES])
+    posted = EventLog.objects.filter(posted_id=some_id).order_by("event_id")[:MAX_NAMESAKES]
+    # Each is of another execution.
+    return [event for one in posted for event in with_large_results([one])]
 
 
 def find_posted(execution_id: int, node_id: str, posted_id: str | None) -> EventLog | None:
@@ -204,12 +241,13 @@ def get_outcome(execution_id: int, node_id: str) -> EventLog:
     found = rows.filter(meta__has_key="job_id").order_by("-seq").first()
     if found is None:
         raise EventNotFound(f"at {node_id}")
-    return found
+    return next(with_large_results([found]))
 
 
 def read_log(execution_id: int | str) -> MemoryLog:
     """The whole log of an execution as values, with the times. Raises: `ExecutionNotFound`."""
-    return MemoryLog((_event_of(row), row.timestamp.isoformat()) for row in list_events(get_execution(execution_id).id))
+    rows = with_large_results(list_events(get_execution(execution_id).id))
+    return MemoryLog((_event_of(row), row.timestamp.isoformat()) for row in rows)
 
 
 def _event_of(row: EventLog) -> Event:

@@ -8,9 +8,11 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from executions.domain.events import normalised_status
+from executions.domain.values import Unstorable, plain
 from executions.models import EventLog, Execution
 
 MAX_EVENTS: Final = 10_000
+MAX_LARGE_EVENTS: Final = 100
 
 
 class ExecutionsQuery(serializers.Serializer[Any]):
@@ -25,6 +27,13 @@ class EventsQuery(serializers.Serializer[Any]):
 
     after = serializers.IntegerField(default=0, min_value=0, max_value=2**62, help_text="Only events after this seq.")
     limit = serializers.IntegerField(default=MAX_EVENTS, min_value=1, max_value=MAX_EVENTS)
+    large = serializers.BooleanField(
+        default=False, help_text="With large results in the place of their references; at most 100 events then."
+    )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Large results are given a few at a time."""
+        return {**attrs, "limit": min(attrs["limit"], MAX_LARGE_EVENTS)} if attrs["large"] else attrs
 
 
 class RunSerializer(serializers.Serializer[Any]):
@@ -78,6 +87,8 @@ class ExecutionSerializer(serializers.Serializer[Any]):
     end_time = serializers.DateTimeField(source="ended_at", allow_null=True)
     duration = serializers.FloatField(source="duration_seconds", allow_null=True, help_text="Seconds.")
     parent_execution_id = serializers.CharField(allow_null=True, help_text="The execution that started it.")
+    parent_node_id = serializers.CharField(allow_null=True, help_text="The node there that it is the work of.")
+    children_count = serializers.IntegerField(help_text="How many executions it has started itself.")
     rerun_of = serializers.CharField(allow_null=True, help_text="The execution that it repeats.")
     progress = serializers.IntegerField(help_text="Percent of the playbook's steps that have ended.")
     result = serializers.JSONField(allow_null=True)
@@ -111,10 +122,21 @@ class PausedSerializer(serializers.Serializer[Any]):
     execution_id = serializers.CharField()
 
 
+def _storable(value: Any) -> Any:
+    try:
+        return plain(value)
+    except Unstorable as problem:
+        raise serializers.ValidationError(str(problem)) from None
+
+
 class SignalSerializer(serializers.Serializer[Any]):
     """What a signal carries."""
 
     data = serializers.JSONField(required=False, default=None, allow_null=True, help_text="The wait's result.")
+
+    def validate_data(self, value: Any) -> Any:
+        """What the log can hold."""
+        return _storable(value)
 
 
 class ApprovalSerializer(serializers.Serializer[Any]):
@@ -122,6 +144,10 @@ class ApprovalSerializer(serializers.Serializer[Any]):
 
     approved = serializers.BooleanField()
     answer = serializers.JSONField(required=False, default=dict, help_text="The form's fields and their values.")
+
+    def validate_answer(self, value: Any) -> Any:
+        """What the log can hold."""
+        return _storable(value)
 
 
 class RerunSerializer(serializers.Serializer[Any]):
@@ -157,6 +183,9 @@ class EventSerializer(serializers.Serializer[EventLog]):
     input_context = serializers.JSONField(source="context", allow_null=True)
     result = serializers.JSONField(allow_null=True)
     output_result = serializers.JSONField(source="result", allow_null=True)
+    result_ref = serializers.CharField(
+        allow_null=True, help_text="SHA-256 of a large result: `result` is `{$ref: {sha256, bytes}}` unless asked for."
+    )
     metadata = serializers.JSONField(source="meta", allow_null=True)
     error = serializers.JSONField(allow_null=True)
     stack_trace = serializers.CharField(allow_null=True)

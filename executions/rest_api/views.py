@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -113,6 +113,20 @@ class DetailView(GenericAPIView[Any]):
         """An execution with its events, oldest first. `@latest` is the newest execution."""
         execution = selectors.get_execution(execution_id)
         return _page_of_events(request, execution, ExecutionSerializer(execution).data)
+
+
+class ChildrenView(GenericAPIView[Any]):
+    """The children of an execution."""
+
+    needs: ClassVar = {"GET": VIEW}
+    serializer_class = ExecutionSerializer
+
+    @extend_schema(operation_id="executions_children", responses=ExecutionSerializer(many=True))
+    def get(self, request: Request, execution_id: str) -> Response:
+        """The executions that an execution has started, the newest first."""
+        id_ = int(selectors.get_execution(execution_id).id)
+        page = self.paginate_queryset(selectors.query_executions(parent_execution_id=id_)) or []
+        return self.get_paginated_response(self.get_serializer(map(selectors.view_of, page), many=True).data)
 
 
 class CancelView(GenericAPIView[Any]):
@@ -285,7 +299,10 @@ def _page_of_events(request: Request, execution: ExecutionView, about: Mapping[s
     given = EventsQuery(data=request.query_params.dict())
     given.is_valid(raise_exception=True)
     after, limit = given.validated_data["after"], given.validated_data["limit"]
-    events = tell_events(list(selectors.query_events(execution.id, after)[:limit]), execution)
+    rows: Iterable[EventLog] = selectors.query_events(execution.id, after)[:limit]
+    if given.validated_data["large"]:
+        rows = selectors.with_large_results(rows)
+    events = tell_events(list(rows), execution)
     headers = {}
     if len(events) == limit:
         query = request.query_params.copy()

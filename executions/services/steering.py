@@ -11,10 +11,13 @@ from catalog.api import load_playbook
 from executions import store
 from executions.domain import events as ev
 from executions.domain.events import Event
+from executions.domain.fold import apply, place_of
+from executions.domain.state import State
 from executions.errors import ApprovalClosed, ExecutionEnded, NotApprover, NotPausable
 from executions.failpoints import failpoint
 from executions.nudges import Nudge, send_after_commit
-from executions.services.evaluation import cancel_locked, evaluate_here_or_later
+from executions.services.evaluation import cancel_locked, evaluate_here_or_later, evaluate_locked
+from executions.services.turns import Turn
 from executions.store import LockedExecution
 from queueing.api import hold_open_jobs
 
@@ -46,6 +49,7 @@ def cancel_execution(execution_id: int, reason: str = "", cancelled_by: str = ""
 def pause_execution(execution_id: int, reason: str = "", paused_by: str = "") -> None:
     """Keep an execution from starting anything: what runs goes on to its end, which is kept until it is resumed.
 
+    Folded at once, however evaluations go: the row's status is what everybody asks.
     Raises: `ExecutionNotFound`, `NotPausable` when it has ended or is paused.
     """
     with transaction.atomic():
@@ -54,7 +58,7 @@ def pause_execution(execution_id: int, reason: str = "", paused_by: str = "") ->
             raise NotPausable(execution_id, locked.status, "paused")
         _append(locked, ev.EXECUTION_PAUSED, status="paused", meta={"reason": reason, "by": paused_by})
         hold_open_jobs(execution_id, held=True)
-        evaluate_here_or_later(locked)
+        send_after_commit(evaluate_locked(locked))
 
 
 def resume_execution(execution_id: int, resumed_by: str = "") -> None:
@@ -67,9 +71,8 @@ def resume_execution(execution_id: int, resumed_by: str = "") -> None:
         if not locked.is_paused:
             raise NotPausable(execution_id, locked.status, "resumed")
         _append(locked, ev.EXECUTION_RESUMED, status="running", meta={"by": resumed_by})
-        locked.status = "running"
         ready = hold_open_jobs(execution_id, held=False)
-        evaluate_here_or_later(locked)
+        send_after_commit(evaluate_locked(locked))
         send_after_commit(Nudge(new_jobs=ready))
 
 
@@ -95,11 +98,12 @@ def answer_approval(execution_id: int, place: str, *, approved: bool, answer: An
         locked = store.lock_execution(execution_id)
         if locked.is_terminal:
             raise ExecutionEnded(execution_id, locked.status)
-        waiting = [(node, step) for node, step in store.open_approvals(execution_id) if place in (node, step)]
-        if not waiting:
-            raise ApprovalClosed(execution_id, place)
-        node_id, step = waiting[0]
         playbook = load_playbook(locked.playbook_version_id)
+        asked = [(node, step) for node, step in store.open_approvals(execution_id) if place in (node, step)]
+        waiting = next((found for found in asked if _is_running(locked, *found)), None)
+        if waiting is None:
+            raise ApprovalClosed(execution_id, place)
+        node_id, step = waiting
         wait = playbook.steps[playbook.index_by_name[step]].wait
         allowed = set(wait.approvers) if wait is not None else set()
         if allowed and not approver.may_answer_all and not allowed & {approver.name, *approver.groups}:
@@ -112,6 +116,23 @@ def answer_approval(execution_id: int, place: str, *, approved: bool, answer: An
         )  # fmt: skip
         store.append_events(execution_id, [event])
         evaluate_here_or_later(locked)
+
+
+def _is_running(locked: LockedExecution, node_id: str, step: str) -> bool:
+    """Whether the step at a node runs: it does not when the item that it is in was called off."""
+    turn = Turn(locked)
+    news = store.events_since(locked.id, locked.state().seq)
+    place = place_of(turn.playbook, Event(0, ev.SIGNAL_RECEIVED, node_id, step, ev.NODE_STEP))
+
+    def ask(state: State) -> bool:
+        for event in news:
+            apply(state, event, turn.playbook)
+        if not state.has_frame(place.key):
+            return False
+        frame = state.frame(place.key)
+        return place.step in frame.live and frame.number(place.step) == place.visit
+
+    return turn.ask(ask)
 
 
 def _append(locked: LockedExecution, type_: str, **fields: Any) -> None:

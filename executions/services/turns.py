@@ -77,5 +77,4 @@ class Turn:
             self.facts.frames.update(dict.fromkeys(wanted.frames))
             wanted.frames = set()
         if wanted:
-            undoable = [step.name for step in self.playbook.steps if step.undo is not None]
-            store.load_facts(self.facts, wanted, undoable=undoable, rerun_of=self.locked.rerun_of)
+            store.load_facts(self.facts, wanted, rerun_of=self.locked.rerun_of)

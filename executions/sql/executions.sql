@@ -146,10 +146,10 @@ WHERE wanted.index < jsonb_array_length(l.context -> 'items');
 SELECT seq, (context -> 'data')::text FROM event_log
 WHERE execution_id = :execution_id AND seq = ANY(:seqs::bigint[]) AND event_type = 'signal_received';
 
--- name: completed_steps(execution_id, names)
--- The nodes of these steps that have completed, in their order. A failure asks for them, once.
+-- name: completed_steps(execution_id)
+-- The nodes of the steps that have completed, in their order. The end of an execution asks for them, once.
 SELECT node_id FROM event_log
-WHERE execution_id = :execution_id AND event_type = 'step_completed' AND node_name = ANY(:names::text[])
+WHERE execution_id = :execution_id AND event_type = 'step_completed'
 ORDER BY seq;
 
 -- name: count_items(execution_id, loop_name, prefix, visit)

@@ -16,11 +16,8 @@ from executions.store.statements import json_value, rows
 from queueing.api import find_done_actions
 
 
-def load_facts(facts: Facts, wanted: Wanted, *, undoable: Collection[str] = (), rerun_of: int | None = None) -> None:
-    """Add the wanted stored values to `facts`.
-
-    `undoable` are the steps with an `undo`, `rerun_of` the execution that this one may take results from.
-    """
+def load_facts(facts: Facts, wanted: Wanted, *, rerun_of: int | None = None) -> None:
+    """Add the wanted stored values to `facts`; `rerun_of` is the execution that this one may take results from."""
     execution_id = int(facts.execution_id)
     if wanted.results:
         facts.results.update(load_results(execution_id, wanted.results))
@@ -44,7 +41,7 @@ def load_facts(facts: Facts, wanted: Wanted, *, undoable: Collection[str] = (), 
     elif wanted.frames:
         facts.frames.update(load_frames(execution_id, wanted.frames))
     if wanted.completed:
-        found = rows("completed_steps", execution_id=execution_id, names=sorted(undoable))
+        found = rows("completed_steps", execution_id=execution_id)
         facts.completed = [node_id for (node_id,) in found]
     for prefix in wanted.catalog:
         facts.catalog[prefix] = _paths_below(prefix)

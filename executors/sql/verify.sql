@@ -2,10 +2,18 @@
 -- All run in one transaction that sees one moment (REPEATABLE READ).
 
 -- name: live_execution_has_work()
--- An execution that has not ended owns a queued job, a lease, or an evaluation to come.
-SELECT e.id, 'has not ended and owns no job, no lease and no pending evaluation' FROM execution e
+-- An execution that has not ended owns a queued job, a lease, a timer, a child, a wait, or an evaluation to come.
+SELECT e.id, 'has not ended and owns no job, no lease, no timer, no child, no wait and no pending evaluation'
+FROM execution e
 WHERE e.status IN ('pending', 'running') AND e.needs_evaluation_since IS NULL
-  AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.execution_id = e.id AND q.status IN ('queued', 'leased'));
+  AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.execution_id = e.id AND q.status IN ('queued', 'leased'))
+  AND NOT EXISTS (SELECT 1 FROM timer t WHERE t.execution_id = e.id)
+  AND NOT EXISTS (SELECT 1 FROM execution c WHERE c.parent_execution_id = e.id AND c.parent_waits)
+  AND NOT EXISTS (
+    SELECT 1 FROM event_log w
+    WHERE w.execution_id = e.id AND w.event_type = 'wait_started' AND w.context ->> 'kind' IN ('signal', 'approval')
+      AND NOT EXISTS (SELECT 1 FROM event_log o WHERE o.execution_id = w.execution_id AND o.node_id = w.node_id
+                      AND o.event_type IN ('wait_completed', 'step_failed')));
 
 -- name: ended_execution_has_no_queued_job()
 SELECT e.id, format('is %%s and job %%s is still queued', e.status, q.id)
@@ -38,7 +46,8 @@ WHERE CASE WHEN e.status IN ('completed', 'failed', 'cancelled')
 
 -- name: one_outcome_per_node()
 SELECT execution_id, format('has %%s outcomes at %%s', count(*), node_id) FROM event_log
-WHERE event_type IN ('action_completed', 'action_error')
+WHERE event_type IN ('action_completed', 'action_error', 'child_completed', 'wait_completed',
+                     'loop_iteration_completed')
 GROUP BY execution_id, node_id HAVING count(*) > 1;
 
 -- name: finished_job_has_its_outcome()
@@ -55,21 +64,79 @@ WHERE q.origin = 'engine' AND q.status IN ('done', 'failed', 'dead') AND NOT EXI
     SELECT 1 FROM execution e WHERE e.id = q.execution_id AND e.status IN ('completed', 'failed', 'cancelled')));
 
 -- name: running_node_has_its_job()
--- A step or an item that has started and not ended is in the queue, or its outcome is still to be evaluated.
+-- A step or an item that has started and not ended is in the queue, is run by a child, waits, or holds other steps;
+-- or its outcome is still to be evaluated. What was called off with the item around it, or with all that ran when the
+-- execution failed, has left a cancelled job or child, or came before the undoing.
 SELECT l.execution_id, format('%%s has started and has no job', l.node_id)
 FROM event_log l
 JOIN execution e ON e.id = l.execution_id AND e.status = 'running' AND e.needs_evaluation_since IS NULL
 WHERE l.event_type IN ('step_started', 'loop_iteration')
   AND NOT EXISTS (SELECT 1 FROM event_log o WHERE o.execution_id = l.execution_id AND o.node_id = l.node_id
                   AND o.event_type IN ('step_completed', 'step_failed', 'action_completed', 'action_error',
-                                       'loop_start'))
+                                       'child_completed', 'wait_started', 'loop_start', 'loop_iteration_completed',
+                                       'transition_evaluated'))
+  AND NOT EXISTS (SELECT 1 FROM event_log u WHERE u.execution_id = l.execution_id AND u.seq > l.seq
+                  AND u.event_type IN ('undo_started', 'finally_started'))
+  AND NOT EXISTS (SELECT 1 FROM execution c WHERE c.parent_execution_id = l.execution_id
+                  AND c.parent_node_id = l.node_id)
   AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.execution_id = l.execution_id AND q.node_id = l.node_id
-                  AND q.status IN ('queued', 'leased'));
+                  AND (q.status IN ('queued', 'leased') OR q.cancel_requested_at IS NOT NULL));
 
--- name: cancelled_job_has_an_ended_execution()
-SELECT q.execution_id, format('job %%s is cancelled and its execution is %%s', q.id, e.status)
+-- name: cancelled_job_was_called_off()
+SELECT execution_id, format('job %%s is cancelled and nobody has called it off', id)
+FROM queue WHERE status = 'cancelled' AND cancel_requested_at IS NULL;
+
+-- name: held_job_has_a_paused_execution()
+SELECT q.execution_id, format('job %%s is %%s and its execution is %%s', q.id,
+                              CASE WHEN q.held THEN 'held' ELSE 'not held' END, e.status)
 FROM queue q JOIN execution e ON e.id = q.execution_id
-WHERE q.status = 'cancelled' AND e.status NOT IN ('completed', 'failed', 'cancelled');
+WHERE q.status = 'queued' AND q.held <> (e.status = 'paused');
+
+-- name: ended_execution_has_no_timer()
+SELECT t.execution_id, format('is %%s and has a timer at %%s', coalesce(e.status, 'not there'), t.node_id)
+FROM timer t LEFT JOIN execution e ON e.id = t.execution_id
+WHERE e.status IS NULL OR e.status IN ('completed', 'failed', 'cancelled');
+
+-- name: due_timer_is_fired()
+-- The reconciler looks every half second.
+SELECT execution_id, format('the timer at %%s has been due since %%s', node_id, due_at) FROM timer
+WHERE due_at < clock_now() - interval '60 seconds';
+
+-- name: ended_execution_waits_for_no_child()
+SELECT p.id, format('is %%s and still waits for its child %%s', coalesce(p.status, 'not there'), c.id)
+FROM execution c LEFT JOIN execution p ON p.id = c.parent_execution_id
+WHERE c.parent_waits AND (p.status IS NULL OR p.status IN ('completed', 'failed', 'cancelled'));
+
+-- name: unwanted_child_is_cancelled()
+-- A child that runs and that nothing waits for was asked to cancel.
+SELECT c.id, format('runs, and its parent %%s waits for it no more', c.parent_execution_id)
+FROM execution c
+WHERE c.parent_execution_id IS NOT NULL AND NOT c.parent_waits AND c.cancel_reason IS NULL
+  AND c.status IN ('pending', 'running', 'paused')
+  AND NOT EXISTS (SELECT 1 FROM event_log l WHERE l.execution_id = c.id AND l.event_type = 'cancel_requested');
+
+-- name: ended_child_is_told()
+SELECT p.id, format('was not told that its child %%s is %%s since %%s', c.id, c.status, c.ended_at)
+FROM execution c JOIN execution p ON p.id = c.parent_execution_id
+WHERE c.parent_waits AND c.ended_at < clock_now() - interval '60 seconds';
+
+-- name: child_has_its_parents_word()
+-- What the parent's log says of a child is true of it.
+SELECT l.execution_id, format('tells at %%s of the child %%s, which is %%s', l.node_id, l.context ->> 'execution_id',
+                              coalesce(c.status, 'not there'))
+FROM event_log l
+LEFT JOIN execution c ON c.id = (l.context ->> 'execution_id')::bigint
+    AND c.parent_execution_id = l.execution_id AND c.parent_node_id = l.node_id
+WHERE l.event_type IN ('child_started', 'child_completed') AND l.context ->> 'execution_id' IS NOT NULL
+  AND (c.id IS NULL
+       OR (l.event_type = 'child_completed'
+           AND (c.parent_waits OR c.status NOT IN ('completed', 'failed', 'cancelled'))));
+
+-- name: large_result_is_there()
+SELECT l.execution_id, format('refers at %%s to a result that is not there', l.node_id)
+FROM event_log l
+WHERE l.result_ref IS NOT NULL
+  AND NOT EXISTS (SELECT 1 FROM large_result r WHERE r.execution_id = l.execution_id AND r.key = l.result_ref);
 
 -- name: nothing_without_its_execution()
 SELECT orphan.execution_id, format('has %%s and no execution', orphan.what)
@@ -88,7 +155,8 @@ WHERE q.status = 'leased' AND NOT EXISTS (
 SELECT e.id, 'has a result or an error that its terminal event has not'
 FROM execution e JOIN event_log l ON l.execution_id = e.id
     AND l.event_type IN ('execution_completed', 'execution_failed')
-WHERE l.result IS DISTINCT FROM e.result OR l.error IS DISTINCT FROM e.error;
+WHERE l.result IS DISTINCT FROM e.result OR l.result_ref IS DISTINCT FROM e.result_ref
+   OR l.error IS DISTINCT FROM e.error;
 
 -- name: outcome_has_its_job()
 SELECT l.execution_id, format('has an outcome at %%s and its job is %%s', l.node_id, coalesce(q.status, 'missing'))

@@ -455,7 +455,12 @@ SEEDED = {
     "open_lease_is_held": "UPDATE lease_history SET ending = NULL, ended_at = NULL",
     "held_lease_is_open": "UPDATE lease_history SET ending = 'lost', ended_at = now() WHERE ending IS NULL",
     "expired_lease_is_reaped": "UPDATE queue SET lease_until = now() - interval '2 minutes' WHERE status = 'leased'",
-    "cancelled_job_has_an_ended_execution": "UPDATE queue SET status = 'cancelled' WHERE status = 'queued'",
+    "cancelled_job_was_called_off": "UPDATE queue SET status = 'cancelled' WHERE status = 'queued'",
+    "held_job_has_a_paused_execution": "UPDATE queue SET held = true",
+    "ended_execution_has_no_timer": "INSERT INTO timer VALUES (1, '1', 'wait', now())",
+    "due_timer_is_fired": "INSERT INTO timer SELECT id, 'x', 'wait', now() - interval '2 minutes' FROM execution",
+    "large_result_is_there": "INSERT INTO event_log (execution_id, seq, event_type, node_id, node_name, node_type, "
+    "result_ref) SELECT id, 999, 'warning', 'x', 'x', 'step', 'gone' FROM execution",
     "evaluation_is_not_stuck": "UPDATE execution SET evaluation_failures = 3",
     "nothing_without_its_execution": "DELETE FROM execution",
     "fold_of_log_is_state": "UPDATE execution SET state = jsonb_set(state, '{root,visited}', '\"ff\"')",
