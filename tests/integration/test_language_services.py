@@ -926,10 +926,8 @@ def command(*words: str) -> str:
 
 
 def test_an_execution_is_steered_and_explained_from_the_command_line() -> None:
-    text = book(
-        "workflow: [{step: start, next: ask}, {step: ask, type: approval, message: ship it?, next: end}, {step: end}]"
-    )
-    id_ = str(start(text))
+    ask = "{step: ask, type: approval, message: ship it?, next: end}"
+    id_ = str(start(book(f"workflow: [{{step: start, next: ask}}, {ask}, {{step: end}}]")))
     assert "ask waits for approval" in command("explain", id_)
     assert command("pause", id_).strip() == "paused"
     assert command("resume", id_).strip() == "running"
