@@ -34,7 +34,8 @@ def read_child(reading: Reading, fields: Fields, where: str, pointer: str, uses:
         reading.error("not_supported", f"`content` {advice}", content.pointer, key=True)
     found = reading.one_of(fields, CHILD_PATH, "the child's path")
     version = _text(reading, fields.pop("version", None), f"`version` {where}", uses)
-    answer = _text(reading, reading.one_of(fields, CHILD_ANSWER, "the child's answer"), f"`return` {where}", uses)
+    # It is rendered over the child's context: its names are the child's.
+    answer = _text(reading, reading.one_of(fields, CHILD_ANSWER, "the child's answer"), f"`return` {where}", [])
     path = _text(reading, found, f"`path` {where}", uses)
     if found is None or not path:
         if content is None and (found is None or found.value in (None, "")):

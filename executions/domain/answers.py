@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from catalog.domain.playbook import Playbook
+from catalog.domain.template_syntax import is_template
 from executions.domain import events as ev
 from executions.domain.facts import Facts
 from executions.domain.results import StepResult
@@ -12,6 +13,7 @@ from executions.domain.sight import Sight
 from executions.domain.state import State
 from executions.domain.templating import Lookup
 from executions.domain.wanted import MissingFacts, Wanted
+from executions.errors import TemplateError
 
 
 def answer_of(playbook: Playbook, state: State, facts: Facts, result: Any, asked: str | None) -> Any:
@@ -22,8 +24,12 @@ def answer_of(playbook: Playbook, state: State, facts: Facts, result: Any, asked
     """
     sight = Sight(playbook, state, facts)
     lookup = sight.survey({})
+    if asked is not None and asked in playbook.index_by_name:
+        return _data_of(asked, lookup)
+    if asked is not None and not is_template(asked):
+        raise TemplateError(asked, f"{playbook.path} has no step of this name")
     if asked is not None:
-        return _data_of(asked, lookup) if asked in playbook.index_by_name else sight.render(asked, lookup)
+        return sight.render(asked, lookup)
     if result is not None:
         return result
     if facts.completed is None:

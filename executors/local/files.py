@@ -71,8 +71,9 @@ class LocalCatalog:
         return Found(known[wanted], wanted)
 
     def paths_below(self, prefix: str) -> list[str]:
-        """All paths that begin so, sorted."""
-        return sorted(path for path in self._versions if path.startswith(prefix))
+        """The paths below a path, sorted; all for the empty one."""
+        folder = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        return sorted(path for path in self._versions if path.startswith(folder))
 
 
 def _version(place: int) -> str:
