@@ -25,6 +25,7 @@ from executions.errors import (
     TemplateError,
     WorkloadInvalid,
 )
+from executions.explaining import Explanation, explain_execution
 from executions.failpoints import failpoint
 from executions.nudges import Nudge, carry_with
 from executions.posting import enqueue_external_job, post_annotation
@@ -81,6 +82,7 @@ __all__ = [
     "ExecutionError",
     "ExecutionNotFound",
     "ExecutionView",
+    "Explanation",
     "Forecast",
     "LogInconsistent",
     "NodeReserved",
@@ -108,6 +110,7 @@ __all__ = [
     "count_recent_executions",
     "enqueue_external_job",
     "evaluate_execution",
+    "explain_execution",
     "failpoint",
     "find_executions_to_evaluate",
     "find_executions_with_due_timers",

@@ -7,19 +7,31 @@ import json
 from dataclasses import asdict
 from typing import IO, Any, cast
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from executions.api import (
+    Approver,
     ExecutionView,
+    answer_approval,
     cancel_execution,
+    explain_execution,
     get_execution,
     list_events,
     list_executions,
     list_steps,
+    pause_execution,
+    rerun_execution,
+    resume_execution,
+    send_signal,
 )
 from executions.models import EventLog
+from executions.selectors import with_large_results
+
+HERE = "manage.py"
+"""Who does what is done on the machine itself."""
 
 STYLES = {
     "completed": "green",
@@ -27,33 +39,56 @@ STYLES = {
     "failed": "red",
     "error": "red",
     "cancelled": "yellow",
+    "paused": "yellow",
     "skipped": "dim",
+    "not run": "dim",
     "running": "cyan",
 }
 
 
 class Command(BaseCommand):
-    """List executions, show one, print its events, cancel it."""
+    """List executions, show one and why it went as it did, steer it, run it again."""
 
-    help = "List executions, show one with its steps, print its events, or cancel it. `@latest` is an id."
+    help = (
+        "List executions, show one with its steps, print its events, explain it; cancel, pause, resume or signal it, "
+        "answer its approvals, run it again. `@latest` is an id."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """`ls`, `get`, `events`, `cancel`."""
+        """One subcommand for each."""
         doing = parser.add_subparsers(dest="doing", required=True)
         listing = doing.add_parser("ls", help="the newest executions")
-        listing.add_argument("--status", choices=["pending", "running", "completed", "failed", "cancelled"])
+        listing.add_argument("--status", choices=["pending", "running", "paused", "completed", "failed", "cancelled"])
         listing.add_argument("--path", help="only executions of this playbook")
         listing.add_argument("--limit", type=_positive, default=20)
         for name, text in (
             ("get", "one execution with its steps, result or error"),
             ("events", "the events of one execution, in order"),
+            ("explain", "why each step ran, did not run, or waits"),
             ("cancel", "cancel one execution"),
+            ("pause", "let what runs go on to its end, and start nothing new"),
+            ("resume", "let a paused execution go on"),
+            ("signal", "send a signal"),
+            ("approve", "answer an approval"),
+            ("rerun", "start an execution again, whole or in part"),
         ):
             one = doing.add_parser(name, help=text)
             one.add_argument("execution_id", metavar="ID")
             one.add_argument("--json", action="store_true")
-            if name == "cancel":
+            if name in ("cancel", "pause"):
                 one.add_argument("--reason", default="")
+            elif name == "signal":
+                one.add_argument("name", metavar="NAME")
+                one.add_argument("--data", metavar="JSON", type=_json, help="what the wait gives as its result")
+            elif name == "approve":
+                one.add_argument("place", metavar="STEP", help="the step that asks, or a node of it")
+                one.add_argument("--reject", action="store_true", help="refuse what is asked for")
+                one.add_argument("--answer", metavar="JSON", type=_json, default={}, help="the form's fields")
+            elif name == "rerun":
+                part = one.add_mutually_exclusive_group()
+                part.add_argument("--from", dest="from_step", metavar="STEP", help="this step and all after it run")
+                part.add_argument("--failed", action="store_true", help="what succeeded in the same way is taken over")
+                one.add_argument("--set", dest="values", action="append", default=[], metavar="KEY=VALUE")
         listing.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -100,7 +135,7 @@ class Command(BaseCommand):
 
     def _events(self, options: dict[str, Any]) -> None:
         execution = get_execution(options["execution_id"])
-        for event in list_events(execution.id):
+        for event in with_large_results(list_events(execution.id)):
             if options["json"]:
                 self.stdout.write(json.dumps(_event_json(event), default=str))
             else:
@@ -118,11 +153,85 @@ class Command(BaseCommand):
         else:
             self.stdout.write("cancelled" if cancelled else f"nothing to cancel: it is {status}")
 
+    def _explain(self, options: dict[str, Any]) -> None:
+        told = explain_execution(options["execution_id"])
+        if options["json"]:
+            self._print_json([asdict(one) for one in told])
+            return
+        console = self._console()
+        for one in told:
+            items = ", ".join(f"{count} {status}" for status, count in one.items.items())
+            visits = f" (visit {one.visits})" if one.visits > 1 and not items else ""
+            console.print(f"{escape(one.step)}: {_styled(one.status)}{visits}{f' ({items})' if items else ''}")
+            for reason in one.reasons:
+                console.print(f"  {reason}", markup=False, soft_wrap=True)
+
+    def _pause(self, options: dict[str, Any]) -> None:
+        execution = get_execution(options["execution_id"])
+        pause_execution(int(execution.id), options["reason"], HERE)
+        self._tell(execution.id, options)
+
+    def _resume(self, options: dict[str, Any]) -> None:
+        execution = get_execution(options["execution_id"])
+        resume_execution(int(execution.id), HERE)
+        self._tell(execution.id, options)
+
+    def _signal(self, options: dict[str, Any]) -> None:
+        execution = get_execution(options["execution_id"])
+        send_signal(int(execution.id), options["name"], options["data"], HERE)
+        self._tell(execution.id, options)
+
+    def _approve(self, options: dict[str, Any]) -> None:
+        execution = get_execution(options["execution_id"])
+        # Who can run this can do anything to the database: approvers are for those who come by the API.
+        approver = Approver(HERE, may_answer_all=True)
+        answer_approval(
+            int(execution.id), options["place"], approved=not options["reject"], answer=options["answer"],
+            approver=approver,
+        )  # fmt: skip
+        self._tell(execution.id, options)
+
+    def _rerun(self, options: dict[str, Any]) -> None:
+        execution = get_execution(options["execution_id"])
+        new = rerun_execution(
+            int(execution.id), from_step=options["from_step"], failed_only=options["failed"],
+            payload=_values(options["values"]), started_by=HERE,
+        )  # fmt: skip
+        self._tell(str(new), options, rerun_of=execution.id)
+
+    def _tell(self, execution_id: str, options: dict[str, Any], **more: str) -> None:
+        status = get_execution(execution_id).status
+        if options["json"]:
+            self._print_json({"execution_id": execution_id, "status": status, **more})
+        else:
+            self.stdout.write(f"execution {execution_id} is {status}")
+
     def _console(self) -> Console:
         return Console(file=cast(IO[str], self.stdout), highlight=False)
 
     def _print_json(self, data: Any) -> None:
         self.stdout.write(json.dumps(data, default=str))
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is no JSON: {error}") from None
+
+
+def _values(given: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE`s as a payload: a value that is JSON is what it says, any other a text. Raises: `CommandError`."""
+    payload: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise CommandError(f"--set wants KEY=VALUE and got {text!r}", returncode=2)
+        try:
+            payload[key] = json.loads(value)
+        except ValueError:
+            payload[key] = value
+    return payload
 
 
 def _positive(text: str) -> int:
