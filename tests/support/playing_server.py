@@ -38,7 +38,9 @@ SELECT e.parent_execution_id, e.path, e.status, coalesce(r.data, e.result), e.er
 FROM execution e LEFT JOIN large_result r ON r.execution_id = e.id AND r.key = e.result_ref
 WHERE e.parent_execution_id = ANY(%s) ORDER BY e.id
 """
-_OPEN: Final = "SELECT id, path, status, evaluation_error FROM execution WHERE status NOT IN ('completed', 'failed', 'cancelled')"
+_OPEN: Final = """
+SELECT id, path, status, evaluation_error FROM execution WHERE status NOT IN ('completed', 'failed', 'cancelled')
+"""
 
 
 def play_on_server(cases: Sequence[Case], api: str, platform: Platform) -> dict[str, Told | BaseException]:
