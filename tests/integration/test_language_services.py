@@ -191,6 +191,17 @@ def test_a_timer_waits_for_whoever_holds_the_execution() -> None:
     assert ended(execution_id)[0] == "completed"
 
 
+def test_a_timer_that_is_not_due_stays() -> None:
+    start(book("timeout: 1h\n" + WAIT))
+    Timer.objects.filter(kind="wait").update(due_at=F("due_at") - timedelta(days=1))
+    assert fire() == 1
+    assert not Timer.objects.filter(kind="wait").exists()
+    execution_id = start(book("timeout: 1h\n" + WAIT))
+    Timer.objects.filter(execution_id=execution_id, kind="timeout").update(due_at=F("due_at") - timedelta(days=1))
+    assert fire() == 1
+    assert ended(execution_id) == ("failed", "timeout")
+
+
 def test_an_executions_own_time_is_over_when_its_timer_says_so() -> None:
     execution_id = start(book("timeout: 1h\n" + CHAIN.partition("path: tests/chain\n")[2]))
     [job] = lease()
@@ -425,6 +436,20 @@ def test_a_child_runs_by_itself_and_its_parent_hears_of_it_once(monkeypatch: pyt
         evaluate_execution(parent, wait=True)
     assert ended(parent) == ("completed", {"got": 40})
     assert types(parent).count("child_completed") == 1
+    assert find_violations() == []
+
+
+def test_a_parent_that_goes_on_is_not_told_again() -> None:
+    register_playbook(book(CHILD, "child"))
+    text = PARENT.replace("next: end}", "next: more}") + f"  - {{step: more, type: python, {CODE}, next: end}}\n"
+    parent = start(book(text))
+    evaluate_execution(child_of(parent).id)
+    report(lease()[0], {"n": 1})
+    for _ in range(3):
+        evaluate_execution(parent, wait=True)
+    assert types(parent).count("child_completed") == 1
+    [job] = lease()
+    assert (job.execution_id, job.node_name) == (parent, "more")
     assert find_violations() == []
 
 
