@@ -25,6 +25,7 @@ from executions.errors import (
     TemplateError,
     WorkloadInvalid,
 )
+from executions.explaining import Explanation, explain_execution
 from executions.failpoints import failpoint
 from executions.nudges import Nudge, carry_with
 from executions.posting import enqueue_external_job, post_annotation
@@ -34,7 +35,6 @@ from executions.selectors import (
     StepView,
     count_executions_of_version,
     count_recent_executions,
-    explain_execution,
     find_executions_to_evaluate,
     find_executions_with_due_timers,
     find_fold_difference,
@@ -82,6 +82,7 @@ __all__ = [
     "ExecutionError",
     "ExecutionNotFound",
     "ExecutionView",
+    "Explanation",
     "Forecast",
     "LogInconsistent",
     "NodeReserved",

@@ -40,6 +40,8 @@ EXIT_CODES: Final = {
     "start_conflict": CONFLICT,
     "outcome_recorded": CONFLICT,
     "execution_ended": CONFLICT,
+    "not_pausable": CONFLICT,
+    "approval_closed": CONFLICT,
     "lease_lost": CONFLICT,
     "access_error": USAGE,
     "not_authenticated": NOT_AUTHENTICATED,

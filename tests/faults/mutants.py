@@ -25,6 +25,7 @@ FAILED: Final = 1
 
 SERVICES: Final = "tests/integration/test_execution_services.py"
 SCHEDULES: Final = "tests/integration/test_forced_schedules.py"
+LANGUAGE: Final = "tests/integration/test_language_services.py"
 WORKER: Final = "tests/unit/test_worker.py"
 
 
@@ -44,9 +45,9 @@ FINISH_FENCE: Final = """    WHERE q.execution_id = :execution_id AND q.status =
 """
 BATCHES: Final = f"{SCHEDULES}::test_two_batches_over_the_same_jobs_never_wait_for_each_other"
 IN_ORDER: Final = "    ORDER BY q.id FOR NO KEY UPDATE OF q\n)"
-EVALUATE: Final = "            new_jobs = _evaluate(locked)\n    except Exception as error:\n"
+EVALUATE: Final = "            nudge = evaluate_locked(locked)\n    except Exception as error:\n"
 QUEUE: Final = "queueing/sql/queue.sql"
-LOCKED: Final = """SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now()
+LOCKED: Final = """       parent_node_id, depth, cancel_reason, created_by, rerun_of
 FROM execution WHERE id = :execution_id FOR NO KEY UPDATE"""
 
 MUTANTS: Final = (
@@ -73,7 +74,7 @@ MUTANTS: Final = (
         f"{SCHEDULES}::test_a_second_evaluator_leaves_the_execution_to_the_first",
     ),
     Mutant(
-        "outcome-not-unique", "executions/sql/event_log.sql",
+        "outcome-not-unique", "executions/sql/outcomes.sql",
         "CREATE UNIQUE INDEX event_log_one_outcome", "CREATE INDEX event_log_one_outcome",
         f"{SERVICES}::test_the_database_refuses_a_second_outcome[action_completed]",
     ),
@@ -96,7 +97,7 @@ MUTANTS: Final = (
         " AND q.lease_until < clock_now()", f"{SCHEDULES}::test_the_reaper_leaves_the_lease_of_the_next_holder",
     ),
     Mutant(
-        "repetition-is-a-loss", QUEUE, "WHERE q.accepted_token = shown.token;", "WHERE false;",
+        "repetition-is-a-loss", QUEUE, "WHERE q.accepted_token = shown.token\nUNION", "WHERE false\nUNION",
         f"{SERVICES}::test_two_outcomes_of_one_lease_are_one",
     ),
     Mutant(
@@ -116,7 +117,8 @@ MUTANTS: Final = (
         f"{BATCHES}[releases]",
     ),
     Mutant(
-        "cancel-out-of-order", QUEUE, "    ORDER BY id FOR NO KEY UPDATE\n", "    FOR NO KEY UPDATE\n",
+        "cancel-out-of-order", QUEUE, "IN ('queued', 'leased')\n    ORDER BY id FOR NO KEY UPDATE\n",
+        "IN ('queued', 'leased')\n    FOR NO KEY UPDATE\n",
         f"{BATCHES}[cancelling]",
     ),
     Mutant(
@@ -132,20 +134,69 @@ MUTANTS: Final = (
         "_carry(nudge)", f"{SCHEDULES}::test_nothing_is_told_before_the_commit",
     ),
     Mutant(
-        "evaluation-takes-the-result-along", "executions/services.py",
+        "evaluation-takes-the-result-along", "executions/services/evaluation.py",
         f"        with transaction.atomic():\n{EVALUATE}",
-        EVALUATE.replace("    new", "new").replace("Exception", "KeyError"),
+        EVALUATE.replace("    nudge", "nudge").replace("Exception", "KeyError"),
         f"{SERVICES}::test_what_was_reported_survives_a_broken_evaluation",
     ),
     Mutant(
-        "late-result-changes-the-end", "executions/services.py", "    if locked.is_terminal:\n        return [Event(",
-        "    if locked.is_terminal and not job:\n        return [Event(",
+        "late-result-changes-the-end", "executions/services/reporting.py",
+        "    if locked.is_terminal or (job.called_off", "    if not job and (job.called_off",
         f"{SCHEDULES}::test_a_result_that_waited_for_the_cancelling_is_late",
     ),
     Mutant(
-        "cancel-without-look", "executions/services.py",
-        "        if locked.is_terminal:\n            return False\n        playbook", "        playbook",
+        "cancel-without-look", "executions/services/steering.py",
+        "        if locked.is_terminal:\n            return False\n        cancel", "        cancel",
         f"{SERVICES}::test_cancelling_calls_off_what_waits_and_records_what_comes_late",
+    ),
+    Mutant(
+        "called-off-work-is-planned-with", "executions/services/reporting.py",
+        " or (job.called_off and job.origin != EXTERNAL)", "",
+        f"{LANGUAGE}::test_a_failing_item_takes_its_own_open_work_along",
+    ),
+    Mutant(
+        "child-is-told-of-again", "executions/services/children.py",
+        "    store.mark_told([child.id for child in ended])\n", "",
+        f"{LANGUAGE}::test_a_parent_that_goes_on_is_not_told_again",
+    ),
+    Mutant(
+        "word-of-a-child-not-unique", "executions/sql/outcomes.sql",
+        "'action_error', 'child_completed', 'wait_completed',", "'action_error', 'wait_completed',",
+        f"{LANGUAGE}::test_the_database_refuses_a_second_word_of_a_child",
+    ),
+    Mutant(
+        "cancelling-stops-at-children", "executions/sql/waiting.sql",
+        "THEN NULL ELSE :reason END", "THEN NULL ELSE NULL END",
+        f"{LANGUAGE}::test_cancelling_reaches_children_and_theirs",
+    ),
+    Mutant(
+        "closed-child-is-heard", "executions/sql/waiting.sql", "SET parent_waits = false,\n    cancel_reason",
+        "SET cancel_reason",
+        f"{LANGUAGE}::test_a_child_whose_step_ran_out_of_time_is_cancelled_and_not_heard",
+    ),
+    Mutant(
+        "paused-jobs-are-leased", QUEUE, "status = 'queued' AND NOT held AND pool", "status = 'queued' AND pool",
+        f"{LANGUAGE}::test_jobs_of_a_paused_execution_are_held_also_when_they_come_back",
+    ),
+    Mutant(
+        "pausing-waits-for-an-evaluation", "executions/services/steering.py",
+        "        hold_open_jobs(execution_id, held=True)\n        send_after_commit(evaluate_locked(locked))",
+        "        hold_open_jobs(execution_id, held=True)\n        evaluate_here_or_later(locked)",
+        f"{LANGUAGE}::test_a_paused_execution_takes_results_and_starts_nothing[False]",
+    ),
+    Mutant(
+        "repeated-try-is-a-loss", QUEUE, "WHERE h.ending = 'retried';", "WHERE false;",
+        f"{LANGUAGE}::test_a_failed_try_is_told_and_its_job_waits_for_another",
+    ),
+    Mutant(
+        "timer-fires-early", "executions/sql/waiting.sql",
+        "= :execution_id AND due_at <= clock_now() RETURNING", "= :execution_id RETURNING",
+        f"{LANGUAGE}::test_a_timer_that_is_not_due_stays",
+    ),
+    Mutant(
+        "frames-are-kept", "executions/sql/waiting.sql",
+        "f.key = dropped.key OR (f.key > dropped.key", "f.key > dropped.key AND (f.key > dropped.key",
+        f"{LANGUAGE}::test_each_running_item_of_a_loop_over_steps_is_a_row_and_gone_at_its_end",
     ),
     Mutant(
         "senders-queue-for-the-broker", "executors/broker.py",

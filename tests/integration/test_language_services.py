@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
-from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 
@@ -192,6 +189,17 @@ def test_a_timer_waits_for_whoever_holds_the_execution() -> None:
     assert Timer.objects.count() == 1
     assert fire() == 1
     assert ended(execution_id)[0] == "completed"
+
+
+def test_a_timer_that_is_not_due_stays() -> None:
+    start(book("timeout: 1h\n" + WAIT))
+    Timer.objects.filter(kind="wait").update(due_at=F("due_at") - timedelta(days=1))
+    assert fire() == 1
+    assert not Timer.objects.filter(kind="wait").exists()
+    execution_id = start(book("timeout: 1h\n" + WAIT))
+    Timer.objects.filter(execution_id=execution_id, kind="timeout").update(due_at=F("due_at") - timedelta(days=1))
+    assert fire() == 1
+    assert ended(execution_id) == ("failed", "timeout")
 
 
 def test_an_executions_own_time_is_over_when_its_timer_says_so() -> None:
@@ -428,6 +436,20 @@ def test_a_child_runs_by_itself_and_its_parent_hears_of_it_once(monkeypatch: pyt
         evaluate_execution(parent, wait=True)
     assert ended(parent) == ("completed", {"got": 40})
     assert types(parent).count("child_completed") == 1
+    assert find_violations() == []
+
+
+def test_a_parent_that_goes_on_is_not_told_again() -> None:
+    register_playbook(book(CHILD, "child"))
+    text = PARENT.replace("next: end}", "next: more}") + f"  - {{step: more, type: python, {CODE}, next: end}}\n"
+    parent = start(book(text))
+    evaluate_execution(child_of(parent).id)
+    report(lease()[0], {"n": 1})
+    for _ in range(3):
+        evaluate_execution(parent, wait=True)
+    assert types(parent).count("child_completed") == 1
+    [job] = lease()
+    assert (job.execution_id, job.node_name) == (parent, "more")
     assert find_violations() == []
 
 
@@ -917,24 +939,3 @@ def test_verify_sees_that_nothing_will_go_on(text: str, table: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"DELETE FROM {table}")
     assert "live_execution_has_work" in {violation.invariant for violation in find_violations()}
-
-
-def command(*words: str) -> str:
-    out = StringIO()
-    call_command("executions", *words, stdout=out)
-    return out.getvalue()
-
-
-def test_an_execution_is_steered_and_explained_from_the_command_line() -> None:
-    ask = "{step: ask, type: approval, message: ship it?, next: end}"
-    id_ = str(start(book(f"workflow: [{{step: start, next: ask}}, {ask}, {{step: end}}]")))
-    assert "ask waits for approval" in command("explain", id_)
-    assert command("pause", id_).strip() == "paused"
-    assert command("resume", id_).strip() == "running"
-    command("signal", id_, "go", "--data", '{"n": 1}')
-    assert command("approve", id_, "ask").strip() == "completed"
-    again = json.loads(command("rerun", id_, "--failed", "--set", "k=1", "--json"))
-    assert again["rerun_of"] == id_
-    assert get_execution(again["execution_id"]).workload == {"k": 1}
-    with pytest.raises(NotPausable):
-        command("resume", id_)

@@ -22,7 +22,7 @@ PLANTED = {
     "executors": ("executors/actions/python.py", "import executors.credentials.store"),
     "pure": ("executions/domain/events.py", "import django.utils.timezone"),
     "kinds": ("executors/actions/duckdb.py", "import executors.actions.http"),
-    "door_executions": ("executions/services.py", "import queueing.store"),
+    "door_executions": ("executions/services/starting.py", "import queueing.store"),
     "door_executors": ("executors/tasks.py", "import executions.models"),
     "door_site": ("noetl_site/__init__.py", "import catalog.store"),
     "drawers": ("queueing/domain/utils.py", ""),

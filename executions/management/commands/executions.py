@@ -9,6 +9,7 @@ from typing import IO, Any, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from executions.api import (
@@ -27,6 +28,10 @@ from executions.api import (
     send_signal,
 )
 from executions.models import EventLog
+from executions.selectors import with_large_results
+
+HERE = "manage.py"
+"""Who does what is done on the machine itself."""
 
 STYLES = {
     "completed": "green",
@@ -34,21 +39,23 @@ STYLES = {
     "failed": "red",
     "error": "red",
     "cancelled": "yellow",
+    "paused": "yellow",
     "skipped": "dim",
+    "not run": "dim",
     "running": "cyan",
 }
 
 
 class Command(BaseCommand):
-    """List executions, show and explain one, print its events, steer it, run it again."""
+    """List executions, show one and why it went as it did, steer it, run it again."""
 
     help = (
-        "List executions, show one with its steps, explain it, print its events, cancel, pause or resume it, send it a "
-        "signal, answer an approval, or run it again. `@latest` is an id."
+        "List executions, show one with its steps, print its events, explain it; cancel, pause, resume or signal it, "
+        "answer its approvals, run it again. `@latest` is an id."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """`ls`, `get`, `explain`, `events`, and what steers an execution."""
+        """One subcommand for each."""
         doing = parser.add_subparsers(dest="doing", required=True)
         listing = doing.add_parser("ls", help="the newest executions")
         listing.add_argument("--status", choices=["pending", "running", "paused", "completed", "failed", "cancelled"])
@@ -59,16 +66,29 @@ class Command(BaseCommand):
             ("events", "the events of one execution, in order"),
             ("explain", "why each step ran, did not run, or waits"),
             ("cancel", "cancel one execution"),
-            ("pause", "let what runs end, and start nothing new"),
+            ("pause", "let what runs go on to its end, and start nothing new"),
             ("resume", "let a paused execution go on"),
-            ("signal", "send a signal: the first wait for it gets the data"),
+            ("signal", "send a signal"),
             ("approve", "answer an approval"),
-            ("rerun", "start it again, linked to the old one"),
+            ("rerun", "start an execution again, whole or in part"),
         ):
             one = doing.add_parser(name, help=text)
             one.add_argument("execution_id", metavar="ID")
             one.add_argument("--json", action="store_true")
-            _add_own_arguments(one, name)
+            if name in ("cancel", "pause"):
+                one.add_argument("--reason", default="")
+            elif name == "signal":
+                one.add_argument("name", metavar="NAME")
+                one.add_argument("--data", metavar="JSON", type=_json, help="what the wait gives as its result")
+            elif name == "approve":
+                one.add_argument("place", metavar="STEP", help="the step that asks, or a node of it")
+                one.add_argument("--reject", action="store_true", help="refuse what is asked for")
+                one.add_argument("--answer", metavar="JSON", type=_json, default={}, help="the form's fields")
+            elif name == "rerun":
+                part = one.add_mutually_exclusive_group()
+                part.add_argument("--from", dest="from_step", metavar="STEP", help="this step and all after it run")
+                part.add_argument("--failed", action="store_true", help="what succeeded in the same way is taken over")
+                one.add_argument("--set", dest="values", action="append", default=[], metavar="KEY=VALUE")
         listing.add_argument("--json", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -115,7 +135,7 @@ class Command(BaseCommand):
 
     def _events(self, options: dict[str, Any]) -> None:
         execution = get_execution(options["execution_id"])
-        for event in list_events(execution.id):
+        for event in with_large_results(list_events(execution.id)):
             if options["json"]:
                 self.stdout.write(json.dumps(_event_json(event), default=str))
             else:
@@ -134,64 +154,57 @@ class Command(BaseCommand):
             self.stdout.write("cancelled" if cancelled else f"nothing to cancel: it is {status}")
 
     def _explain(self, options: dict[str, Any]) -> None:
-        execution = get_execution(options["execution_id"])
-        explained = explain_execution(execution.id)
+        told = explain_execution(options["execution_id"])
         if options["json"]:
-            self._print_json([asdict(step) for step in explained])
+            self._print_json([asdict(one) for one in told])
             return
-        for step in explained:
-            self.stdout.write(f"{step.step}: {step.status}")
-            for reason in step.reasons:
-                self.stdout.write(f"    {reason}")
+        console = self._console()
+        for one in told:
+            items = ", ".join(f"{count} {status}" for status, count in one.items.items())
+            visits = f" (visit {one.visits})" if one.visits > 1 and not items else ""
+            console.print(f"{escape(one.step)}: {_styled(one.status)}{visits}{f' ({items})' if items else ''}")
+            for reason in one.reasons:
+                console.print(f"  {reason}", markup=False, soft_wrap=True)
 
     def _pause(self, options: dict[str, Any]) -> None:
-        id_ = get_execution(options["execution_id"]).id
-        pause_execution(int(id_), options["reason"], "manage.py")
-        self._print_status(id_, options)
+        execution = get_execution(options["execution_id"])
+        pause_execution(int(execution.id), options["reason"], HERE)
+        self._tell(execution.id, options)
 
     def _resume(self, options: dict[str, Any]) -> None:
-        id_ = get_execution(options["execution_id"]).id
-        resume_execution(int(id_), "manage.py")
-        self._print_status(id_, options)
+        execution = get_execution(options["execution_id"])
+        resume_execution(int(execution.id), HERE)
+        self._tell(execution.id, options)
 
     def _signal(self, options: dict[str, Any]) -> None:
-        id_ = get_execution(options["execution_id"]).id
-        send_signal(int(id_), options["name"], _json_or_text(options["data"]), "manage.py")
-        self._print_status(id_, options)
+        execution = get_execution(options["execution_id"])
+        send_signal(int(execution.id), options["name"], options["data"], HERE)
+        self._tell(execution.id, options)
 
     def _approve(self, options: dict[str, Any]) -> None:
-        """Whoever may run commands on the machine may answer every approval."""
-        id_ = get_execution(options["execution_id"]).id
+        execution = get_execution(options["execution_id"])
+        # Who can run this can do anything to the database: approvers are for those who come by the API.
+        approver = Approver(HERE, may_answer_all=True)
         answer_approval(
-            int(id_),
-            options["step"],
-            approved=not options["reject"],
-            answer=_json_or_text(options["answer"]),
-            approver=Approver("manage.py", may_answer_all=True),
-        )
-        self._print_status(id_, options)
+            int(execution.id), options["place"], approved=not options["reject"], answer=options["answer"],
+            approver=approver,
+        )  # fmt: skip
+        self._tell(execution.id, options)
 
     def _rerun(self, options: dict[str, Any]) -> None:
-        id_ = get_execution(options["execution_id"]).id
-        payload = dict(_key_and_value(item) for item in options["sets"])
+        execution = get_execution(options["execution_id"])
         new = rerun_execution(
-            int(id_),
-            from_step=options["from_step"],
-            failed_only=options["failed"],
-            payload=payload,
-            started_by="manage.py",
-        )
-        if options["json"]:
-            self._print_json({"execution_id": str(new), "rerun_of": id_, "status": get_execution(new).status})
-        else:
-            self.stdout.write(f"started execution {new}, which repeats {id_}")
+            int(execution.id), from_step=options["from_step"], failed_only=options["failed"],
+            payload=_values(options["values"]), started_by=HERE,
+        )  # fmt: skip
+        self._tell(str(new), options, rerun_of=execution.id)
 
-    def _print_status(self, execution_id: str, options: dict[str, Any]) -> None:
+    def _tell(self, execution_id: str, options: dict[str, Any], **more: str) -> None:
         status = get_execution(execution_id).status
         if options["json"]:
-            self._print_json({"execution_id": execution_id, "status": status})
+            self._print_json({"execution_id": execution_id, "status": status, **more})
         else:
-            self.stdout.write(status)
+            self.stdout.write(f"execution {execution_id} is {status}")
 
     def _console(self) -> Console:
         return Console(file=cast(IO[str], self.stdout), highlight=False)
@@ -200,36 +213,25 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(data, default=str))
 
 
-def _add_own_arguments(parser: CommandParser, name: str) -> None:
-    """What only one of the sub-commands takes."""
-    if name in ("cancel", "pause"):
-        parser.add_argument("--reason", default="")
-    elif name == "signal":
-        parser.add_argument("name", metavar="NAME")
-        parser.add_argument("--data", metavar="JSON", help="what the wait gives; text when it is no JSON")
-    elif name == "approve":
-        parser.add_argument("step", metavar="STEP", help="the step, or the node, that asks")
-        parser.add_argument("--reject", action="store_true", help="say no")
-        parser.add_argument("--answer", metavar="JSON", help="the form's fields")
-    elif name == "rerun":
-        part = parser.add_mutually_exclusive_group()
-        part.add_argument("--from", dest="from_step", metavar="STEP", help="this step and all after it run anew")
-        part.add_argument("--failed", action="store_true", help="take over what succeeded and is asked for alike")
-        parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
-
-
-def _json_or_text(text: str | None) -> Any:
+def _json(text: str) -> Any:
     try:
-        return None if text is None else json.loads(text)
-    except ValueError:
-        return text
+        return json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is no JSON: {error}") from None
 
 
-def _key_and_value(item: str) -> tuple[str, Any]:
-    key, equals, value = item.partition("=")
-    if not equals or not key:
-        raise CommandError(f"--set wants KEY=VALUE and got {item!r}", returncode=2)
-    return key, _json_or_text(value)
+def _values(given: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE`s as a payload: a value that is JSON is what it says, any other a text. Raises: `CommandError`."""
+    payload: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise CommandError(f"--set wants KEY=VALUE and got {text!r}", returncode=2)
+        try:
+            payload[key] = json.loads(value)
+        except ValueError:
+            payload[key] = value
+    return payload
 
 
 def _positive(text: str) -> int:
