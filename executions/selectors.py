@@ -17,6 +17,7 @@ from executions import store
 from executions.domain import events as ev
 from executions.domain import state as states
 from executions.domain.events import Event
+from executions.domain.explaining import StepExplanation, explain
 from executions.domain.fold import replay
 from executions.domain.frames import encode_frame
 from executions.domain.memory import MemoryLog
@@ -303,6 +304,12 @@ def _tell_step(steps: dict[str, StepView], row: EventLog) -> None:
     if status != "running":
         step = steps[row.node_name]
         step.status, step.ended_at, step.error = status, row.timestamp, row.error
+
+
+def explain_execution(execution_id: int | str) -> list[StepExplanation]:
+    """Why each step of an execution ran, did not run, or waits. Raises: `ExecutionNotFound`."""
+    stored = store.read_execution(_as_id(execution_id))
+    return explain(load_playbook(stored.playbook_version_id), store.events_since(stored.id, 0, whole=False))
 
 
 def find_executions_to_evaluate(older_than_seconds: float, count: int) -> list[int]:

@@ -79,7 +79,10 @@ def _read(reading: Reading) -> Playbook | None:
             name=identity["name"],
             path=identity["path"],
             description=identity["description"],
-            workload={name: entry.value for name, entry in workload.items()},
+            workload={
+                name: _in_order(entry.value) if name == "steps_override" else entry.value
+                for name, entry in workload.items()
+            },
             steps=tuple(found.step for found in reads),
             max_visits=max_visits,
             timeout_seconds=timeout,
@@ -151,8 +154,16 @@ def _check_override(reading: Reading, found: Field | None, steps: Mapping[str, i
         for name in found.value:
             _known_step(reading, name, join_pointer(found.pointer, name), steps, key=True)
         return
-    for index, name in enumerate(found.value):
-        _known_step(reading, name, join_pointer(found.pointer, index), steps)
+    for index, item in enumerate(found.value):
+        named = item.get("step") if isinstance(item, dict) else item
+        _known_step(reading, named, join_pointer(found.pointer, index), steps)
+
+
+def _in_order(override: Any) -> Any:
+    """`steps_override` as a list: the stored form of a map keeps no order, and here it is the whole point."""
+    if not isinstance(override, dict) or not override:
+        return override
+    return [{"step": name, "with": inputs} for name, inputs in override.items()]
 
 
 def _read_finally(reading: Reading, found: Field | None, steps: Mapping[str, int]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from catalog.domain.playbook import Step
+from catalog.domain.template_syntax import names_read
 from executions.domain import events as ev
 from executions.domain.frames import Frame, Live, places
 from executions.domain.jobs import render_work
@@ -94,15 +95,26 @@ def _stop_timers(planning: Planning, spot: Spot, step: Step) -> None:
 
 
 def _render_result(planning: Planning, spot: Spot, step: Step) -> Any:
-    """The step's `result`; where it closes a loop, later entries see those before. Raises: `TemplateError`."""
+    """The step's `result`; where it closes a loop, its entries see one another. Raises: `TemplateError`."""
     scope = planning.state.frame(spot.key).live[spot.index].scope
     values = {**planning.sight.handed(spot, scope), **_own_result(planning, spot, step)}
     if step.end_loop is None or not isinstance(step.result, Mapping):
         return planning.sight.render(step.result, planning.sight.lookup(spot, scope, values))
     result: dict[str, Any] = {}
-    for key, value in step.result.items():
+    for key in _after_what_they_read(step.result):
+        value = step.result[key]
         result[key] = planning.sight.render(value, planning.sight.lookup(spot, scope, {**values, **result}))
     return result
+
+
+def _after_what_they_read(entries: Mapping[str, Any]) -> list[str]:
+    """The keys of a map of templates, each after those that it reads: stored maps keep no order of their own."""
+    reads = {key: names_read(value) & entries.keys() - {key} for key, value in entries.items()}
+    ordered: list[str] = []
+    while left := [key for key in sorted(reads) if key not in ordered]:
+        ready = [key for key in left if reads[key] <= set(ordered)]
+        ordered += ready or left
+    return ordered
 
 
 def _own_result(planning: Planning, spot: Spot, step: Step) -> dict[str, Any]:

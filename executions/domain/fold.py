@@ -74,6 +74,7 @@ def _start_execution(state: State, event: Event, playbook: Playbook) -> None:
         raise ImpossibleEvent(event.type, event.node_id, "it has started already")
     state.status = "running"
     state.reuse = (event.context or {}).get("reuse")
+    state.override = (event.context or {}).get("override")
     taken = (event.context or {}).get("taken") or [{"step": "start", "inputs": {}}]
     _arrive(state, ROOT, event, playbook, -1, {}, taken)
 

@@ -10,7 +10,6 @@ from executions.domain import events as ev
 from executions.domain.conditions import Verdict, evaluate, mentions_failure
 from executions.domain.planning import Planning, problem_of
 from executions.domain.sight import Spot
-from executions.domain.start import override_of
 from executions.domain.state import ROOT
 from executions.domain.templating import Lookup
 from executions.domain.unwinding import fail_frame
@@ -121,7 +120,7 @@ def _route(
 ) -> _Choice | None:
     """Where the step leads; None when it failed and nothing handles that."""
     playbook = planning.playbook
-    listed = override_of(planning.facts.workload) if spot.key == ROOT and not planning.state.phase else None
+    listed = planning.state.override if spot.key == ROOT and not planning.state.phase else None
     if listed is not None:
         return None if failed else _next_listed(planning, lookup, listed)
     if step.loop is not None and step.loop.end is not None and not entering:
@@ -146,11 +145,11 @@ def _route(
     return None
 
 
-def _next_listed(planning: Planning, lookup: Lookup, listed: list[tuple[str, dict[str, Any]]]) -> _Choice:
+def _next_listed(planning: Planning, lookup: Lookup, listed: list[dict[str, Any]]) -> _Choice:
     """The step after this one in `steps_override`."""
     place = planning.state.position + 1
     # The inputs come from the workload: they are data, and no templates.
-    targets = tuple(Target(step=name, inputs=inputs) for name, inputs in listed[place : place + 1])
+    targets = tuple(Target(step=item["step"], inputs=item["inputs"]) for item in listed[place : place + 1])
     return _Choice(lookup, marks={"override": True}).take_all("override", targets)
 
 

@@ -21,7 +21,6 @@ from executions.domain.frames import decode_frame
 from executions.domain.leaving import leave
 from executions.domain.planning import Decision, Planning
 from executions.domain.sight import Spot
-from executions.domain.start import override_of
 from executions.domain.starting import next_ready, start_step
 from executions.domain.state import ROOT, State
 from executions.domain.unwinding import advance_undoing, cancel, end_item, fail_execution, finish
@@ -97,7 +96,7 @@ def _finish(planning: Planning) -> None:
     """Nothing runs or waits: run `end` once if no branch reached it, else the workflow is over."""
     state = planning.state
     end = planning.playbook.index_by_name.get("end")
-    listed = override_of(planning.facts.workload) is not None
+    listed = planning.state.override is not None
     if end is not None and not state.phase and not listed and not state.root.visit(end):
         start_step(planning, Spot(ROOT, end), reason="quiescence")
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from catalog.domain.graph import reachable_from
 from catalog.domain.playbook import Playbook
@@ -55,7 +55,8 @@ def start_event(
         unknown = [name for name, _ in override if name not in playbook.index_by_name]
         if unknown or not override:
             raise WorkloadInvalid(f"steps_override must name steps of the playbook; unknown: {unknown or 'none given'}")
-        context["taken"] = [{"step": override[0][0], "inputs": override[0][1]}]
+        context["override"] = [{"step": name, "inputs": inputs} for name, inputs in override]
+        context["taken"] = context["override"][:1]
     return Event(1, EXECUTION_START, execution_id, playbook.name, NODE_EXECUTION, status="running", context=context)
 
 
@@ -69,9 +70,24 @@ def override_of(workload: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]
         return None
     if isinstance(given, Mapping) and all(isinstance(inputs, Mapping | None) for inputs in given.values()):
         return [(name, dict(inputs or {})) for name, inputs in given.items()]
-    if isinstance(given, list) and all(isinstance(name, str) for name in given):
-        return [(name, {}) for name in given]
-    raise WorkloadInvalid("steps_override must be a list of step names, or a map of steps to their inputs")
+    if isinstance(given, list):
+        return [_listed(item) for item in given]
+    raise WorkloadInvalid(_OVERRIDE_WANTED)
+
+
+_OVERRIDE_WANTED: Final = (
+    "steps_override must be a list of step names (or of {step, with}), or a map of steps to their inputs"
+)
+
+
+def _listed(item: Any) -> tuple[str, dict[str, Any]]:
+    if isinstance(item, str):
+        return item, {}
+    if isinstance(item, Mapping) and isinstance(item.get("step"), str) and item.keys() <= {"step", "with"}:
+        inputs = item.get("with")
+        if isinstance(inputs, Mapping | None):
+            return item["step"], dict(inputs or {})
+    raise WorkloadInvalid(_OVERRIDE_WANTED)
 
 
 def reuse_of(playbook: Playbook, execution_id: str, from_step: str | None) -> dict[str, Any]:

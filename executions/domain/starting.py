@@ -16,7 +16,6 @@ from executions.domain.jobs import EnqueueJob, render_work
 from executions.domain.loops import Items, collect_items
 from executions.domain.planning import Planning, problem_of
 from executions.domain.sight import Spot
-from executions.domain.start import override_of
 from executions.domain.state import ROOT
 from executions.domain.submitting import submit
 from executions.domain.unwinding import fail_frame
@@ -100,7 +99,7 @@ def _why_not(planning: Planning, spot: Spot, step: Step, frame: Frame) -> dict[s
 
 def _skip_verdict(planning: Planning, spot: Spot, step: Step, scope: Scope, node_id: str) -> tuple[str, Verdict] | None:
     """Why the step is skipped, or None; a condition that fails to evaluate is told in a warning."""
-    if spot.key == ROOT and override_of(planning.facts.workload) is not None:
+    if spot.key == ROOT and planning.state.override is not None:
         return None
     lookup = planning.sight.lookup(spot, scope, planning.sight.handed(spot, scope))
     for key, condition, skips_when in (("pass", step.skip_if, True), ("when", step.run_if, False)):

@@ -75,9 +75,9 @@ class State:
     `dropped` those that are gone with all below them, `agenda` those that something may follow from: all three
     since the state was read. `phase` tells what comes between the workflow and the end: `closing` is `{status,
     error}` then, and `undo` the nodes still to be undone, the first of them with its outcome in `undo_outcome`.
-    `signals` are those nobody has waited for yet, by name; `awaiting` the waits that got none yet. `position` counts
-    the steps of `steps_override` that are over. `reuse` is `{of, fresh}` in a rerun: which execution's results may be
-    taken over, and which steps run in any case.
+    `signals` are those nobody has waited for yet, by name; `awaiting` the waits that got none yet. `override` is what
+    `steps_override` lists, `[{step, inputs}]`, and `position` counts those that are over. `reuse` is `{of, fresh}` in a
+    rerun: which execution's results may be taken over, and which steps run in any case.
     """
 
     seq: int = 0
@@ -90,6 +90,7 @@ class State:
     cancels: int = 0
     timed_out: bool = False
     position: int = 0
+    override: list[dict[str, Any]] | None = None
     reuse: dict[str, Any] | None = None
     signals: dict[str, list[int]] = field(default_factory=dict)
     awaiting: dict[str, list[tuple[FrameKey, int]]] = field(default_factory=dict)
@@ -195,6 +196,7 @@ def encode(state: State) -> dict[str, Any]:
         "cancels": state.cancels,
         "timed_out": state.timed_out,
         "position": state.position,
+        "override": state.override,
         "reuse": state.reuse,
         "signals": state.signals,
         "awaiting": {name: [[list(key), step] for key, step in waits] for name, waits in state.awaiting.items()},
@@ -215,6 +217,7 @@ def decode(data: dict[str, Any]) -> State:
         cancels=data.get("cancels", 0),
         timed_out=data.get("timed_out", False),
         position=data.get("position", 0),
+        override=data.get("override"),
         reuse=data.get("reuse"),
         signals={name: list(seqs) for name, seqs in data.get("signals", {}).items()},
         awaiting={

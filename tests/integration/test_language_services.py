@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 
@@ -914,3 +917,24 @@ def test_verify_sees_that_nothing_will_go_on(text: str, table: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"DELETE FROM {table}")
     assert "live_execution_has_work" in {violation.invariant for violation in find_violations()}
+
+
+def command(*words: str) -> str:
+    out = StringIO()
+    call_command("executions", *words, stdout=out)
+    return out.getvalue()
+
+
+def test_an_execution_is_steered_and_explained_from_the_command_line() -> None:
+    ask = "{step: ask, type: approval, message: ship it?, next: end}"
+    id_ = str(start(book(f"workflow: [{{step: start, next: ask}}, {ask}, {{step: end}}]")))
+    assert "ask waits for approval" in command("explain", id_)
+    assert command("pause", id_).strip() == "paused"
+    assert command("resume", id_).strip() == "running"
+    command("signal", id_, "go", "--data", '{"n": 1}')
+    assert command("approve", id_, "ask").strip() == "completed"
+    again = json.loads(command("rerun", id_, "--failed", "--set", "k=1", "--json"))
+    assert again["rerun_of"] == id_
+    assert get_execution(again["execution_id"]).workload == {"k": 1}
+    with pytest.raises(NotPausable):
+        command("resume", id_)
