@@ -11,6 +11,8 @@ from catalog.domain.transitions import TransitionReader
 
 JITTER: Final = 0.5
 """What `jitter: true` means."""
+TRY_COUNT: Final = "attempt"
+"""The name that only the conditions of `retry` see."""
 OnError = Literal["fail", "continue", "route"]
 WORDS: Final[dict[str, Literal["fail", "continue"]]] = {"fail": "fail", "continue": "continue"}
 
@@ -46,10 +48,12 @@ def _read_map(reading: Reading, fields: Fields, where: str, uses: list[Use]) -> 
         given["jitter"] = JITTER if jitter.value else 0.0
     else:
         given["jitter"] = reading.number(jitter, f"{what} true, false or", 0, 1)
+    read = list[Use]()
     for key in ("retry_when", "stop_when"):
         found, what = named(key)
         if found is not None and found.value is not None:
-            given[key] = condition_text(reading.condition(found, what, uses, "next"))
+            given[key] = condition_text(reading.condition(found, what, read, "next"))
+    uses.extend(use for use in read if use.name != TRY_COUNT)
     reading.leftovers(fields, "`retry`", RETRY_KEYS, {}, severity="error")
     return given
 

@@ -65,7 +65,8 @@ def _end_wait(planning: Planning, spot: Spot, step: Step, live: Live) -> None:
         if step.wait is not None and step.wait.kind == "approval" and not result["approved"]:
             error = {"code": "approval_rejected", "message": f"step {step.name!r} was not approved"}
     status = "success" if error is None else "error"
-    planning.facts.results[node_id] = StepResult("success" if error is None else "error", result, error)
+    # Not in the log yet: a loop around it may be over with it, and collects what its steps gave.
+    planning.sight.ended_here[node_id] = StepResult("success" if error is None else "error", result, error)
     planning.emit(ev.WAIT_COMPLETED, node_id, step.name, status=status, result=result, error=error)
 
 

@@ -210,16 +210,17 @@ class Engine:
 
     def take(self, *events: Event) -> Decision:
         """Keep the next events, and all that follows from them together. Raises: `ImpossibleEvent`."""
+        at = self._now()
         for event in events:
-            self.log.append(event, self._now())
+            self.log.append(event, at)
             if event.type in ev.OUTCOMES:
                 self.jobs.pop(event.node_id, None)
                 self.children.pop(event.node_id, None)
-        facts = self._facts()
+        facts = self._facts(at)
         known_from(events, facts)
         decision = self._with_facts(facts, lambda: plan_news(self.playbook, decode(self._stored), events, facts))
         for following in decision.events:
-            self.log.append(following, self._now())
+            self.log.append(following, at)
         self._frames.keep(decision.state)
         self._stored = encode(decision.state)
         self._status = decision.state.status
@@ -228,8 +229,8 @@ class Engine:
 
     # -- planning -------------------------------------------------------------------------------------
 
-    def _facts(self) -> Facts:
-        return Facts(self.execution_id, self._now(), self.workload, self._env)
+    def _facts(self, at: str | None = None) -> Facts:
+        return Facts(self.execution_id, at or self._now(), self.workload, self._env)
 
     def _judge(self, outcome: Event, tries: int) -> float | None:
         facts = self._facts()

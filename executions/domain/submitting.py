@@ -55,9 +55,7 @@ def _reuse(planning: Planning, spot: Spot, work: EnqueueJob | StartChild) -> boo
         return False
     is_item = work.index is not None
     where: dict[str, Any] = {"loop_name": work.step, "index": work.index} if is_item else {}
-    planning.facts.results[work.node_id] = StepResult("success", recorded.data)
-    if is_item:
-        planning.sight.ended_here[work.node_id] = StepResult("success", recorded.data)
+    planning.sight.ended_here[work.node_id] = StepResult("success", recorded.data)
     planning.emit(
         ev.CHILD_COMPLETED if isinstance(work, StartChild) else ev.ACTION_COMPLETED,
         work.node_id,
