@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Event as Flag
+from threading import Thread
 from typing import Any, Final
 
 import requests
@@ -48,15 +51,15 @@ def play_on_server(cases: Sequence[Case], api: str, platform: Platform) -> dict[
     for case in cases:
         for child in case.children:
             _post(platform, "catalog/register", {"content": child})
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        begun = list(pool.map(lambda case: _begin(platform, case, api), cases))
-    told = {case.name: found for case, found in zip(cases, begun, strict=True)}
-    _await_all(platform, [(case, found) for case, found in zip(cases, begun, strict=True) if found.execution_id])
+    with _acting(platform) as acting, ThreadPoolExecutor(AT_ONCE) as pool:
+        begun = list(pool.map(lambda case: _begin(platform, case, api, acting), cases))
+        problems = _await_all(platform)
+    problems.update((one.execution_id, one.problem) for one in acting if one.problem is not None)
     _read(platform, [found for found in begun if found.execution_id])
-    return dict(told)
+    return {case.name: problems.get(found.execution_id, found) for case, found in zip(cases, begun, strict=True)}
 
 
-def _begin(platform: Platform, case: Case, api: str) -> Told:
+def _begin(platform: Platform, case: Case, api: str, acting: list[_Acting]) -> Told:
     registered = _post(platform, "catalog/register", {"content": case.text})
     assert registered.ok, registered.text
     told = Told(warnings=[problem["code"] for problem in registered.json()["warnings"]])
@@ -66,6 +69,8 @@ def _begin(platform: Platform, case: Case, api: str) -> Told:
     started = _post(platform, "executions/run", request)
     if started.ok:
         told.execution_id = started.json()["id"]
+        if case.happenings:
+            acting.append(_Acting(told.execution_id, list(case.happenings)))
     else:
         told.refused = started.json()["code"]
     return told
@@ -78,14 +83,18 @@ def _post(platform: Platform, place: str, body: Any) -> requests.Response:
 
 @dataclass(slots=True)
 class _Acting:
-    """What is still to be done to an execution, and how far its events have been looked at."""
+    """What is still to be done to an execution, and how far its events have been looked at.
+
+    `problem` is why it could not be done.
+    """
 
     execution_id: str
     happenings: list[Happening]
     seq: int = 0
+    problem: BaseException | None = None
 
     def look(self, platform: Platform) -> None:
-        if not self.happenings:
+        if not self.happenings or self.problem is not None:
             return
         for event in _events(platform, self.execution_id, self.seq):
             self.seq = event.seq
@@ -94,15 +103,37 @@ class _Acting:
                 do_on_server(platform, self.execution_id, self.happenings.pop(0))
 
 
-def _await_all(platform: Platform, begun: Iterable[tuple[Case, Told]]) -> None:
-    """Wait until every execution is over, children too, and do meanwhile what is to be done to them."""
+@contextmanager
+def _acting(platform: Platform) -> Iterator[list[_Acting]]:
+    """A list of executions to which, from the moment that they are in it, is done what is to be done to them."""
+    acting: list[_Acting] = []
+    over = Flag()
+
+    def act() -> None:
+        while not over.wait(0.05):
+            for one in list(acting):
+                try:
+                    one.look(platform)
+                except Exception as error:
+                    one.problem = error
+
+    thread = Thread(target=act, name="acting")
+    thread.start()
+    try:
+        yield acting
+    finally:
+        over.set()
+        thread.join()
+
+
+def _await_all(platform: Platform) -> dict[str, BaseException]:
+    """Wait until every execution is over, children too. Returns: what to say of those that are not, by their id."""
     give_up_at = time.monotonic() + MOST_SECONDS
-    acting = [_Acting(told.execution_id, list(case.happenings)) for case, told in begun]
     while still_open := query(platform, _OPEN):
-        assert time.monotonic() < give_up_at, f"still open after {MOST_SECONDS} s: {still_open}"
-        for one in acting:
-            one.look(platform)
+        if time.monotonic() > give_up_at:
+            return {str(row[0]): AssertionError(f"still open after {MOST_SECONDS} s: {row}") for row in still_open}
         time.sleep(0.05)
+    return {}
 
 
 def do_on_server(platform: Platform, execution_id: str, happening: Happening) -> None:
