@@ -47,6 +47,17 @@ def test_children(body: str, child: Child) -> None:
     assert (step.child, step.inputs, step.action, warned) == (child, {"month": 5}, None, set())
 
 
+def test_what_a_child_answers_names_the_childs_steps() -> None:
+    step, warned = step_of('type: playbook\npath: a/b\nreturn: "{{ of_the_child.n }}"')
+    assert (step.start_reads, warned) == ((), set())
+
+
+def test_the_conditions_of_retry_may_ask_for_the_try() -> None:
+    step, warned = step_of(f'{ACTING}\nretry: {{stop_when: "{{{{ attempt > 1 }}}}"}}')
+    assert step.retry is not None
+    assert (step.retry.stop_when, warned) == ("{{ attempt > 1 }}", set())
+
+
 def test_what_a_child_or_a_wait_is_called_by_is_read_when_it_starts() -> None:
     step, _ = step_of('type: playbook\npath: "{{ start.path }}"\nversion: "{{ a.v }}"')
     assert step.start_reads == ("a", "start")

@@ -192,6 +192,9 @@ def test_children_come_from_the_catalog_and_answer_their_parent() -> None:
     assert [running.path for running in going.executions] == ["tests/book", "tests/square", "tests/square"]
     assert len({running.engine.execution_id for running in going.executions}) == 3
     assert run(parent(answer="a"), square, catalog=catalog_of(SQUARE)).result == [4, 9]
+    slip = run(parent(answer="b"), square, catalog=catalog_of(SQUARE))
+    errors = [event.error["code"] for event in slip.log if event.type == ev.CHILD_COMPLETED]
+    assert errors == ["child_answer_invalid"] * 2
 
 
 def test_a_child_that_fails_or_is_not_there_fails_its_item_only() -> None:
@@ -261,7 +264,8 @@ def test_a_folder_is_a_catalog(tmp_path: Path) -> None:
     (tmp_path / "deep" / "b.yml").write_text(TEXT.format(result=2))
     (tmp_path / "notes.txt").write_text("no playbook")
     catalog = LocalCatalog.of_folder(tmp_path)
-    assert catalog.paths_below("tests/") == ["tests/one"]
+    assert catalog.paths_below("tests") == catalog.paths_below("") == ["tests/one"]
+    assert catalog.paths_below("test") == []
     assert (catalog.find("tests/one").version, catalog.find("tests/one:0.1.0").version) == ("0.1.1", "0.1.0")
     assert catalog.find("tests/one", "latest").playbook.steps[1].result == 2
     with pytest.raises(PlaybookNotFound):

@@ -247,6 +247,20 @@ def test_a_signal_is_kept_for_the_first_who_waits(early: bool) -> None:
     assert driver.replayed() == driver.state
 
 
+def test_a_wait_that_ends_its_loop_is_among_the_loops_results() -> None:
+    book = playbook(
+        start(to("each")),
+        over("each", to("wait"), items=["go"], end="close"),
+        step("wait", to("close"), action=False, wait=Wait(kind="signal", what="{{ item }}")),
+        closes("each", to("end")),
+        end("{{ each_results }}"),
+    )
+    driver = Driver(book)
+    driver.start()
+    driver.happen(of_execution(driver, ev.SIGNAL_RECEIVED, context={"name": "go", "data": 1, "by": ""}))
+    assert driver.result == [{"wait": 1}]
+
+
 @pytest.mark.parametrize("approved", [True, False])
 def test_an_approval_ends_as_it_is_answered(approved: bool) -> None:
     driver = Driver(waits("approval", "ship it?"))
@@ -347,6 +361,20 @@ def test_a_rerun_takes_over_what_was_the_same_and_runs_the_rest() -> None:
     assert [job.node_id for job in rerun(book, whole, k=2).finish().enqueued] == ["2:after"]
     anew = rerun(book, whole, from_step="each").finish()
     assert [job.node_id for job in anew.enqueued] == ["2:each:0", "2:each:1", "2:each:2", "2:after"]
+
+
+def test_what_a_rerun_takes_over_inside_an_item_is_among_the_loops_results() -> None:
+    book = playbook(
+        start(to("each")),
+        over("each", to("one"), items=[1, 2], end="close"),
+        step("one", to("close"), inputs={"n": "{{ item }}"}),
+        closes("each", to("end")),
+        end("{{ each_results }}"),
+    )
+    before = Driver(book, lambda job: job.action["inputs"]["n"]).run()
+    again = rerun(book, before).finish()
+    assert again.enqueued == []
+    assert again.result == before.result == [{"one": 1}, {"one": 2}]
 
 
 def test_a_secret_is_a_mark_until_its_worker_resolves_it() -> None:
