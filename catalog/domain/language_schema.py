@@ -20,6 +20,7 @@ from catalog.domain.spelling import (
     KIND,
     LANGUAGE_KINDS,
     PLAYBOOK,
+    STEP_CONTROL,
     TRANSFORM,
     TRANSFORM_KEYS,
 )
@@ -263,7 +264,9 @@ def _arguments(schemas: ActionSchemas) -> list[dict[str, Any]]:
     }
     for kind in schemas.kinds:
         arguments = schemas[kind].schema.get("properties", {})
-        kinds[kind] = {name: {"anyOf": [_without_references(it), _TEMPLATE]} for name, it in arguments.items()}
+        # A key of the step is the step's, also where an action has an argument of that name.
+        own = {name: it for name, it in arguments.items() if name not in STEP_CONTROL}
+        kinds[kind] = {name: {"anyOf": [_without_references(it), _TEMPLATE]} for name, it in own.items()}
     return [
         {
             "if": {"required": ["type"], "properties": {"type": {"const": kind}}},

@@ -1,9 +1,9 @@
 """docs/language.md is right: every playbook in it is checked and run as it stands, its tables of codes are complete.
 
-How the document is read: a `yaml` block with a `workflow` is a playbook (the head is added when it has none); what follows
-it up to the next `yaml` block or heading belongs to it: `json payload`, `json signal`, `text` (what `validate` prints)
-and `json` (its result) or `json error` (what its error has). `yaml refused` must be refused, `yaml fragment` is
-only parsed.
+How the document is read: a `yaml` block with a `workflow` is a playbook (the head is added when it has none); what
+follows it up to the next `yaml` block or heading belongs to it: `json payload`, `json signal`, `text` (what `validate`
+prints) and `json` (its result) or `json error` (what its error has). `yaml refused` must be refused, `yaml fragment`
+is only parsed.
 """
 
 from __future__ import annotations
@@ -259,14 +259,18 @@ def _coded_maps(folder: str) -> Iterator[str]:
             if isinstance(node, ast.Dict):
                 for key, value in zip(node.keys, node.values, strict=True):
                     if isinstance(key, ast.Constant) and key.value == "code":
-                        if isinstance(value, ast.JoinedStr):
-                            assert ast.unparse(value) == "f'child_{status}'"
-                            yield from ("child_failed", "child_cancelled")
-                        elif isinstance(value, ast.Constant):
-                            yield str(value.value)
-            elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "code":
-                if isinstance(node.value, ast.Constant):
-                    yield str(node.value.value)
+                        yield from (str(part.value) for part in _choices(value) if isinstance(part, ast.Constant))
+            elif (
+                isinstance(node, ast.Assign)
+                and ast.unparse(node.targets[0]) == "code"
+                and isinstance(node.value, ast.Constant)
+            ):
+                yield str(node.value.value)
+
+
+def _choices(value: ast.expr) -> list[ast.expr]:
+    """What an expression gives: one of two, or itself."""
+    return [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
 
 
 SHELLS_OWN = {"template_error", "workload_invalid", "child_not_found", "child_too_deep", "lease_exhausted"}
