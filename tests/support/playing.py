@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from threading import Timer
 from typing import Any, Final
 
 from django.conf import settings
@@ -25,6 +27,8 @@ from tests.support.corpus import Case, Happening, Told, node_of, with_api
 ENV: Final = {"PLAYBOOK_REGION": "north"}
 """What `env` holds in every way."""
 AT_ONCE: Final = 4
+MOST_SECONDS: Final = 40
+"""How long a run may take."""
 OUTSIDE: Final = ev.OUTCOMES | {
     *(ev.EXECUTION_START, ev.ACTION_STARTED, ev.ACTION_RETRY, ev.CHILD_STARTED, ev.TIMER_FIRED, ev.SIGNAL_RECEIVED),
     *(ev.EXECUTION_PAUSED, ev.EXECUTION_RESUMED, ev.CANCEL_REQUESTED, ev.LATE_RESULT, ev.LEASE_LOST, ev.ANNOTATION),
@@ -67,7 +71,8 @@ def _play_one(case: Case, api: str, kinds: Mapping[str, ActionKind]) -> Told:
             takes_signals=bool(case.happenings),
             on_change=lambda running: acting.look(run, running),
         )
-        engine = run.run()
+        with _limited(run):
+            engine = run.run()
     except ExecutionError as error:
         told.refused = error.code
         return told
@@ -78,6 +83,22 @@ def _play_one(case: Case, api: str, kinds: Mapping[str, ActionKind]) -> Told:
     told.state, told.frames = encode(state), {key: encode_frame(state.frames[key]) for key in state.frames if key}
     told.runs = [_run_of(running) for running in run.executions[1:]]
     return told
+
+
+@contextmanager
+def _limited(run: LocalRun) -> Iterator[None]:
+    """Cancel a run that takes too long, `finally` included: what it waits for may never come."""
+
+    def give_up() -> None:
+        for _ in range(2):
+            run.cancel("it takes too long", "test")
+
+    timer = Timer(MOST_SECONDS, give_up)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _catalog_of(case: Case) -> LocalCatalog:

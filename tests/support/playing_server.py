@@ -18,11 +18,10 @@ from executions.domain.events import Event
 from tests.support.corpus import Case, Happening, Told, node_of, with_api
 from tests.support.inspection import query
 from tests.support.platform import Platform
-from tests.support.playing import AT_ONCE, ENV
+from tests.support.playing import AT_ONCE, ENV, MOST_SECONDS
 
 SETTINGS: Final = {**ENV, "NOETL_TEMPLATE_ENV": " ".join(ENV), "NOETL_HTTP_ALLOWED_NETWORKS": "127.0.0.0/8"}
 """The platform's environment."""
-MOST_SECONDS: Final = 40
 
 _EVENTS: Final = """
 SELECT l.execution_id, l.timestamp, l.seq, l.event_type, l.node_id, l.node_name, l.node_type, l.status, l.context,
