@@ -142,7 +142,7 @@ def do_on_server(platform: Platform, execution_id: str, happening: Happening) ->
             place, body = f"signals/{happening.name}", {"data": happening.data}
         case "approve" | "reject":
             answer = {"approved": happening.do == "approve", "answer": happening.data or {}}
-            place, body = f"approvals/{happening.at}", answer
+            place, body = f"approvals/{execution_id}:{happening.at}", answer
         case _:
             place, body = happening.do, {"reason": "the corpus says so"}
     reply = _post(platform, f"executions/{execution_id}/{place}", body)
