@@ -78,7 +78,7 @@ def _outcome(seq: int, job: EnqueueJob) -> Event:
     fields = {} if job.index is None else {"loop_name": job.step, "index": job.index}
     return Event(
         seq, ev.ACTION_COMPLETED, job.node_id, job.step, ev.NODE_STEP, status="success", result={"n": 1}, **fields
-    )  # fmt: skip
+    )
 
 
 def _facts() -> Facts:

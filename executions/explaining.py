@@ -22,9 +22,19 @@ from executions.store import count_items
 from queueing.api import query_jobs
 
 _TOLD: Final = (
-    ev.STEP_STARTED, ev.STEP_SKIP, ev.STEP_COMPLETED, ev.STEP_FAILED, ev.STEP_UNDONE, ev.TRANSITION_EVALUATED,
-    ev.WAIT_STARTED, ev.CHILD_STARTED, ev.ACTION_RETRY, ev.WARNING, ev.FINALLY_STARTED, ev.UNDO_STARTED,
-)  # fmt: skip
+    ev.STEP_STARTED,
+    ev.STEP_SKIP,
+    ev.STEP_COMPLETED,
+    ev.STEP_FAILED,
+    ev.STEP_UNDONE,
+    ev.TRANSITION_EVALUATED,
+    ev.WAIT_STARTED,
+    ev.CHILD_STARTED,
+    ev.ACTION_RETRY,
+    ev.WARNING,
+    ev.FINALLY_STARTED,
+    ev.UNDO_STARTED,
+)
 _STATUS: Final = {ev.STEP_STARTED: "running", ev.STEP_SKIP: "skipped", ev.STEP_COMPLETED: "success"}
 MAX_VALUE_CHARS: Final = 80
 

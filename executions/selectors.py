@@ -252,11 +252,24 @@ def read_log(execution_id: int | str) -> MemoryLog:
 
 def _event_of(row: EventLog) -> Event:
     return Event(
-        row.seq, row.event_type, row.node_id, row.node_name, row.node_type, status=row.status, context=row.context,
-        result=row.result, error=row.error, meta=row.meta, loop_name=row.loop_name, index=row.current_index,
-        item=row.current_item, duration_seconds=row.duration, traceback=row.stack_trace, worker_id=row.worker_id,
+        row.seq,
+        row.event_type,
+        row.node_id,
+        row.node_name,
+        row.node_type,
+        status=row.status,
+        context=row.context,
+        result=row.result,
+        error=row.error,
+        meta=row.meta,
+        loop_name=row.loop_name,
+        index=row.current_index,
+        item=row.current_item,
+        duration_seconds=row.duration,
+        traceback=row.stack_trace,
+        worker_id=row.worker_id,
         posted_id=row.posted_id,
-    )  # fmt: skip
+    )
 
 
 def list_latest_events(execution_id: int | str, limit: int) -> list[EventLog]:

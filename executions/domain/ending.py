@@ -159,9 +159,7 @@ def _start_item(planning: Planning, spot: Spot, step: Step, live: Live, place: i
         # The item fails like an action that failed: it is counted, and the loop's `on_error` decides.
         problem = problem_of(error)
         planning.sight.ended_here[node_id] = StepResult("error", None, problem)
-        planning.emit(
-            ev.ACTION_ERROR, node_id, step.name, ev.NODE_ITERATION, status="error", error=problem, **where
-        )  # fmt: skip
+        planning.emit(ev.ACTION_ERROR, node_id, step.name, ev.NODE_ITERATION, status="error", error=problem, **where)
         return
     submit(planning, spot, work)
 

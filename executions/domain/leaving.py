@@ -53,9 +53,7 @@ def _fail(planning: Planning, spot: Spot, step: Step) -> None:
         # The other steps of `finally` go on; the first failure of all is the execution's.
         cause = {"step": step.name, "node_id": node_id, **error}
         context = {"items": [], "taken": [], "failed": cause}
-        planning.emit(
-            ev.TRANSITION_EVALUATED, node_id, step.name, ev.NODE_TRANSITION, status="error", context=context
-        )  # fmt: skip
+        planning.emit(ev.TRANSITION_EVALUATED, node_id, step.name, ev.NODE_TRANSITION, status="error", context=context)
         return
     fail_frame(planning, spot.key, error, step.name, node_id)
 

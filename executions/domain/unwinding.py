@@ -39,9 +39,15 @@ def end_item(planning: Planning, key: FrameKey, cause: Mapping[str, Any] | None 
         planning.close_item(key)
     planning.sight.ended_here[node_id] = StepResult("success" if cause is None else "error", None, cause)
     planning.emit(
-        ev.LOOP_ITERATION_COMPLETED, node_id, name, ev.NODE_ITERATION, status=status, error=cause,
-        loop_name=name, index=key[-1],
-    )  # fmt: skip
+        ev.LOOP_ITERATION_COMPLETED,
+        node_id,
+        name,
+        ev.NODE_ITERATION,
+        status=status,
+        error=cause,
+        loop_name=name,
+        index=key[-1],
+    )
 
 
 def fail_execution(planning: Planning, cause: Mapping[str, Any]) -> None:

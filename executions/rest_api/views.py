@@ -219,9 +219,7 @@ class ApprovalView(_SteeringView):
         approver = services.Approver(
             user.get_username(), frozenset(user.groups.values_list("name", flat=True)), bool(user.is_superuser)
         )
-        services.answer_approval(
-            int(id_), place, approved=given["approved"], answer=given["answer"], approver=approver
-        )  # fmt: skip
+        services.answer_approval(int(id_), place, approved=given["approved"], answer=given["answer"], approver=approver)
         return self.told(id_)
 
 

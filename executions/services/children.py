@@ -52,9 +52,7 @@ def start_children(parent: LockedExecution, wanted: Sequence[StartChild], seq: i
             made[asked.node_id] = _make(parent, asked, id_, versions)
         except _Refused as problem:
             refused[asked.node_id] = problem
-    new = store.insert_children(
-        parent.id, parent.depth + 1, parent.created_by, [child for child, _ in made.values()]
-    )  # fmt: skip
+    new = store.insert_children(parent.id, parent.depth + 1, parent.created_by, [child for child, _ in made.values()])
     store.append_first_events({child.id: start for child, start in made.values() if child.id in new})
     events: list[Event] = []
     for asked in wanted:

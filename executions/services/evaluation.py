@@ -226,9 +226,7 @@ def cancel_locked(locked: LockedExecution, reason: str, cancelled_by: str) -> No
     """Ask a running execution to end as cancelled, and plan at once what that leads to."""
     playbook = load_playbook(locked.playbook_version_id)
     meta = {"reason": reason, "by": cancelled_by}
-    event = Event(
-        locked.last_seq + 1, ev.CANCEL_REQUESTED, str(locked.id), playbook.name, ev.NODE_EXECUTION, meta=meta
-    )  # fmt: skip
+    event = Event(locked.last_seq + 1, ev.CANCEL_REQUESTED, str(locked.id), playbook.name, ev.NODE_EXECUTION, meta=meta)
     store.append_events(locked.id, [event])
     store.forget_cancel_request(locked.id)
     locked.last_seq = event.seq
@@ -246,9 +244,14 @@ def cancel_locked(locked: LockedExecution, reason: str, cancelled_by: str) -> No
 
 def _end_unplanned(locked: LockedExecution, playbook: Playbook, meta: dict[str, str]) -> Nudge:
     event = Event(
-        locked.last_seq + 1, ev.EXECUTION_CANCELLED, str(locked.id), playbook.name, ev.NODE_EXECUTION,
-        status="cancelled", meta=meta,
-    )  # fmt: skip
+        locked.last_seq + 1,
+        ev.EXECUTION_CANCELLED,
+        str(locked.id),
+        playbook.name,
+        ev.NODE_EXECUTION,
+        status="cancelled",
+        meta=meta,
+    )
     store.append_events(locked.id, [event])
     children = close_everything(locked.id)
     try:

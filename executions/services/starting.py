@@ -73,9 +73,17 @@ def rerun_execution(
     digest = _digest(["rerun", str(execution_id), from_step, failed_only, payload, merge])
     with transaction.atomic():
         new = NewExecution(
-            store.new_id(), before.playbook_version_id, found.path, found.version, workload, idempotency_key, digest,
-            started_by, {}, rerun_of=execution_id,
-        )  # fmt: skip
+            store.new_id(),
+            before.playbook_version_id,
+            found.path,
+            found.version,
+            workload,
+            idempotency_key,
+            digest,
+            started_by,
+            {},
+            rerun_of=execution_id,
+        )
         return _start(new, reuse)
 
 

@@ -111,9 +111,14 @@ def answer_approval(execution_id: int, place: str, *, approved: bool, answer: An
         data = {"approved": approved, "by": approver.name, "answer": answer}
         locked.last_seq += 1
         event = Event(
-            locked.last_seq, ev.SIGNAL_RECEIVED, node_id, step, ev.NODE_STEP,
-            status="success" if approved else "error", context={"data": data, "by": approver.name},
-        )  # fmt: skip
+            locked.last_seq,
+            ev.SIGNAL_RECEIVED,
+            node_id,
+            step,
+            ev.NODE_STEP,
+            status="success" if approved else "error",
+            context={"data": data, "by": approver.name},
+        )
         store.append_events(execution_id, [event])
         evaluate_here_or_later(locked)
 

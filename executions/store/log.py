@@ -89,12 +89,25 @@ def events_since(execution_id: int, seq: int, *, whole: bool = True) -> list[Eve
     """The events after `seq`, in order; `whole`: with their large results."""
     return [
         Event(
-            row[0], row[1], row[2], row[3], row[4], status=row[5], context=json_value(row[6]),
-            result=json_value(row[7]), meta=json_value(row[8]), error=json_value(row[9]), traceback=row[10],
-            loop_name=row[11], index=row[12], item=json_value(row[13]), duration_seconds=row[14], worker_id=row[15],
+            row[0],
+            row[1],
+            row[2],
+            row[3],
+            row[4],
+            status=row[5],
+            context=json_value(row[6]),
+            result=json_value(row[7]),
+            meta=json_value(row[8]),
+            error=json_value(row[9]),
+            traceback=row[10],
+            loop_name=row[11],
+            index=row[12],
+            item=json_value(row[13]),
+            duration_seconds=row[14],
+            worker_id=row[15],
         )
         for row in rows("events_since", execution_id=execution_id, seq=seq, whole=whole)
-    ]  # fmt: skip
+    ]
 
 
 def large_results(execution_id: int, keys: Iterable[str]) -> dict[str, Any]:

@@ -75,8 +75,10 @@ def test_an_approval_is_answered_by_its_approvers_and_once(api: Api, place: str)
     assert api_as("operator").post(place, {"approved": True, "answer": {"n": 1}}).status_code == 200
     assert problem(api_as("author").post(place, {"approved": True})) == (409, "execution_ended")
     assert api.get(f"executions/{execution_id}").json()["result"] == {
-        "approved": True, "answer": {"n": 1}, "by": "test-operator",
-    }  # fmt: skip
+        "approved": True,
+        "answer": {"n": 1},
+        "by": "test-operator",
+    }
 
 
 def test_nothing_waits_for_an_approval(api: Api) -> None:

@@ -164,9 +164,16 @@ def run(example: Example, api: str, kinds: dict[str, ActionKind], catalog: Local
             local.signal(sent.get("name", ""), sent["data"], node_id=waits[0].node_id if approval else "")
 
     local = LocalRun(
-        playbook, payload, kinds=kinds, catalog=catalog, env=ENV, credentials=CREDENTIALS, workers=4,
-        takes_signals=bool(signals), on_change=tell,
-    )  # fmt: skip
+        playbook,
+        payload,
+        kinds=kinds,
+        catalog=catalog,
+        env=ENV,
+        credentials=CREDENTIALS,
+        workers=4,
+        takes_signals=bool(signals),
+        on_change=tell,
+    )
     local.run()
     return local
 

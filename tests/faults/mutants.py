@@ -26,6 +26,8 @@ FAILED: Final = 1
 SERVICES: Final = "tests/integration/test_execution_services.py"
 SCHEDULES: Final = "tests/integration/test_forced_schedules.py"
 LANGUAGE: Final = "tests/integration/test_language_services.py"
+CHILDREN: Final = "tests/integration/test_child_executions.py"
+RETRIES: Final = "tests/integration/test_retries_and_reruns.py"
 WORKER: Final = "tests/unit/test_worker.py"
 
 
@@ -157,22 +159,22 @@ MUTANTS: Final = (
     Mutant(
         "child-is-told-of-again", "executions/services/children.py",
         "    store.mark_told([child.id for child in ended])\n", "",
-        f"{LANGUAGE}::test_a_parent_that_goes_on_is_not_told_again",
+        f"{CHILDREN}::test_a_parent_that_goes_on_is_not_told_again",
     ),
     Mutant(
         "word-of-a-child-not-unique", "executions/sql/outcomes.sql",
         "'action_error', 'child_completed', 'wait_completed',", "'action_error', 'wait_completed',",
-        f"{LANGUAGE}::test_the_database_refuses_a_second_word_of_a_child",
+        f"{CHILDREN}::test_the_database_refuses_a_second_word_of_a_child",
     ),
     Mutant(
         "cancelling-stops-at-children", "executions/sql/waiting.sql",
         "THEN NULL ELSE :reason END", "THEN NULL ELSE NULL END",
-        f"{LANGUAGE}::test_cancelling_reaches_children_and_theirs",
+        f"{CHILDREN}::test_cancelling_reaches_children_and_theirs",
     ),
     Mutant(
         "closed-child-is-heard", "executions/sql/waiting.sql", "SET parent_waits = false,\n    cancel_reason",
         "SET cancel_reason",
-        f"{LANGUAGE}::test_a_child_whose_step_ran_out_of_time_is_cancelled_and_not_heard",
+        f"{CHILDREN}::test_a_child_whose_step_ran_out_of_time_is_cancelled_and_not_heard",
     ),
     Mutant(
         "paused-jobs-are-leased", QUEUE, "status = 'queued' AND NOT held AND pool", "status = 'queued' AND pool",
@@ -186,7 +188,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "repeated-try-is-a-loss", QUEUE, "WHERE h.ending = 'retried';", "WHERE false;",
-        f"{LANGUAGE}::test_a_failed_try_is_told_and_its_job_waits_for_another",
+        f"{RETRIES}::test_a_failed_try_is_told_and_its_job_waits_for_another",
     ),
     Mutant(
         "timer-fires-early", "executions/sql/waiting.sql",

@@ -132,15 +132,17 @@ def test_explain_tells_of_children_retries_and_failures() -> None:
     child = Execution.objects.get(parent_execution_id=parent)
     evaluate_execution(child.id)
     assert reasons(parent)["ask"][1][1:] == [
-        f"run by the execution {child.id} of tests/chain", f"waits for the execution {child.id}, which is running",
-    ]  # fmt: skip
+        f"run by the execution {child.id} of tests/chain",
+        f"waits for the execution {child.id}, which is running",
+    ]
     retried = start(CHAIN.replace("next: two", "retry: {max_attempts: 2, initial_delay: 0}\n    next: two"))
     for message in ("first", "second"):
         [job] = [job for job in lease(count=5) if job.execution_id == retried]
         report_results(retried, [failure(job, message)])
     assert reasons(retried)["one"] == (
-        "error", ["`start` led to it", "try 1 failed (first); the next came 0.0 s later", "failed: second"],
-    )  # fmt: skip
+        "error",
+        ["`start` led to it", "try 1 failed (first); the next came 0.0 s later", "failed: second"],
+    )
     assert reasons(retried)["two"][1] == ["`one` leads to it and has not come to its end"]
 
 

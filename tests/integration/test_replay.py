@@ -43,11 +43,20 @@ def stored() -> Callable[[str, Any], None]:
         )
         for event in engine.log:
             EventLog.objects.create(
-                execution_id=EXECUTION_ID, seq=event.seq, event_type=event.type, node_id=event.node_id,
-                node_name=event.node_name, node_type=event.node_type, status=event.status, context=event.context,
-                result=event.result, meta=event.meta, error=event.error, loop_name=event.loop_name,
+                execution_id=EXECUTION_ID,
+                seq=event.seq,
+                event_type=event.type,
+                node_id=event.node_id,
+                node_name=event.node_name,
+                node_type=event.node_type,
+                status=event.status,
+                context=event.context,
+                result=event.result,
+                meta=event.meta,
+                error=event.error,
+                loop_name=event.loop_name,
                 current_index=event.index,
-            )  # fmt: skip
+            )
 
     return store
 

@@ -85,6 +85,7 @@ def complaint(law: Law, case: Case, order: Order, tally: Tally) -> str:
     try:
         ran = law(case, order)
     except Exception as error:
+        # A crash of the planner breaks a law as well as a wrong answer does: it is shrunk and shown alike.
         return f"{type(error).__name__}: {' '.join(map(str, error.args))}"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -99,6 +99,7 @@ class Driver:
         try:
             return {"status": "success", "result": give()}
         except Exception as error:
+            # An action may fail in any way: here the test says how.
             return {"status": "error", "error": {"code": "boom", "message": str(error)}}
 
     def _recorded(self, node: str) -> Recorded | None:

@@ -140,6 +140,7 @@ class World:
             try:
                 return StepResult("success", self.answer(job.node, self.outcome.runs[job.node], job.inputs))
             except Exception as error:
+                # An action may fail in any way: here the test says how.
                 result = StepResult("error", None, {"code": "boom", "message": str(error)})
         return result
 

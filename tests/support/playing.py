@@ -169,6 +169,7 @@ def play_again(cases: Iterable[Case], told: Mapping[str, Told | BaseException]) 
         try:
             again[case.name] = before if isinstance(before, BaseException) else _again(case, before)
         except Exception as error:
+            # Told by the test of this case; the others are replayed all the same.
             again[case.name] = error
     return again
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ import requests
 
 from executions.domain.events import Event
 from tests.support.corpus import Case, Happening, Told, node_of, with_api
-from tests.support.inspection import query
+from tests.support.inspection import query, wait_for
 from tests.support.platform import Platform
 from tests.support.playing import AT_ONCE, ENV, MOST_SECONDS
 
@@ -114,6 +113,7 @@ def _acting(platform: Platform) -> Iterator[list[_Acting]]:
                 try:
                     one.look(platform)
                 except Exception as error:
+                    # Whatever it is belongs to this case alone: the others are still to be acted on.
                     one.problem = error
 
     thread = Thread(target=act, name="acting")
@@ -127,11 +127,11 @@ def _acting(platform: Platform) -> Iterator[list[_Acting]]:
 
 def _await_all(platform: Platform) -> dict[str, BaseException]:
     """Wait until every execution is over, children too. Returns: what to say of those that are not, by their id."""
-    give_up_at = time.monotonic() + MOST_SECONDS
-    while still_open := query(platform, _OPEN):
-        if time.monotonic() > give_up_at:
-            return {str(row[0]): AssertionError(f"still open after {MOST_SECONDS} s: {row}") for row in still_open}
-        time.sleep(0.05)
+    try:
+        wait_for(lambda: not query(platform, _OPEN), MOST_SECONDS)
+    except AssertionError:
+        still_open = query(platform, _OPEN)
+        return {str(row[0]): AssertionError(f"still open after {MOST_SECONDS} s: {row}") for row in still_open}
     return {}
 
 

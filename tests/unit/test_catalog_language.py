@@ -36,12 +36,18 @@ def test_a_tool_that_is_a_map_is_laid_over_the_step(body: str) -> None:
     [
         ("type: playbook\npath: a/b", Child(path="a/b")),
         ("type: Playbook\nresource_path: a/b\nversion: 0.1.2", Child(path="a/b", version="0.1.2")),
-        ("type: playbooks\nplaybook_path: a/b:0.1.2\nreturn: total", Child(path="a/b", version="0.1.2", answer="total")),
+        (
+            "type: playbooks\nplaybook_path: a/b:0.1.2\nreturn: total",
+            Child(path="a/b", version="0.1.2", answer="total"),
+        ),
         ("call: {type: playbook, path: 'a/b:latest', return_step: total}", Child(path="a/b", answer="total")),
         ("tool: playbook\npath: a/b\nversion: latest", Child(path="a/b")),
-        ('type: playbook\npath: "{{ workload.p }}"\nreturn: "{{ now() }}"', Child(path="{{ workload.p }}", answer="{{ now() }}")),
+        (
+            'type: playbook\npath: "{{ workload.p }}"\nreturn: "{{ now() }}"',
+            Child(path="{{ workload.p }}", answer="{{ now() }}"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_children(body: str, child: Child) -> None:
     step, warned = step_of(f"{body}\nwith: {{month: 5}}")
     assert (step.child, step.inputs, step.action, warned) == (child, {"month": 5}, None, set())
@@ -95,9 +101,12 @@ def test_two_versions_of_a_child_are_told() -> None:
                 },
             ),
         ),
-        ("type: approval\nmessage: Ship it?\napprovers: [ann, leads]", Wait(kind="approval", what="Ship it?", approvers=("ann", "leads"))),
+        (
+            "type: approval\nmessage: Ship it?\napprovers: [ann, leads]",
+            Wait(kind="approval", what="Ship it?", approvers=("ann", "leads")),
+        ),
     ],
-)  # fmt: skip
+)
 def test_waits(body: str, wait: Wait) -> None:
     step, warned = step_of(f"{body}\ntimeout: 2h\nnext: a")
     assert (step.wait, step.timeout_seconds, step.action, warned) == (wait, 7200.0, None, set())

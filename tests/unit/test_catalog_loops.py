@@ -68,13 +68,24 @@ def looped(keys: str) -> tuple[Loop, Step, set[str]]:
     [
         (INLINE, Loop(items="{{ workload.list }}", element="item")),
         ('collection: "{{ workload.list }}", element: item', Loop(items="{{ workload.list }}", element="item")),
-        ('in: [1], iterator: item, order_by: "{{ item.n }}", limit: 3, chunk: 2, enumerate: true, distribution: true',
-         Loop(items=[1], element="item", order_by="{{ item.n }}", limit=3, chunk=2, enumerate=True)),
-        ('in: [1], iterator: item, limit: "{{ workload.n }}", mode: sequential, on_error: continue, concurrency: 2',
-         Loop(items=[1], element="item", limit="{{ workload.n }}", mode="sequential", on_error="continue", concurrency=2)),
+        (
+            'in: [1], iterator: item, order_by: "{{ item.n }}", limit: 3, chunk: 2, enumerate: true, distribution: true',
+            Loop(items=[1], element="item", order_by="{{ item.n }}", limit=3, chunk=2, enumerate=True),
+        ),
+        (
+            'in: [1], iterator: item, limit: "{{ workload.n }}", mode: sequential, on_error: continue, concurrency: 2',
+            Loop(
+                items=[1],
+                element="item",
+                limit="{{ workload.n }}",
+                mode="sequential",
+                on_error="continue",
+                concurrency=2,
+            ),
+        ),
         ("in: [1], iterator: item, where: false", Loop(items=[1], element="item", filter="false")),
     ],
-)  # fmt: skip
+)
 def test_keys_of_loops(keys: str, loop: Loop) -> None:
     assert looped(keys)[::2] == (loop, set())
 

@@ -186,17 +186,23 @@ class Command(BaseCommand):
         # Who can run this can do anything to the database: approvers are for those who come by the API.
         approver = Approver(HERE, may_answer_all=True)
         answer_approval(
-            int(execution.id), options["place"], approved=not options["reject"], answer=options["answer"],
+            int(execution.id),
+            options["place"],
+            approved=not options["reject"],
+            answer=options["answer"],
             approver=approver,
-        )  # fmt: skip
+        )
         self._tell(execution.id, options)
 
     def _rerun(self, options: dict[str, Any]) -> None:
         execution = get_execution(options["execution_id"])
         new = rerun_execution(
-            int(execution.id), from_step=options["from_step"], failed_only=options["failed"],
-            payload=_values(options["values"]), started_by=HERE,
-        )  # fmt: skip
+            int(execution.id),
+            from_step=options["from_step"],
+            failed_only=options["failed"],
+            payload=_values(options["values"]),
+            started_by=HERE,
+        )
         self._tell(str(new), options, rerun_of=execution.id)
 
     def _tell(self, execution_id: str, options: dict[str, Any], **more: str) -> None:
