@@ -5,7 +5,6 @@ Knows how a problem gets its place. Knows no key of the language.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any, Final, Literal, TypeVar
 
 from catalog.domain.action_schemas import ActionSchemas
+from catalog.domain.durations import seconds_of
 from catalog.domain.parser import Document, join_pointer, texts_in
 from catalog.domain.template_syntax import check, is_template, names_read
 from catalog.errors import Problem
@@ -23,8 +23,6 @@ Word = TypeVar("Word", bound=str)
 
 MAX_SHOWN: Final = 60
 MAX_NUMBER: Final = 1e9
-_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)?")
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, None: 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +144,8 @@ class Reading:
         """Seconds, given as a number or as `90s`, `5m`, `2h`. `zero`: none at all may be meant."""
         if found is None or found.value is None:
             return None
-        matched = None if isinstance(found.value, bool) else _DURATION.fullmatch(str(found.value).strip().lower())
-        seconds = float(matched[1]) * _SECONDS[matched[2]] if matched else -1.0
-        if 0 < seconds < float("inf") or (zero and seconds == 0):
+        seconds = seconds_of(found.value)
+        if seconds is not None and (0 < seconds < float("inf") or (zero and seconds == 0)):
             return seconds
         self.error("wrong_value", f"make {what} a number of seconds, or a text as 90s, 5m or 2h", found.pointer)
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from catalog.domain.durations import seconds_of
+from catalog.domain.durations import MAX_SECONDS, seconds_of
 from catalog.domain.playbook import Step, Wait
 from executions.domain import events as ev
 from executions.domain.commands import SetTimer, StartChild
@@ -188,7 +188,7 @@ def _prepare_wait(planning: Planning, spot: Spot, wait: Wait, scope: Scope, hand
     what = planning.sight.render(wait.what, lookup)
     match wait.kind:
         case "duration":
-            if (seconds := seconds_of(what)) is None:
+            if (seconds := seconds_of(what)) is None or seconds > MAX_SECONDS:
                 raise WaitInvalid(str(wait.what), f"a duration is seconds or a text as 5m, not {_shown(what)}")
             return _Waiting(kind="duration", seconds=seconds)
         case "until":

@@ -224,8 +224,3 @@ def decode(data: dict[str, Any]) -> State:
             name: [(tuple(key), step) for key, step in waits] for name, waits in data.get("awaiting", {}).items()
         },
     )
-
-
-def key_text(key: FrameKey) -> str:
-    """A frame's key as it is stored: `3.0.5.1`."""
-    return ".".join(map(str, key))
