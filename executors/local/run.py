@@ -43,6 +43,9 @@ from executors.running import CANCELLED, DEFAULT_TIMEOUT_SECONDS, Lent, outcome_
 Happening = Callable[[], None]
 
 NOBODY_SIGNALS: Final = "it waits for a signal, and nothing here can send one"
+WAKES_EVERY_SECONDS: Final = 0.2
+"""How long one wait takes at most: a signal that comes just before a wait begins does not end it, and its handler runs
+only when the wait is over."""
 PARENT_ENDED: Final = "the execution that started it waits for it no more"
 
 
@@ -178,14 +181,16 @@ class LocalRun:
         """Wait for the next thing to happen: a report, a request, or the time that something is due at."""
         while self._due and not self._due[0].is_wanted():
             heapq.heappop(self._due)
-        seconds = max(0.0, self._due[0].at - time.monotonic()) if self._due else None
-        if seconds is None and self._is_stuck():
+        if not self._due and self._is_stuck():
             for running in list(self._unfinished.values()):
                 self._cancel(running, NOBODY_SIGNALS, "local run")
             return
+        seconds = self._due[0].at - time.monotonic() if self._due else WAKES_EVERY_SECONDS
         try:
-            happening = self._inbox.get(timeout=seconds)
+            happening = self._inbox.get(timeout=min(max(0.0, seconds), WAKES_EVERY_SECONDS))
         except Empty:
+            if not self._due or self._due[0].at > time.monotonic():
+                return
             happening = heapq.heappop(self._due).happening
         happening()
 
