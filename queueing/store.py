@@ -12,19 +12,22 @@ from typing import Any, Final
 
 import aiosql
 from django.db import connection
+from psycopg import Cursor
 
 from queueing.domain.jobs import Fence, FoundJob, LeasedJob, NewJob
 from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, LeaseRecord, ReapedLease
 from queueing.errors import JobNotFound
 
 _QUERIES: Final[Any] = aiosql.from_path(Path(__file__).parent / "sql" / "queue.sql", "psycopg")
+_STATEMENTS: Final[dict[str, str]] = {name: getattr(_QUERIES, name).sql for name in _QUERIES.available_queries}
 
 
 def _run(name: str, **parameters: Any) -> list[Any]:
     """Run a named statement and give its rows; errors are Django's, as from the ORM."""
     connection.ensure_connection()
     with connection.wrap_database_errors:
-        return list(getattr(_QUERIES, name)(connection.connection, **parameters))
+        # A cursor that binds on the server, where the statement stays prepared.
+        return Cursor(connection.connection).execute(_STATEMENTS[name], parameters).fetchall()
 
 
 def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:

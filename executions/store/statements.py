@@ -3,36 +3,61 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import aiosql
 from django.db import connection
+from psycopg import Cursor
 
 _FOLDER: Final = Path(__file__).parent.parent / "sql"
 _FILES: Final = [aiosql.from_path(_FOLDER / name, "psycopg") for name in ("executions.sql", "waiting.sql")]
-_STATEMENTS: Final[dict[str, Any]] = {
-    name: getattr(queries, name) for queries in _FILES for name in queries.available_queries
+_STATEMENTS: Final[dict[str, str]] = {
+    name: getattr(queries, name).sql for queries in _FILES for name in queries.available_queries
 }
+_encode: Final = json.JSONEncoder(allow_nan=False).encode
 
 
 def rows(name: str, **parameters: Any) -> list[Any]:
     """Run a named statement and give its rows; errors are Django's, as from the ORM."""
     connection.ensure_connection()
     with connection.wrap_database_errors:
-        return list(_STATEMENTS[name](connection.connection, **parameters))
+        return _run(name, parameters).fetchall()
 
 
 def execute(name: str, **parameters: Any) -> None:
-    """Run a named statement that gives no rows."""
+    """Run a named statement that gives no rows. Inside `pipelined` it goes out with the next one that gives some."""
     connection.ensure_connection()
     with connection.wrap_database_errors:
-        _STATEMENTS[name](connection.connection, **parameters)
+        _run(name, parameters)
+
+
+def _run(name: str, parameters: dict[str, Any]) -> Cursor[Any]:
+    # A cursor that binds on the server, where the statement stays prepared; Django's own writes values into the text.
+    return Cursor(connection.connection).execute(_STATEMENTS[name], parameters)
+
+
+@contextmanager
+def pipelined() -> Iterator[None]:
+    """Statements that give no rows are sent together with the next that does, and fail there, or at `settle`."""
+    connection.ensure_connection()
+    with connection.wrap_database_errors, connection.connection.pipeline():
+        yield
+
+
+def settle() -> None:
+    """Wait for everything that was sent; what failed fails here. Does nothing outside `pipelined`."""
+    raw = connection.connection
+    if raw.info.pipeline_status:
+        with connection.wrap_database_errors, raw.pipeline() as pipeline:
+            pipeline.sync()
 
 
 def json_text(value: Any) -> str | None:
     """A value as JSON text; None, which is SQL's NULL, for null."""
-    return None if value is None else json.dumps(value, allow_nan=False)
+    return None if value is None else _encode(value)
 
 
 def json_value(text: str | None) -> Any:
