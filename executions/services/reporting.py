@@ -32,8 +32,10 @@ from queueing.api import (
     Fence,
     FinishedJob,
     Judgement,
+    LeasedJob,
     ReapedLease,
     finish_jobs,
+    lease_jobs,
     reap_lease,
     retry_job,
 )
@@ -55,6 +57,16 @@ class Report:
     posted_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Take:
+    """What a worker would like to do next of the execution that it reports to: at most `count` jobs of these pools."""
+
+    worker_id: str
+    pools: Sequence[str]
+    count: int
+    lease_seconds: float
+
+
 def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_later: bool = False) -> list[Judgement]:
     """Accept the results of leased jobs of one execution and advance it, in one transaction.
 
@@ -62,7 +74,17 @@ def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_lat
     `evaluate_later` leaves the evaluation to the reconciler. A result with a valid fence that nothing waits for any
     more is recorded as `late_result`. Raises: `ExecutionNotFound`; `EventIdTaken`, and nothing is accepted then.
     """
-    with transaction.atomic():
+    return report_and_take(execution_id, reports, None, evaluate_later=evaluate_later)[0]
+
+
+def report_and_take(
+    execution_id: int, reports: Sequence[Report], take: Take | None, *, evaluate_later: bool = False
+) -> tuple[list[Judgement], list[LeasedJob]]:
+    """`report_results`, and lease in the same transaction what the worker takes next of this execution.
+
+    Returns: a judgement per report, and the leased jobs.
+    """
+    with transaction.atomic(), store.pipelined():
         locked = store.lock_execution(execution_id)
         # One fence given twice is one result: the later one repeats it.
         first = {report.fence: report for report in reversed(reports)}
@@ -79,12 +101,19 @@ def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_lat
                 events.extend(_events_of(locked, report, job, events))
         if events:
             store.append_events(execution_id, events)
-            locked.last_seq = events[-1].seq
+            locked.take_in(events)
             _go_on(locked, events, evaluate_later=evaluate_later)
+        leased = _take_next(locked, take) if take is not None else []
         failpoint("report.inside")
     failpoint("report.committed")
     judged = {fence: job.judgement for fence, job in zip(first, finished, strict=True)}
-    return _judgements(reports, judged)
+    return _judgements(reports, judged), leased
+
+
+def _take_next(locked: LockedExecution, take: Take) -> list[LeasedJob]:
+    if locked.is_terminal or locked.is_paused:
+        return []
+    return lease_jobs(take.worker_id, take.pools, take.count, take.lease_seconds, execution_id=locked.id)
 
 
 def _go_on(locked: LockedExecution, events: Sequence[Event], *, evaluate_later: bool) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -71,7 +72,17 @@ class StoredExecution:
 
 @dataclass(slots=True)
 class LockedExecution(StoredExecution):
-    """An execution whose row the caller's transaction has locked, read under that lock."""
+    """An execution whose row the caller's transaction has locked, read under that lock.
+
+    `news` are the events that were appended since, when they are as the log gives them.
+    """
+
+    news: list[Event] = field(default_factory=list)
+
+    def take_in(self, events: Sequence[Event]) -> None:
+        """Note what was appended to its log."""
+        self.news.extend(events)
+        self.last_seq = events[-1].seq
 
 
 def new_id() -> int:

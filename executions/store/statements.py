@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import aiosql
-from django.db import connection
+from django.db import Error, connection, transaction
 from psycopg import Cursor
 
 _FOLDER: Final = Path(__file__).parent.parent / "sql"
@@ -41,16 +41,30 @@ def _run(name: str, parameters: dict[str, Any]) -> Cursor[Any]:
 
 @contextmanager
 def pipelined() -> Iterator[None]:
-    """Statements that give no rows are sent together with the next that does, and fail there, or at `settle`."""
+    """Statements that give no rows are sent together with the next that does and fail there."""
     connection.ensure_connection()
     with connection.wrap_database_errors, connection.connection.pipeline():
         yield
 
 
-def settle() -> None:
-    """Wait for everything that was sent; what failed fails here. Does nothing outside `pipelined`."""
+@contextmanager
+def savepoint() -> Iterator[None]:
+    """Undo on an exception what was done inside, and no more; what was sent through a pipeline has been done then."""
+    with transaction.atomic():
+        try:
+            yield
+        except BaseException:
+            # A pipeline takes nothing any more, not even a rollback, until it is told that its error has been seen.
+            with suppress(Error):
+                _settle()
+            raise
+        _settle()
+
+
+def _settle() -> None:
+    """Wait for everything that was sent through a pipeline; what failed fails here."""
     raw = connection.connection
-    if raw.info.pipeline_status:
+    if raw is not None and raw.info.pipeline_status:
         with connection.wrap_database_errors, raw.pipeline() as pipeline:
             pipeline.sync()
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import requests
 
-from executions.api import Report
+from executions.api import Report, Take
 from executors.contract import Credential
 from executors.errors import CredentialNotFound, NotAuthenticated, ServerUnreachable
 from executors.worker.gateway import GatewayUnavailable
@@ -119,9 +119,11 @@ class RestGateway:
             except Refused as refused:
                 logger.warning("job %s could not be given back: %s", fence.job_id, refused)
 
-    def report(self, execution_id: int, reports: Sequence[Report], *, evaluate_later: bool = False) -> list[Judgement]:
-        """Hand in results, one by one; when the evaluation happens is the server's business."""
-        return [self._report(report) for report in reports]
+    def report(
+        self, execution_id: int, reports: Sequence[Report], take: Take | None, *, evaluate_later: bool = False
+    ) -> tuple[list[Judgement], list[LeasedJob]]:
+        """Hand in results, one by one; when they are evaluated is the server's business."""
+        return [self._report(report) for report in reports], []
 
     def _report(self, report: Report) -> Judgement:
         body = {"result": report.data, "duration": report.duration_seconds}
