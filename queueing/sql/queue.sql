@@ -1,6 +1,8 @@
 -- The queue's statements. Time is always noetl.clock_now(); every change by a holder is fenced by
 -- (id, status = 'leased', attempts, lease_token). Tables are found through the search path.
 -- Whoever changes several jobs locks them in the order of their ids first: two batches never wait for each other.
+-- Jobs that are named by their ids are found one by one (LATERAL), never through an index on their status: that one is
+-- full of dead entries between two vacuums.
 
 -- name: enqueue(execution_ids, node_ids, node_names, kinds, actions, contexts, uuids, item_indexes, timeouts, pools, priorities, max_attempts, origins, availables, held)
 -- One job per (execution, node): an existing one is left as it is.
@@ -57,11 +59,11 @@ FROM leased ORDER BY priority DESC, round, id;
 -- A lease that has run out is not revived: whoever may reap it decides (rule R4).
 WITH held AS (
     SELECT q.id
-    FROM queue q
-    JOIN unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS shown (id, attempt, token) ON q.id = shown.id
+    FROM (SELECT * FROM unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS given (id, attempt, token)
+          ORDER BY id) AS shown
+    CROSS JOIN LATERAL (SELECT * FROM queue WHERE id = shown.id FOR NO KEY UPDATE) AS q
     WHERE q.status = 'leased' AND q.attempts = shown.attempt AND q.lease_token = shown.token
       AND q.lease_until > clock_now()
-    ORDER BY q.id FOR NO KEY UPDATE OF q
 )
 UPDATE queue q
 SET lease_until = clock_now() + make_interval(secs => :lease_seconds), last_heartbeat = clock_now(),
@@ -73,12 +75,11 @@ RETURNING q.id, q.lease_until, q.cancel_requested_at IS NOT NULL;
 -- The caller holds the lock of the execution (rule R2). `status` is done or failed, row by row.
 WITH held AS (
     SELECT q.id, shown.status
-    FROM queue q
-    JOIN unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[], :statuses::text[])
-        AS shown (id, attempt, token, status) ON q.id = shown.id
+    FROM (SELECT * FROM unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[], :statuses::text[])
+              AS given (id, attempt, token, status) ORDER BY id) AS shown
+    CROSS JOIN LATERAL (SELECT * FROM queue WHERE id = shown.id FOR NO KEY UPDATE) AS q
     WHERE q.execution_id = :execution_id AND q.status = 'leased'
       AND q.attempts = shown.attempt AND q.lease_token = shown.token
-    ORDER BY q.id FOR NO KEY UPDATE OF q
 ), finished AS (
     UPDATE queue q
     SET status = held.status, accepted_token = q.lease_token, lease_token = NULL, worker_id = NULL,
@@ -128,10 +129,10 @@ SELECT pool FROM retried;
 -- A graceful drain: the job goes back, and nothing is counted against it.
 WITH held AS (
     SELECT q.id
-    FROM queue q
-    JOIN unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS shown (id, attempt, token) ON q.id = shown.id
+    FROM (SELECT * FROM unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS given (id, attempt, token)
+          ORDER BY id) AS shown
+    CROSS JOIN LATERAL (SELECT * FROM queue WHERE id = shown.id FOR NO KEY UPDATE) AS q
     WHERE q.status = 'leased' AND q.attempts = shown.attempt AND q.lease_token = shown.token
-    ORDER BY q.id FOR NO KEY UPDATE OF q
 ), released AS (
     UPDATE queue q
     SET status = CASE WHEN q.cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END,
