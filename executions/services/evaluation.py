@@ -153,7 +153,7 @@ def _carry_out(locked: LockedExecution, turn: Turn, decision: Decision, effects:
 
     Returns: the events, appended as well, that tell how children were started.
     """
-    store.append_events(locked.id, decision.events)
+    store.append_events(locked.id, [*locked.take_unwritten(), *decision.events])
     if decision.close_all:
         effects.others += close_everything(locked.id)
     elif decision.close_nodes:

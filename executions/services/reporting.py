@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from django.db import transaction
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, transaction
 
 from executions import store
 from executions.domain import events as ev
@@ -17,10 +19,10 @@ from executions.domain.fold import apply
 from executions.domain.outcomes import JobPlace, as_retry, late_result, outcome_events, outside_outcome
 from executions.domain.retries import judge
 from executions.domain.state import State
-from executions.errors import EventIdTaken, ImpossibleEvent
+from executions.errors import EventIdTaken, ExecutionNotFound, ImpossibleEvent
 from executions.failpoints import failpoint
 from executions.nudges import Nudge, send_after_commit
-from executions.services.evaluation import evaluate_here_or_later
+from executions.services.evaluation import evaluate_here_or_later, evaluate_locked
 from executions.services.turns import Turn
 from executions.store import LockedExecution
 from queueing.api import (
@@ -39,6 +41,10 @@ from queueing.api import (
     reap_lease,
     retry_job,
 )
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,28 @@ def report_and_take(
 
     Returns: a judgement per report, and the leased jobs.
     """
+    return _whatever_follows(
+        lambda put_off, error: _accept(execution_id, reports, take, put_off=put_off or evaluate_later, error=error)
+    )
+
+
+def _whatever_follows(transact: Callable[[bool, str], T]) -> T:
+    """Run a transaction that evaluates what it brings; when that fails, again, with the evaluation put off.
+
+    What was reported must survive whatever the evaluator fails with. Raises: what is not the evaluator's failure.
+    """
+    try:
+        return transact(False, "")
+    except (OperationalError, InterfaceError, ExecutionNotFound, EventIdTaken):
+        raise
+    except Exception as failure:
+        logger.exception("the evaluation failed, and is put off")
+        return transact(True, f"{type(failure).__name__}: {failure}"[:1000])
+
+
+def _accept(
+    execution_id: int, reports: Sequence[Report], take: Take | None, *, put_off: bool, error: str = ""
+) -> tuple[list[Judgement], list[LeasedJob]]:
     with transaction.atomic(), store.pipelined():
         locked = store.lock_execution(execution_id)
         # One fence given twice is one result: the later one repeats it.
@@ -100,9 +128,8 @@ def report_and_take(
                     raise EventIdTaken(report.posted_id)
                 events.extend(_events_of(locked, report, job, events))
         if events:
-            store.append_events(execution_id, events)
             locked.take_in(events)
-            _go_on(locked, events, evaluate_later=evaluate_later)
+            _go_on(locked, events, put_off=put_off, error=error)
         leased = _take_next(locked, take) if take is not None else []
         failpoint("report.inside")
     failpoint("report.committed")
@@ -116,11 +143,17 @@ def _take_next(locked: LockedExecution, take: Take) -> list[LeasedJob]:
     return lease_jobs(take.worker_id, take.pools, take.count, take.lease_seconds, execution_id=locked.id)
 
 
-def _go_on(locked: LockedExecution, events: Sequence[Event], *, evaluate_later: bool) -> None:
-    if locked.is_terminal or all(event.type in ev.ANNOTATIONS for event in events):
+def _go_on(locked: LockedExecution, events: Sequence[Event], *, put_off: bool, error: str) -> None:
+    """Append what was taken in, and evaluate it when that is due here and now."""
+    is_planned = not locked.is_terminal and any(event.type not in ev.ANNOTATIONS for event in events)
+    if is_planned and settings.NOETL_EVALUATE_INLINE and not (put_off or locked.is_paused):
+        send_after_commit(evaluate_locked(locked))
+        return
+    store.append_events(locked.id, locked.take_unwritten())
+    if not is_planned:
         store.set_last_seq(locked.id, locked.last_seq)
-    elif evaluate_later and not locked.is_paused:
-        store.mark_for_evaluation(locked.id, locked.last_seq)
+    elif put_off and not locked.is_paused:
+        store.mark_for_evaluation(locked.id, locked.last_seq, error=error)
     else:
         evaluate_here_or_later(locked)
 
@@ -195,15 +228,18 @@ def reap_expired_lease(expired: ExpiredLease) -> ReapedLease | None:
     is dead: its action failed with `lease_exhausted`, and the execution goes on from there.
     """
     failpoint("reap.between")
+    return _whatever_follows(lambda put_off, error: _reap(expired, put_off=put_off, error=error))
+
+
+def _reap(expired: ExpiredLease, *, put_off: bool, error: str) -> ReapedLease | None:
     with transaction.atomic():
         locked = store.lock_execution_if_free(expired.execution_id)
         reaped = reap_lease(expired.job_id, expired.attempt) if locked is not None else None
         if locked is None or reaped is None:
             return None
         events = _lost_lease_events(locked, reaped)
-        store.append_events(locked.id, events)
-        locked.last_seq = events[-1].seq
-        _go_on(locked, events, evaluate_later=False)
+        locked.take_in(events)
+        _go_on(locked, events, put_off=put_off, error=error)
     return reaped
 
 

@@ -60,7 +60,13 @@ class Turn:
         at_hand = self.locked.news if isinstance(self.locked, LockedExecution) else []
         if at_hand and at_hand[0].seq == state.seq + 1 and at_hand[-1].seq == self.locked.last_seq:
             return at_hand
+        self._write_down()
         return store.events_since(self.locked.id, state.seq)
+
+    def _write_down(self) -> None:
+        """What has just come in is to be found in the log before the log is read."""
+        if isinstance(self.locked, LockedExecution):
+            store.append_events(self.locked.id, self.locked.take_unwritten())
 
     def ask(self, question: Callable[[State], T]) -> T:
         """Ask about a fresh copy of the state, with all frames that were loaded, until nothing is missing."""
@@ -85,4 +91,5 @@ class Turn:
             self.facts.frames.update(dict.fromkeys(wanted.frames))
             wanted.frames = set()
         if wanted:
+            self._write_down()
             store.load_facts(self.facts, wanted, rerun_of=self.locked.rerun_of)

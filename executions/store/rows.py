@@ -74,15 +74,24 @@ class StoredExecution:
 class LockedExecution(StoredExecution):
     """An execution whose row the caller's transaction has locked, read under that lock.
 
-    `news` are the events that were appended since, when they are as the log gives them.
+    `news` are events that follow those of the row and are as the log will give them; the last `unwritten` of them are
+    yet to be appended.
     """
 
     news: list[Event] = field(default_factory=list)
+    unwritten: int = 0
 
     def take_in(self, events: Sequence[Event]) -> None:
-        """Note what was appended to its log."""
+        """Note what is to be appended to its log."""
         self.news.extend(events)
+        self.unwritten += len(events)
         self.last_seq = events[-1].seq
+
+    def take_unwritten(self) -> list[Event]:
+        """What is yet to be appended; whoever asks appends it."""
+        events = self.news[len(self.news) - self.unwritten :]
+        self.unwritten = 0
+        return events
 
 
 def new_id() -> int:
