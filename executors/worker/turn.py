@@ -70,6 +70,13 @@ class Worker:
 
     def run_turn(self, pools: Sequence[str], bounds: TurnBounds) -> TurnEnd:
         """Take jobs one after the other until there are none or the bounds are reached."""
+        try:
+            return self._take_jobs(pools, bounds)
+        finally:
+            for kind in self._kinds.values():
+                kind.end_turn()
+
+    def _take_jobs(self, pools: Sequence[str], bounds: TurnBounds) -> TurnEnd:
         started_at = time.monotonic()
         jobs = 0
         while True:
