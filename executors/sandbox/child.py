@@ -16,6 +16,8 @@ from executors.sandbox import frames, jail
 from executors.sandbox.frames import AskedJob, ChildSpec
 from executors.sandbox.slate import Slate
 
+PROGRAMS = {"python": "executors.sandbox.program_python", "duckdb": "executors.sandbox.program_duckdb"}
+
 
 class Program(Protocol):
     """What a program module offers."""

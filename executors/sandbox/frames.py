@@ -26,8 +26,11 @@ MARK_BYTES = 16
 JOB = struct.Struct(f"<{MARK_BYTES}sIIB")
 """Mark, seconds of CPU time it may use (soft and hard limit), whether the child is kept for another job."""
 ANSWER = struct.Struct(f"<{MARK_BYTES}sB")
-MORE, LAST, LAST_AND_FIT = range(3)
-"""What follows an answer's packet: more of it; nothing; nothing, and the child can take another job."""
+MORE, LAST, LAST_AND_FIT, HELLO = range(4)
+"""What follows an answer's packet: more of it; nothing; nothing, and the child can take another job.
+
+HELLO stands alone, before any job: a wrapped child came through its wrapping.
+"""
 CHUNK_BYTES = 64 * 1024
 PACKET_BYTES = CHUNK_BYTES + max(JOB.size, ANSWER.size)
 
@@ -44,6 +47,8 @@ class ChildSpec:
     open_files: int
     processes: int
     output_bytes: int
+    command: tuple[str, ...] = ()
+    """What wraps the child: a program to start in place of a fork that serves itself."""
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -90,6 +95,11 @@ class AskedJob:
             question = read_all(file)
             os.close(file)
         return cls(mark, soft, hard, bool(is_kept), question)
+
+
+def say_hello(wire: socket.socket) -> None:
+    """Tell the worker that this wrapped child is there."""
+    wire.send(ANSWER.pack(bytes(MARK_BYTES), HELLO))
 
 
 def send_answer(wire: socket.socket, mark: bytes, answer: bytes, *, is_fit: bool) -> None:

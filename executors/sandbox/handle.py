@@ -51,6 +51,7 @@ class ChildHandle:
         self._mark = b""
         self._answer = bytearray()
         self._answered = False
+        self._said_hello = False
         self._printed = bytearray()
         self._printed_dropped = False
 
@@ -94,6 +95,9 @@ class ChildHandle:
             failure = JobFailure("output_too_large", f"the output is larger than {most} bytes")
         elif self._answered:
             value, failure = read_answer(self._answer)
+        elif self.spec.command and not self._said_hello:
+            said = plain(self._printed.decode(errors="replace")).strip() or "it ended before the job began"
+            failure = JobFailure("isolation_unavailable", f"this worker cannot run jobs in bubblewrap: {said}")
         else:
             failure = how_it_died(self._status)
         return JobResult(value, failure, plain(self._printed.decode(errors="replace")), self._printed_dropped)
@@ -177,6 +181,7 @@ class ChildHandle:
             return False
         if len(packet) >= frames.ANSWER.size:
             mark, follows = frames.ANSWER.unpack_from(packet)
+            self._said_hello |= follows == frames.HELLO
             # Another mark: a word of an earlier job, which nobody wants any more.
             if mark == self._mark:
                 self._answer += packet[frames.ANSWER.size :]

@@ -11,12 +11,12 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any, Final, Literal
 
-from executors.sandbox import linux
+from executors.sandbox import bubblewrap, linux
 from executors.sandbox.folders import NOBODY, JobFolder, give_folder
 from executors.sandbox.frames import ChildSpec
 from executors.sandbox.handle import ChildHandle
@@ -44,6 +44,8 @@ class _Asked:
     cpu_seconds: int
     turn: str | None
     workdir: Path | None
+    bwrap: str | None
+    """The program that wraps the child, at level `bwrap`."""
 
 
 class Sandbox:
@@ -65,8 +67,8 @@ class Sandbox:
         self._owner_pid = os.getpid()
         self._zygote: ZygoteProcess | None = None
         self._kept = TurnChildren()
-        # Forked ahead, so that the first job of a turn need not wait for a fork; no job ran in it.
-        self._spare: ChildHandle | None = None
+        # Made ahead, by what wraps them, so that the first job of a turn need not wait for a fork; no job ran in them.
+        self._spares: dict[str | None, ChildHandle] = {}
         self._folders: dict[ChildHandle, JobFolder] = {}
         self._uids: set[int] = set()
         self._last_uid = 0
@@ -86,21 +88,27 @@ class Sandbox:
 
         `turn` is the id of the execution that the job belongs to: at level `turn` its child is kept for the next job
         of the same one, until `end_turn`. Without it, with a `workdir` and at any other level nothing of the job lives
-        on afterwards. Without `workdir` the job finds itself in an empty folder, which is emptied after it.
+        on afterwards. Without `workdir` the job finds itself in an empty folder, which is emptied after it; inside
+        bubblewrap there is no other. Raises: `OSError` when no process can be started.
         """
         deadline = time.monotonic() + timeout_seconds
+        level = isolation or self.isolation
+        bwrap = bubblewrap.find() if level is Isolation.BWRAP else None
+        if level is Isolation.BWRAP and (bwrap is None or workdir is not None):
+            why = "bubblewrap (bwrap) is not installed on this worker" if bwrap is None else "the job needs a folder"
+            return JobResult(failure=JobFailure("isolation_unavailable", why))
         try:
             question = json.dumps(payload, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
             return JobResult(failure=JobFailure("input_invalid", f"the inputs are not JSON: {error}"))
         self._forget_after_fork()
-        is_kept = (isolation or self.isolation) is Isolation.TURN and workdir is None
+        is_kept = level is Isolation.TURN and workdir is None
         cpu_seconds = math.ceil(timeout_seconds) + CPU_SLACK_SECONDS
-        asked = _Asked(question, cpu_seconds, turn if is_kept else None, workdir)
+        asked = _Asked(question, cpu_seconds, turn if is_kept else None, workdir, bwrap)
         child = self._give(asked)
         try:
             if workdir is None:
-                self._make_spare()
+                self._make_spare(bwrap)
             result = child.wait(deadline, timeout_seconds, cancelled or NEVER)
             self._keep_if_fit(child, asked.turn)
         except BaseException:
@@ -117,25 +125,27 @@ class Sandbox:
         self._forget_after_fork()
         with self._lock:
             zygote, self._zygote = self._zygote, None
-            spare, self._spare = self._spare, None
+            spares, self._spares = self._spares, {}
         if zygote is not None:
             zygote.stop()
-        self._end([*self._kept.take_all(), *([spare] if spare else [])])
+        self._end([*self._kept.take_all(), *spares.values()])
 
     # -- giving a job to a child ----------------------------------------------------------------------
 
     def _give(self, asked: _Asked) -> ChildHandle:
-        """A child that has the job now. Raises: `OSError` when none can be made."""
+        """A child that has the job now, or the last one that died before it had it. Raises: `OSError`."""
         is_kept = asked.turn is not None
         spare_seconds = TURN_CPU_SECONDS if is_kept else 0
+        dead: list[ChildHandle] = []
         for child in self._candidates(asked):
+            self._end(dead)
             try:
                 child.send(asked.question, asked.cpu_seconds, spare_seconds=spare_seconds, is_kept=is_kept)
                 return child
             except OSError:
                 # It died while it waited (its zygote did): the job was not begun.
-                self._end([child])
-        raise BrokenPipeError("the sandbox's process server dies as soon as it is started")
+                dead = [child]
+        return dead[0]
 
     def _candidates(self, asked: _Asked) -> Iterator[ChildHandle]:
         """Children for a job, the best first; each is the caller's from then on."""
@@ -146,12 +156,12 @@ class Sandbox:
                 yield child
         if asked.workdir is None:
             with self._lock:
-                spare, self._spare = self._spare, None
+                spare = self._spares.pop(asked.bwrap, None)
             if spare is not None:
                 yield spare
         for _ in range(2):
             with self._lock:
-                child = self._new_child(asked.workdir)
+                child = self._new_child(asked.workdir, asked.bwrap)
             yield child
 
     def _keep_if_fit(self, child: ChildHandle, turn: str | None) -> None:
@@ -165,20 +175,26 @@ class Sandbox:
             return
         self._end(self._kept.keep(turn, child))
 
-    def _make_spare(self) -> None:
+    def _make_spare(self, bwrap: str | None) -> None:
         with self._lock:
-            if self._spare is None:
-                self._spare = self._new_child(None)
+            if bwrap not in self._spares:
+                self._spares[bwrap] = self._new_child(None, bwrap)
 
     # -- making and ending children -------------------------------------------------------------------
 
-    def _new_child(self, workdir: Path | None) -> ChildHandle:
+    def _new_child(self, workdir: Path | None, bwrap: str | None) -> ChildHandle:
         """A child that the zygote is about to fork. The caller has the lock. Raises: `OSError`."""
         uid = self._free_uid()
-        folder = None if workdir else JobFolder(uid)
-        path = folder.path if folder else str(workdir)
-        given = folder.uid if folder else uid if uid is None else give_folder(path, uid)
-        child = ChildHandle(self._spec(path, given), self._limits)
+        folder = None
+        if bwrap:
+            spec = self._spec(bubblewrap.WORKDIR, uid)
+            spec = replace(spec, command=bubblewrap.command(bwrap, self._program, spec))
+        elif workdir:
+            spec = self._spec(str(workdir), uid if uid is None else give_folder(str(workdir), uid))
+        else:
+            folder = JobFolder(uid)
+            spec = self._spec(folder.path, folder.uid)
+        child = ChildHandle(spec, self._limits)
         try:
             self._start(child)
         except OSError:
@@ -255,9 +271,8 @@ class Sandbox:
             return
         with self._lock:
             if self._owner_pid != os.getpid():
-                others = [*self._kept.take_all(), *([self._spare] if self._spare else [])]
-                for child in others:
+                for child in [*self._kept.take_all(), *self._spares.values()]:
                     child.close()
-                self._zygote = self._spare = None
-                self._folders, self._uids = {}, set()
+                self._zygote = None
+                self._spares, self._folders, self._uids = {}, {}, set()
                 self._owner_pid = os.getpid()

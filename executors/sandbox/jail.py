@@ -18,28 +18,38 @@ from executors.sandbox import linux
 from executors.sandbox.frames import ChildSpec
 
 
-def enter(spec: ChildSpec, *, printed: int, lifeline: int, keep: Iterable[int]) -> None:
-    """Confine this process for good. `lifeline` is a pipe whose other end only the zygote holds."""
+def part(*, printed: int, keep: Iterable[int]) -> None:
+    """Part from the zygote: a session of its own, and none of its descriptors but these."""
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _place_standard_streams(printed)
-    close_all_but({0, 1, 2, lifeline, *keep})
+    close_all_but({0, 1, 2, *keep})
+
+
+def confine(spec: ChildSpec) -> None:
+    """Confine this process for good."""
     _set_limits(spec)
     if spec.uid is not None:
         os.setgroups([])
         os.setresgid(spec.gid, spec.gid, spec.gid)
         os.setresuid(spec.uid, spec.uid, spec.uid)
-    # After the change of uid, which clears it; then look whether the zygote died in between.
-    linux.die_with_parent()
-    if select.select([lifeline], [], [], 0)[0]:
-        os._exit(0)
-    os.close(lifeline)
     linux.set_process_option(linux.PR_SET_NO_NEW_PRIVS, 1)
     # Orphans of its jobs come to the child itself, which looks for them.
     linux.set_process_option(linux.PR_SET_CHILD_SUBREAPER, 1)
     os.umask(0o077)
+    # Inside bubblewrap nobody else could have made it.
+    os.makedirs(spec.workdir, exist_ok=True)
     os.chdir(spec.workdir)
     tempfile.tempdir = spec.workdir
+
+
+def die_with_zygote(lifeline: int) -> None:
+    """To be called after any change of uid, which clears it. `lifeline`: a pipe whose other end only the zygote has."""
+    linux.die_with_parent()
+    # It may have died in between.
+    if select.select([lifeline], [], [], 0)[0]:
+        os._exit(0)
+    os.close(lifeline)
 
 
 def close_all_but(keep: Iterable[int]) -> None:

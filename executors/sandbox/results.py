@@ -32,7 +32,8 @@ class JobFailure:
     """Why a job gave no value.
 
     Codes: `timeout`, `cancelled`, `killed`, `exited`, `python_error`, `code_invalid`, `sql_error`,
-    `database_locked`, `input_invalid`, `output_invalid`, `output_too_large`, `sandbox_error`.
+    `database_locked`, `input_invalid`, `output_invalid`, `output_too_large`, `sandbox_error`,
+    `isolation_unavailable`.
     """
 
     code: str

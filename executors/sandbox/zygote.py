@@ -23,12 +23,10 @@ import threading
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from executors.sandbox import bubblewrap, frames, jail, libraries, linux
 from executors.sandbox import child as confined
-from executors.sandbox import frames, jail, libraries, linux
-from executors.sandbox.child import Program
+from executors.sandbox.child import PROGRAMS, Program
 from executors.sandbox.frames import ChildSpec
-
-PROGRAMS = {"python": "executors.sandbox.program_python", "duckdb": "executors.sandbox.program_duckdb"}
 
 
 @dataclass(slots=True)
@@ -103,7 +101,13 @@ class Zygote:
         try:
             connection = socket.socket(fileno=wire)
             try:
-                jail.enter(spec, printed=printed, lifeline=self._lifeline, keep={wire, *self._library_descriptors})
+                jail.part(printed=printed, keep={wire, self._lifeline, *self._library_descriptors})
+                if spec.command:
+                    jail.die_with_zygote(self._lifeline)
+                    os.dup2(wire, bubblewrap.WIRE)
+                    os.execve(spec.command[0], spec.command, {})  # noqa: S606  (the worker made this list)
+                jail.confine(spec)
+                jail.die_with_zygote(self._lifeline)
             except BaseException as error:
                 confined.refuse(connection, f"{type(error).__name__}: {error}")
             else:

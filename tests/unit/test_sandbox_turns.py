@@ -60,9 +60,8 @@ def code_of(result: JobResult) -> str:
 def children(sandbox: Sandbox) -> list[psutil.Process]:
     """All processes of the sandbox but the zygote; the child that is forked ahead is ended first."""
     assert sandbox._zygote is not None
-    if sandbox._spare is not None:
-        spare, sandbox._spare = sandbox._spare, None
-        sandbox._end([spare])
+    spares, sandbox._spares = sandbox._spares, {}
+    sandbox._end(spares.values())
     return psutil.Process(sandbox._zygote.pid).children(recursive=True)
 
 
