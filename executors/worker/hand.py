@@ -61,6 +61,8 @@ class Hand:
 
     def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
         self._means.watch.leave(self)
+        for kind in self._means.kinds.values():
+            kind.end_turn()
         if failed is None:
             self.give_back()
             self.hand_in(None)

@@ -86,8 +86,8 @@ class Worker:
 
     def _stay(self, first: LeasedJob, asked_at: float, pools: Sequence[str], most: int, until: float) -> int:
         """Work on one execution while it has jobs, until it is time to look at the others. Returns: how many jobs."""
-        pace = Pace()
         with Hand(first.execution_id, self._means) as hand:
+            pace = Pace()
             hand.add([first], asked_at)
             jobs = 0
             while hand.do_next(pace):
