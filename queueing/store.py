@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import aiosql
 from django.db import connection
-from psycopg import Cursor
 
 from queueing.domain.jobs import Fence, FoundJob, LeasedJob, NewJob
 from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, LeaseRecord, ReapedLease
@@ -24,10 +23,11 @@ _STATEMENTS: Final[dict[str, str]] = {name: getattr(_QUERIES, name).sql for name
 
 def _run(name: str, **parameters: Any) -> list[Any]:
     """Run a named statement and give its rows; errors are Django's, as from the ORM."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        # A cursor that binds on the server, where the statement stays prepared.
-        return Cursor(connection.connection).execute(_STATEMENTS[name], parameters).fetchall()
+    # The project's own database backend; Django's types do not know it.
+    found: list[Any] = connection.run_prepared(  # type: ignore[attr-defined]  # see above
+        f"queueing.{name}", _STATEMENTS[name], parameters
+    )
+    return found
 
 
 def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:

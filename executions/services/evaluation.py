@@ -101,7 +101,7 @@ def evaluate_here_or_later(locked: LockedExecution) -> None:
 def evaluate_or_mark(locked: LockedExecution) -> None:
     """Evaluate under a savepoint: whatever goes wrong, what was reported stays, and is evaluated again later."""
     try:
-        with store.savepoint():
+        with transaction.atomic():
             nudge = evaluate_locked(locked)
     except Exception as error:
         # Not an action's failure but the evaluator's own, of any kind: an accepted result must survive it.

@@ -112,7 +112,7 @@ def _whatever_follows(transact: Callable[[bool, str], T]) -> T:
 def _accept(
     execution_id: int, reports: Sequence[Report], take: Take | None, *, put_off: bool, error: str = ""
 ) -> tuple[list[Judgement], list[LeasedJob]]:
-    with transaction.atomic(), store.pipelined():
+    with transaction.atomic():
         locked = store.lock_execution(execution_id)
         # One fence given twice is one result: the later one repeats it.
         first = {report.fence: report for report in reversed(reports)}

@@ -42,7 +42,6 @@ from executions.store.rows import (
     save_state,
     set_last_seq,
 )
-from executions.store.statements import pipelined, savepoint
 from executions.store.timers import DueTimer, drop_timers, find_due_executions, set_timers, take_due_timers
 
 __all__ = [
@@ -81,12 +80,10 @@ __all__ = [
     "new_ids",
     "open_approvals",
     "outcomes_below",
-    "pipelined",
     "read_end",
     "read_execution",
     "save_frames",
     "save_state",
-    "savepoint",
     "set_last_seq",
     "set_timers",
     "take_due_timers",

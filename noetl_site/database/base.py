@@ -6,6 +6,7 @@ that need no database start none. Without it this is Django's backend and nothin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,25 @@ from django.db.backends.postgresql import base
 from psycopg import Connection, OperationalError
 
 from noetl_site import embedded
+from noetl_site.database.prepared import PreparedStatements
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """One connection, opened when it is needed."""
+
+    _prepared: tuple[Connection[Any], PreparedStatements] | None = None
+
+    def run_prepared(self, name: str, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a statement that stays prepared under its name, with `%(name)s` for its parameters, and give its rows.
+
+        Raises: Django's errors, as the ORM does.
+        """
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            connection = self.connection
+            if self._prepared is None or self._prepared[0] is not connection:
+                self._prepared = connection, PreparedStatements(connection)
+            return self._prepared[1].run(name, sql, parameters)
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Connection[Any]:
         """Open the connection; an embedded server that has died since is started again, once."""
