@@ -14,7 +14,7 @@ import aiosql
 from django.db import connection
 
 from queueing.domain.jobs import Fence, FoundJob, LeasedJob, NewJob
-from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, LeaseRecord, ReapedLease
+from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, LeaseRecord, ReapedLease, Take
 from queueing.errors import JobNotFound
 
 _QUERIES: Final[Any] = aiosql.from_path(Path(__file__).parent / "sql" / "queue.sql", "psycopg")
@@ -50,6 +50,35 @@ def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
         availables=[job.available_at for job in jobs],
         held=[job.held for job in jobs],
     )
+
+
+def enqueue_leased(jobs: Sequence[NewJob], take: Take) -> list[LeasedJob]:
+    """Insert jobs that are leased at once, to the worker that goes on with them. Returns: those that were new.
+
+    They have no limits and are not held. The caller holds the lock of their execution.
+    """
+    documents = [
+        {
+            "execution_id": job.execution_id,
+            "node_id": job.node_id,
+            "node_name": job.node_name,
+            "kind": job.kind,
+            "action": job.action,
+            "context": job.context,
+            "uuid": job.uuid,
+            "item_index": job.item_index,
+            "timeout_seconds": job.timeout_seconds,
+            "pool": job.pool,
+            "priority": job.priority,
+            "max_attempts": job.max_attempts,
+            "origin": job.origin,
+        }
+        for job in jobs
+    ]
+    rows = _run(
+        "enqueue_leased", jobs=json.dumps(documents), worker_id=take.worker_id, lease_seconds=take.lease_seconds
+    )
+    return [_leased(row) for row in rows]
 
 
 def lease(
