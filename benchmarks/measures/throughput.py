@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,10 @@ def measure_line(scene: Scene, peers: Peers, extent: Extent) -> Iterator[Row]:
     for name, peer in found.items():
         yield Row("T1", f"line of {LINE}", mine, peer, targets.get(name))
     yield Row("T1", f"line of {LINE}, from the request on", requested, found["Celery chain link"])
+    if bench := peers.postgres.pgbench(extent.size(5, 1)):
+        yield Row("T1", "pgbench -N, two clients, beside it", Series("pgbench", "tps", [bench]))
+    else:
+        print("pgbench: not in the wheel", file=sys.stderr)
 
 
 def measure_long_lines(scene: Scene, peers: Peers, extent: Extent) -> Iterator[Row]:
