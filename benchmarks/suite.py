@@ -16,11 +16,11 @@ from benchmarks.platform import data_folder
 from benchmarks.report import Row
 
 ALONE: Final[dict[str, Callable[[Scene, Extent], Iterator[Row]]]] = {
+    "T7": resources.measure_memory,
     "G": costs.measure_growth,
     "COUNTS": costs.measure_costs,
-    "T7": resources.measure_memory,
 }
-"""On a platform with nothing beside it."""
+"""On a platform with nothing beside it; memory first, as what comes later fills Postgres' buffers."""
 BESIDE_PEERS: Final[dict[str, Callable[[Scene, Peers, Extent], Iterator[Row]]]] = {
     "T1": throughput.measure_line,
     "T2": throughput.measure_long_lines,

@@ -30,7 +30,7 @@ def measure_costs(scene: Scene, extent: Extent) -> Iterator[Row]:
 
 def measure_growth(scene: Scene, extent: Extent) -> Iterator[Row]:
     """Lines and loops of ten times the length, by counts alone, so that a busy machine changes nothing."""
-    times, short = 10, extent.size(40, 20)
+    times, short = 10, extent.size(40, 10)
     line, wide = (scene.client.register(book) for book in (playbooks.linear(short), playbooks.wide()))
     long_line = scene.client.register(playbooks.linear(times * short))
 
@@ -45,7 +45,6 @@ def measure_growth(scene: Scene, extent: Extent) -> Iterator[Row]:
 
     steps = 2 * times * short
     with closing(Counter(scene)) as counter:
-        # Nothing has run yet: otherwise this would wait for sessions to hand in what they counted.
         counter.watch_idle(extent.size(20, 5))
         small, large = counter.during(many_short).counts, counter.during(few_long).counts
     for what in ("transactions", "messages", "events_read", "wal_kb"):
