@@ -6,7 +6,7 @@ Knows `/proc` and what a platform is made of; nothing of what it does.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +35,20 @@ def parts(platform: Platform) -> dict[str, list[psutil.Process]]:
         server = psutil.Process(int((platform.data_dir / file).read_text().split()[0]))
         found[name] = [server, *server.children(recursive=True)]
     return found
+
+
+@contextmanager
+def workers_halted(platform: Platform) -> Iterator[None]:
+    """Have the worker do nothing during the block: what is started meanwhile waits for it."""
+    found = parts(platform)
+    processes = [*found["worker's parent"], *found["worker's pool"]]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
 
 
 def processor_seconds(platform: Platform) -> dict[str, float]:

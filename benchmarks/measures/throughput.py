@@ -11,6 +11,7 @@ from functools import partial
 from benchmarks import playbooks
 from benchmarks.bench import Extent, Peers, Scene
 from benchmarks.client import Client
+from benchmarks.processes import workers_halted
 from benchmarks.report import Row, Target
 from benchmarks.sampling import Series, interleave
 
@@ -136,33 +137,56 @@ def measure_many(scene: Scene, peers: Peers, extent: Extent) -> Iterator[Row]:
     """T4: many short executions at once, against two tasks a step."""
     executions, steps = extent.size(100, 20), 10
     path = scene.client.register(playbooks.linear(steps))
-    clients = [Client(scene.platform) for _ in range(STARTERS)]
+    scene.play(path)
+    many = _ManyStarts(scene, path, executions)
+    starts = Series("platform", "starts/s")
 
-    def start_some(client: Client) -> list[int]:
-        return [client.start(path) for _ in range(executions // STARTERS)]
-
-    def ours() -> float:
-        with ThreadPoolExecutor(STARTERS) as pool:
-            started = [id_ for ids in pool.map(start_some, clients) for id_ in ids]
-        ended = scene.database.wait(started)
+    def from_starts() -> float:
+        ended = scene.database.wait(many.start())
         return max(one.ended_at for one in ended) - min(one.created_at for one in ended)
 
-    scene.play(path)
+    def from_backlog() -> float:
+        with workers_halted(scene.platform):
+            begun = time.time()
+            started = many.start()
+            starts.samples.append(executions / (time.time() - begun))
+        begun = time.time()
+        return max(one.ended_at for one in scene.database.wait(started)) - begun
+
     total = executions * steps
-    found = interleave(
-        extent.repeat,
-        {
-            "platform": per_second(ours, total),
-            "Celery, two tasks a step": per_second(partial(peers.celery.two_tasks, steps, executions), total),
-            "Celery, two tasks a step, no ack": per_second(
-                partial(peers.celery_noack.two_tasks, steps, executions), total
-            ),
-        },
-        "steps/s",
-    )
-    for client in clients:
-        client.close()
-    mine = found.pop("platform")
-    for name, peer in found.items():
-        target = None if name.endswith("no ack") else Target(">=", 6)
-        yield Row("T4", f"{executions} executions of {steps} steps", mine, peer, target)
+    celery, noack = peers.celery, peers.celery_noack
+    ways: dict[str, Callable[[], float]] = {
+        "started meanwhile": from_starts,
+        "from a backlog": from_backlog,
+        "Celery, two tasks a step": partial(celery.two_tasks, steps, executions),
+        "Celery, two tasks a step, no ack": partial(noack.two_tasks, steps, executions),
+    }
+    found = interleave(extent.repeat, {name: per_second(way, total) for name, way in ways.items()}, "steps/s")
+    many.close()
+    workload = f"{executions} executions of {steps} steps"
+    mine, plain = found["started meanwhile"], found["Celery, two tasks a step"]
+    yield Row("T4", workload, mine, plain, Target(">=", 6))
+    yield Row("T4", workload, mine, found["Celery, two tasks a step, no ack"])
+    yield Row("T4", f"{workload}, from a backlog", found["from a backlog"], plain)
+    yield Row("T4", f"starts over REST by {STARTERS} clients", starts)
+
+
+class _ManyStarts:
+    """Clients that start executions of one playbook at the same time."""
+
+    def __init__(self, scene: Scene, path: str, executions: int) -> None:
+        self._clients = [Client(scene.platform) for _ in range(STARTERS)]
+        self._path, self._each = path, executions // STARTERS
+
+    def start(self) -> list[int]:
+        """Start all of them. Returns: their ids."""
+        with ThreadPoolExecutor(STARTERS) as pool:
+            return [id_ for ids in pool.map(self._start_some, self._clients) for id_ in ids]
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        for client in self._clients:
+            client.close()
+
+    def _start_some(self, client: Client) -> list[int]:
+        return [client.start(self._path) for _ in range(self._each)]
