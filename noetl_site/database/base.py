@@ -57,9 +57,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
                     self._prepared[1].send(and_commit=and_commit)
 
     def _commit(self) -> None:
-        raw, prepared = self.connection, self._prepared
-        is_ours = raw is not None and prepared is not None and prepared[0] is raw
-        if is_ours and (prepared[1].has_asked or raw.pgconn.transaction_status == TransactionStatus.INTRANS):
+        raw = self.connection
+        prepared = self._prepared[1] if self._prepared is not None and self._prepared[0] is raw else None
+        if prepared and (prepared.has_asked or raw.pgconn.transaction_status == TransactionStatus.INTRANS):
             # In one go with what is still to be sent; Django finds nothing left to commit.
             self._send(and_commit=True)
         super()._commit()  # type: ignore[misc]  # private, and so not in the stubs
