@@ -5,6 +5,8 @@
 | `/echo...` | `{method, path, query, headers (lower case), body (JSON, else text)}` of the request |
 | `/status/CODE` | that status, with `{code}` |
 | `/flaky/KEY/TIMES` | 503 the first TIMES times that it is asked for KEY, then `{asked}` |
+| `/redirect/PLACE...` | a redirect to that place |
+| `/silent` | nothing, as long as the server runs |
 | `/text/COUNT` | that many characters of plain text |
 """
 
@@ -15,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -33,6 +35,10 @@ class _Handler(BaseHTTPRequestHandler):
             case ["flaky", key, times]:
                 asked = self.server.count(key)
                 self._json(503 if asked <= int(times) else 200, {"asked": asked})
+            case ["redirect", *to]:
+                self._send(302, "text/plain", b"", Location=f"/{'/'.join(to)}")
+            case ["silent"]:
+                self.server.over.wait()
             case ["text", count]:
                 self._send(200, "text/plain", b"x" * int(count))
             case _:
@@ -53,8 +59,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, status: int, value: Any) -> None:
         self._send(status, "application/json", json.dumps(value).encode())
 
-    def _send(self, status: int, type_: str, body: bytes) -> None:
+    def _send(self, status: int, type_: str, body: bytes, **headers: str) -> None:
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", type_)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -69,6 +77,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self._lock = Lock()
         self._asked: Counter[str] = Counter()
+        self.over = Event()
 
     def count(self, key: str) -> int:
         with self._lock:
@@ -85,6 +94,7 @@ def running_webserver() -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
+        server.over.set()
         server.shutdown()
         server.server_close()
         thread.join()
