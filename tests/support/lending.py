@@ -26,7 +26,7 @@ from executors.contract import Credential
 from noetl_site import embedded
 from tests.support.platform import Platform
 
-SECRETS: Final = {"NOETL_SECRET_PLAYBOOK_DOOR": "0pen-sesame"}
+SECRETS: Final = {"NOETL_SECRET_PLAYBOOK_DOOR": "0pen-sesame", "NOETL_SECRET_PLAYBOOK_PASSWORD": "p4ssing-by"}
 """In the environment of whatever runs actions."""
 ROLE: Final = "operator"
 """Of the people that answer on a server; it is their group as well."""

@@ -23,10 +23,13 @@ from executors.contract import ActionKind
 from executors.local import LocalCatalog, LocalRun
 from executors.local.run import Running
 from executors.registry import RegistryConfig, build_registry
+from noetl_site.environment import values_for_templates
 from tests.support.corpus import Case, Happening, Told, node_of, with_api
 from tests.support.lending import credentials_of, secrets_around
 
-ENV: Final = {"PLAYBOOK_REGION": "north"}
+ENVIRONMENT: Final = {"PLAYBOOK_REGION": "north", "PLAYBOOK_PASSWORD": "n0t-t0ld"}
+"""What templates may read of it."""
+ENV: Final = values_for_templates(ENVIRONMENT, ENVIRONMENT)
 """What `env` holds in every way."""
 AT_ONCE: Final = 4
 MOST_SECONDS: Final = 40

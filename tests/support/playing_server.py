@@ -18,9 +18,14 @@ from tests.support.corpus import Case, Happening, Told, node_of, with_api
 from tests.support.inspection import query, wait_for
 from tests.support.lending import SECRETS, store_on, token_of
 from tests.support.platform import Platform
-from tests.support.playing import AT_ONCE, ENV, MOST_SECONDS
+from tests.support.playing import AT_ONCE, ENVIRONMENT, MOST_SECONDS
 
-SETTINGS: Final = {**ENV, **SECRETS, "NOETL_TEMPLATE_ENV": " ".join(ENV), "NOETL_HTTP_ALLOWED_NETWORKS": "127.0.0.0/8"}
+SETTINGS: Final = {
+    **ENVIRONMENT,
+    **SECRETS,
+    "NOETL_TEMPLATE_ENV": ",".join(ENVIRONMENT),
+    "NOETL_HTTP_ALLOWED_NETWORKS": "127.0.0.0/8",
+}
 """The platform's environment."""
 
 _EVENTS: Final = """

@@ -9,9 +9,11 @@ from urllib.parse import quote
 
 import pytest
 
+from executions.domain.secrets import mark_of as mark_in_rendered_work
 from executors.contract import ActionContext, ActionFailed, ActionRequest, Credential, Outcome
 from executors.running import Lent, run_action
 from executors.secrets import Revealed, mark_of
+from noetl_site.environment import values_for_templates
 
 STORED = {
     "api": Credential("api", "bearer", {"token": "t0p-s3cret"}),
@@ -82,3 +84,18 @@ def test_a_credential_that_an_action_asks_for_never_comes_out() -> None:
     assert run({}).data == {"sent": ["Basic ***", "***", "shop.example", "ada"]}
     failed = run({"n": 1})
     assert (failed.code, failed.message, failed.data) == ("boom", "no ***", ["***"])
+
+
+def test_all_who_write_marks_write_the_same() -> None:
+    values = values_for_templates(["DB_PASSWORD"], {"DB_PASSWORD": "x"})
+    assert values == {"DB_PASSWORD": mark_of("DB_PASSWORD")} == {"DB_PASSWORD": mark_in_rendered_work("DB_PASSWORD")}
+
+
+@pytest.mark.parametrize("name", ["DB_PASSWORD", "api_token", "S3_KEY", "BASIC_AUTH", "MY_SECRETS", "SENTRY_DSN"])
+def test_a_name_that_sounds_secret_is_given_as_a_reference(name: str) -> None:
+    assert values_for_templates([name, "ABSENT_KEY"], {name: "x"}) == {name: mark_of(name)}
+
+
+@pytest.mark.parametrize("name", ["HOME", "MONKEY", "AUTHOR", "REGION", "KEYBOARD"])
+def test_any_other_name_is_given_with_its_value(name: str) -> None:
+    assert values_for_templates([name], {name: "x"}) == {name: "x"}
