@@ -7,6 +7,7 @@
 | `/flaky/KEY/TIMES` | 503 the first TIMES times that it is asked for KEY, then `{asked}` |
 | `/redirect/PLACE...` | a redirect to that place |
 | `/silent` | nothing, as long as the server runs |
+| `/tls` | `{url}`: the address of a server as this one, over TLS, whose certificate nobody trusts |
 | `/text/COUNT` | that many characters of plain text |
 """
 
@@ -20,6 +21,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.certificates import self_signed
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -39,6 +42,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(302, "text/plain", b"", Location=f"/{'/'.join(to)}")
             case ["silent"]:
                 self.server.over.wait()
+            case ["tls"]:
+                self._json(200, {"url": self.server.tls_address})
             case ["text", count]:
                 self._send(200, "text/plain", b"x" * int(count))
             case _:
@@ -78,6 +83,7 @@ class _Server(ThreadingHTTPServer):
         self._lock = Lock()
         self._asked: Counter[str] = Counter()
         self.over = Event()
+        self.tls_address = ""
 
     def count(self, key: str) -> int:
         with self._lock:
@@ -88,13 +94,18 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def running_webserver() -> Iterator[str]:
     """The address of a server that runs meanwhile."""
-    server = _Server()
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    server, secured = _Server(), _Server()
+    secured.socket = self_signed().wrap_socket(secured.socket, server_side=True)
+    server.tls_address = f"https://127.0.0.1:{secured.server_address[1]}"
+    threads = [Thread(target=one.serve_forever, daemon=True) for one in (server, secured)]
+    for thread in threads:
+        thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
-        server.over.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        for one in (server, secured):
+            one.over.set()
+            one.shutdown()
+            one.server_close()
+        for thread in threads:
+            thread.join()
