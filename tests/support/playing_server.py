@@ -1,4 +1,4 @@
-"""The corpus on one running platform: everything registered and started at once, then awaited; read from its tables."""
+"""The corpus on one running platform: many playbooks are started at once, then awaited, and read from its tables."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ SETTINGS: Final = {
     "NOETL_HTTP_ALLOWED_NETWORKS": "127.0.0.0/8",
 }
 """The platform's environment."""
+TOGETHER: Final = 100
+"""So many are started before their ends are waited for: more would keep those waiting that are about time."""
 
 _EVENTS: Final = """
 SELECT l.execution_id, l.timestamp, l.seq, l.event_type, l.node_id, l.node_name, l.node_type, l.status, l.context,
@@ -58,6 +60,15 @@ def play_on_server(cases: Sequence[Case], api: str, platform: Platform) -> dict[
     store_on(platform, {name for case in cases for name in case.credentials})
     people = {happening.by for case in cases for happening in case.happenings if happening.by}
     tokens = {person: token_of(platform, person) for person in sorted(people)}
+    plays: dict[str, Told | BaseException] = {}
+    for first in range(0, len(cases), TOGETHER):
+        plays |= _play_together(cases[first : first + TOGETHER], api, platform, tokens)
+    return plays
+
+
+def _play_together(
+    cases: Sequence[Case], api: str, platform: Platform, tokens: Mapping[str, str]
+) -> dict[str, Told | BaseException]:
     with _acting(platform, tokens) as acting, ThreadPoolExecutor(AT_ONCE) as pool:
         begun = list(pool.map(lambda case: _begin(platform, case, api, acting), cases))
         problems = _await_all(platform)
