@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +18,10 @@ from django.core.exceptions import ImproperlyConfigured
 from noetl_site.embedded import Embedded
 
 env: Final = environ.Env()
+
+SECRET_SOUNDS: Final = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL")
+SECRET_WORDS: Final = frozenset({"KEY", "KEYS", "AUTH", "DSN"})
+"""Where these are words of a name by themselves: `MONKEY` holds no secret."""
 
 ENGINE: Final = "noetl_site.database"
 SESSION_TIMEOUTS: Final = {
@@ -71,6 +77,19 @@ def networks(name: str) -> list[str]:
         except ValueError as error:
             raise ImproperlyConfigured(f"{name}: {error}") from None
     return given
+
+
+def values_for_templates(names: Iterable[str], values: Mapping[str, str]) -> dict[str, str]:
+    """What templates read as `env.NAME`: the value, or the mark of the secret of that name when it sounds secret.
+
+    A worker puts a secret's value in the place of its mark (`executions.domain.secrets`); nobody else ever sees one.
+    """
+    return {name: f"⟦secret:{name}⟧" if _sounds_secret(name) else values[name] for name in names if name in values}
+
+
+def _sounds_secret(name: str) -> bool:
+    upper = name.upper()
+    return any(word in upper for word in SECRET_SOUNDS) or bool(SECRET_WORDS & set(re.split("[^A-Z0-9]+", upper)))
 
 
 def words(name: str, default: str = "") -> list[str]:

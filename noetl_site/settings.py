@@ -26,6 +26,7 @@ from noetl_site.environment import (
     networks,
     number,
     secret,
+    values_for_templates,
     words,
 )
 
@@ -234,7 +235,7 @@ NOETL_INLINE_RESULT_BYTES = int(number("NOETL_INLINE_RESULT_BYTES", default=6553
 NOETL_MAX_CHILD_DEPTH = int(number("NOETL_MAX_CHILD_DEPTH", default=16, least=1))
 NOETL_LEASE_SECONDS = number("NOETL_LEASE_SECONDS", default=60.0, least=1.0)
 NOETL_TEMPLATE_ENV = words("NOETL_TEMPLATE_ENV")
-NOETL_TEMPLATE_ENV_VALUES = {name: os.environ[name] for name in NOETL_TEMPLATE_ENV if name in os.environ}
+NOETL_TEMPLATE_ENV_VALUES = values_for_templates(NOETL_TEMPLATE_ENV, os.environ)
 NOETL_HTTP_ALLOWED_NETWORKS = networks("NOETL_HTTP_ALLOWED_NETWORKS")
 # A playbook reads files that are named in its step and lie in one of these folders.
 NOETL_DUCKDB_ALLOWED_DIRECTORIES = [
