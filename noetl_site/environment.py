@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,6 +66,14 @@ def number(name: str, default: float, least: float = 0.0) -> float:
     if not least <= value < float("inf"):
         raise ImproperlyConfigured(f"{name} must be at least {least:g}, and is {text}")
     return value
+
+
+def one_of(name: str, choices: Sequence[str], default: str) -> str:
+    """One of the choices. Raises: `ImproperlyConfigured`."""
+    text = os.environ.get(name, "").strip() or default
+    if text not in choices:
+        raise ImproperlyConfigured(f"{name} is none of {', '.join(choices)}: {text!r}")
+    return text
 
 
 def networks(name: str) -> list[str]:

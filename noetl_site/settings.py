@@ -25,6 +25,7 @@ from noetl_site.environment import (
     env,
     networks,
     number,
+    one_of,
     secret,
     values_for_templates,
     words,
@@ -242,6 +243,15 @@ NOETL_DUCKDB_ALLOWED_DIRECTORIES = [
     Path(directory).absolute()
     for directory in words("NOETL_DUCKDB_ALLOWED_DIRECTORIES", default=str(BASE_DIR / "examples"))
 ]
+# The levels of executors.sandbox, from the weakest to the strongest.
+_LEVELS = ("turn", "job", "bwrap")
+NOETL_PYTHON_ISOLATION = one_of("NOETL_PYTHON_ISOLATION", _LEVELS, default="turn")
+NOETL_PYTHON_ISOLATION_LEAST = one_of("NOETL_PYTHON_ISOLATION_LEAST", _LEVELS, default="turn")
+if _LEVELS.index(NOETL_PYTHON_ISOLATION) < _LEVELS.index(NOETL_PYTHON_ISOLATION_LEAST):
+    raise ImproperlyConfigured(
+        f"NOETL_PYTHON_ISOLATION is {NOETL_PYTHON_ISOLATION}, below "
+        f"NOETL_PYTHON_ISOLATION_LEAST, which is {NOETL_PYTHON_ISOLATION_LEAST}"
+    )
 NOETL_SERVER_NAME = env("NOETL_SERVER_NAME", default="")
 NOETL_SERVER_URL = env("NOETL_SERVER_URL", default="http://localhost:8080")
 NOETL_WORKER_POOL_NAME = env("NOETL_WORKER_POOL_NAME", default="")
