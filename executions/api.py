@@ -51,7 +51,6 @@ from executions.selectors import (
 from executions.services import (
     Approver,
     Report,
-    Take,
     answer_approval,
     cancel_execution,
     evaluate_execution,
@@ -98,7 +97,6 @@ __all__ = [
     "StartChild",
     "StartConflict",
     "StepView",
-    "Take",
     "TemplateError",
     "Unknown",
     "WorkloadInvalid",

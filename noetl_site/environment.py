@@ -119,8 +119,6 @@ def _database(database: dict[str, Any], timeouts: dict[str, str], given: dict[st
         "OPTIONS": {
             "application_name": "noetl",
             "connect_timeout": 5,
-            # The named statements of the hot path; what Django writes itself is never prepared.
-            "prepare_threshold": 1,
             **given,
             "options": " ".join([options, given.get("options", "")]).strip(),
         },

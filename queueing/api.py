@@ -1,15 +1,15 @@
 """The queue's door: what other apps may call.
 
-`enqueue_jobs`, `finish_jobs`, `retry_job`, `reap_lease`, `take_back_lease`, `requeue_dead_job`, `hold_open_jobs`,
-`close_jobs_at` and `close_open_jobs` run inside the caller's transaction, which holds the lock of the execution (lock
-order: execution, then queue).
+`enqueue_jobs`, `enqueue_leased_jobs`, `finish_jobs`, `retry_job`, `reap_lease`, `take_back_lease`, `requeue_dead_job`,
+`hold_open_jobs`, `close_jobs_at` and `close_open_jobs` run inside the caller's transaction, which holds the lock of the
+execution (lock order: execution, then queue).
 """
 
 from __future__ import annotations
 
 from queueing.domain.jobs import DEAD, DEFAULT_POOL, DONE, EXTERNAL, FAILED, Fence, FoundJob, LeasedJob, NewJob
 from queueing.domain.jobs import STATUSES as JOB_STATUSES
-from queueing.domain.leases import Claim, ExpiredLease, FinishedJob, HeldLease, Judgement, ReapedLease
+from queueing.domain.leases import Claim, ExpiredLease, FinishedJob, HeldLease, Judgement, ReapedLease, Take
 from queueing.errors import JobNotFound, LeaseLost, QueueError
 from queueing.selectors import (
     count_jobs,
@@ -31,6 +31,7 @@ from queueing.services import extend_leases, lease_jobs, release_jobs, retry_ext
 from queueing.store import close_nodes as close_jobs_at
 from queueing.store import close_open as close_open_jobs
 from queueing.store import enqueue as enqueue_jobs
+from queueing.store import enqueue_leased as enqueue_leased_jobs
 from queueing.store import find as find_job
 from queueing.store import finish as finish_jobs
 from queueing.store import hold_open as hold_open_jobs
@@ -59,6 +60,7 @@ __all__ = [
     "NewJob",
     "QueueError",
     "ReapedLease",
+    "Take",
     "close_jobs_at",
     "close_open_jobs",
     "count_jobs",
@@ -66,6 +68,7 @@ __all__ = [
     "count_recent_jobs",
     "count_waiting_by_pool",
     "enqueue_jobs",
+    "enqueue_leased_jobs",
     "extend_leases",
     "find_done_actions",
     "find_expired_leases",

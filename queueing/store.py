@@ -6,16 +6,15 @@ Statements live in `sql/queue.sql`; all run on the caller's connection, inside t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import aiosql
 from django.db import connection
-from psycopg import Cursor
 
 from queueing.domain.jobs import Fence, FoundJob, LeasedJob, NewJob
-from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, LeaseRecord, ReapedLease
+from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, LeaseRecord, ReapedLease, Take
 from queueing.errors import JobNotFound
 
 _QUERIES: Final[Any] = aiosql.from_path(Path(__file__).parent / "sql" / "queue.sql", "psycopg")
@@ -24,10 +23,16 @@ _STATEMENTS: Final[dict[str, str]] = {name: getattr(_QUERIES, name).sql for name
 
 def _run(name: str, **parameters: Any) -> list[Any]:
     """Run a named statement and give its rows; errors are Django's, as from the ORM."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        # A cursor that binds on the server, where the statement stays prepared.
-        return Cursor(connection.connection).execute(_STATEMENTS[name], parameters).fetchall()
+    return _ask(name, **parameters)()
+
+
+def _ask(name: str, **parameters: Any) -> Callable[[], list[Any]]:
+    """Run a named statement. Returns: what gives its rows; it is sent then, or with whatever is sent next."""
+    # The project's own database backend; Django's types do not know it.
+    asked: Callable[[], list[Any]] = connection.ask_prepared(  # type: ignore[attr-defined]  # see above
+        f"queueing.{name}", _STATEMENTS[name], parameters
+    )
+    return asked
 
 
 def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
@@ -50,6 +55,36 @@ def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
         availables=[job.available_at for job in jobs],
         held=[job.held for job in jobs],
     )
+
+
+def enqueue_leased(jobs: Sequence[NewJob], take: Take) -> Callable[[], list[LeasedJob]]:
+    """Insert jobs that are leased at once, to the worker that goes on with them.
+
+    They have no limits and are not held. The caller holds the lock of their execution. Returns: what gives those that
+    were new; it may be asked when the transaction has committed.
+    """
+    documents = [
+        {
+            "execution_id": job.execution_id,
+            "node_id": job.node_id,
+            "node_name": job.node_name,
+            "kind": job.kind,
+            "action": job.action,
+            "context": job.context,
+            "uuid": job.uuid,
+            "item_index": job.item_index,
+            "timeout_seconds": job.timeout_seconds,
+            "pool": job.pool,
+            "priority": job.priority,
+            "max_attempts": job.max_attempts,
+            "origin": job.origin,
+        }
+        for job in jobs
+    ]
+    asked = _ask(
+        "enqueue_leased", jobs=json.dumps(documents), worker_id=take.worker_id, lease_seconds=take.lease_seconds
+    )
+    return lambda: [_leased(row) for row in asked()]
 
 
 def lease(

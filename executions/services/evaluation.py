@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -25,7 +26,15 @@ from executions.nudges import Nudge, send_after_commit
 from executions.services.children import start_children, take_in_ended
 from executions.services.turns import Turn
 from executions.store import LockedExecution
-from queueing.api import NewJob, close_jobs_at, close_open_jobs, enqueue_jobs
+from queueing.api import (
+    LeasedJob,
+    NewJob,
+    Take,
+    close_jobs_at,
+    close_open_jobs,
+    enqueue_jobs,
+    enqueue_leased_jobs,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +110,8 @@ def evaluate_here_or_later(locked: LockedExecution) -> None:
 def evaluate_or_mark(locked: LockedExecution) -> None:
     """Evaluate under a savepoint: whatever goes wrong, what was reported stays, and is evaluated again later."""
     try:
-        with store.savepoint():
-            nudge = evaluate_locked(locked)
+        with transaction.atomic():
+            nudge = evaluate_locked(locked).nudge
     except Exception as error:
         # Not an action's failure but the evaluator's own, of any kind: an accepted result must survive it.
         logger.exception("evaluation of execution %s failed", locked.id)
@@ -111,12 +120,20 @@ def evaluate_or_mark(locked: LockedExecution) -> None:
     send_after_commit(nudge)
 
 
-def evaluate_locked(locked: LockedExecution) -> Nudge:
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Whom to tell after the commit, and what gives the jobs that a worker has then already (None: it has none)."""
+
+    nudge: Nudge
+    leased: Callable[[], list[LeasedJob]] | None = None
+
+
+def evaluate_locked(locked: LockedExecution, take: Take | None = None) -> Evaluated:
     """Plan all events since the state and carry out what is decided; `locked` is then as its row is.
 
-    Returns: whom to tell after the commit.
+    `take`: a worker that goes on with the new jobs, when they are no more than it would like to have.
     """
-    effects = _Effects()
+    effects = _Effects(take)
     while True:
         turn = Turn(locked)
         decision = turn.decide()
@@ -131,15 +148,26 @@ def evaluate_locked(locked: LockedExecution) -> Nudge:
             break
         # A child that cannot be started is an outcome like any other: what follows from it is planned next.
         _save(locked, turn, decision)
-    return effects.nudge(locked)
+    return Evaluated(effects.nudge(locked), effects.leased)
 
 
 @dataclass(slots=True)
 class _Effects:
     """What the world outside should hear of: new jobs by pool, executions that wait for an evaluation."""
 
+    take: Take | None = None
+    leased: Callable[[], list[LeasedJob]] | None = None
     new_jobs: Counter[str] = field(default_factory=Counter)
     others: list[int] = field(default_factory=list)
+
+    def enqueue(self, jobs: list[NewJob]) -> None:
+        """Put jobs into the queue, and into the hands of the worker that takes them."""
+        take = self.take
+        if take is not None and len(jobs) <= take.count and all(job.pool in take.pools for job in jobs):
+            self.leased = enqueue_leased_jobs(jobs, take)
+            self.take = None
+        else:
+            self.new_jobs.update(pool for _, pool in enqueue_jobs(jobs))
 
     def nudge(self, locked: LockedExecution) -> Nudge:
         """As a nudge; the parent of an execution that has ended hears of it, too."""
@@ -159,8 +187,7 @@ def _carry_out(locked: LockedExecution, turn: Turn, decision: Decision, effects:
     elif decision.close_nodes:
         effects.others += _close_nodes(locked.id, turn.playbook, decision.close_nodes)
     if decision.jobs:
-        added = enqueue_jobs([_new_job(locked.id, job) for job in decision.jobs])
-        effects.new_jobs.update(pool for _, pool in added)
+        effects.enqueue([_new_job(locked.id, job) for job in decision.jobs])
     store.set_timers(locked.id, decision.timers)
     children, answers = start_children(locked, decision.children, decision.state.seq + 1)
     store.append_events(locked.id, answers)
@@ -232,7 +259,7 @@ def cancel_locked(locked: LockedExecution, reason: str, cancelled_by: str) -> No
     locked.last_seq = event.seq
     try:
         with transaction.atomic():
-            nudge = evaluate_locked(locked)
+            nudge = evaluate_locked(locked).nudge
     except (OperationalError, InterfaceError):
         raise
     except Exception:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from django.conf import settings
@@ -36,6 +37,7 @@ from queueing.api import (
     Judgement,
     LeasedJob,
     ReapedLease,
+    Take,
     finish_jobs,
     lease_jobs,
     reap_lease,
@@ -61,16 +63,6 @@ class Report:
     traceback: str | None = None
     duration_seconds: float = 0.0
     posted_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """What a worker would like to do next of the execution that it reports to: at most `count` jobs of these pools."""
-
-    worker_id: str
-    pools: Sequence[str]
-    count: int
-    lease_seconds: float
 
 
 def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_later: bool = False) -> list[Judgement]:
@@ -112,8 +104,8 @@ def _whatever_follows(transact: Callable[[bool, str], T]) -> T:
 def _accept(
     execution_id: int, reports: Sequence[Report], take: Take | None, *, put_off: bool, error: str = ""
 ) -> tuple[list[Judgement], list[LeasedJob]]:
-    with transaction.atomic(), store.pipelined():
-        locked = store.lock_execution(execution_id)
+    with transaction.atomic():
+        lock = store.ask_for_lock(execution_id)
         # One fence given twice is one result: the later one repeats it.
         first = {report.fence: report for report in reversed(reports)}
         finished = finish_jobs(
@@ -121,7 +113,9 @@ def _accept(
             list(first),
             [DONE if report.status == "success" else FAILED for report in first.values()],
         )
+        locked = lock()
         events: list[Event] = []
+        leased: Callable[[], list[LeasedJob]] | None = None
         for report, job in zip(first.values(), finished, strict=True):
             if job.judgement == "accepted":
                 if report.posted_id is not None and store.is_posted_id_taken(execution_id, report.posted_id):
@@ -129,26 +123,25 @@ def _accept(
                 events.extend(_events_of(locked, report, job, events))
         if events:
             locked.take_in(events)
-            _go_on(locked, events, put_off=put_off, error=error)
-        leased = _take_next(locked, take) if take is not None else []
+            leased = _go_on(locked, events, take, put_off=put_off, error=error)
+        if leased is None and take is not None and not locked.is_terminal and not locked.is_paused:
+            found = lease_jobs(take.worker_id, take.pools, take.count, take.lease_seconds, execution_id=execution_id)
+            leased = partial(list, found)
         failpoint("report.inside")
     failpoint("report.committed")
     judged = {fence: job.judgement for fence, job in zip(first, finished, strict=True)}
-    return _judgements(reports, judged), leased
+    return _judgements(reports, judged), leased() if leased is not None else []
 
 
-def _take_next(locked: LockedExecution, take: Take) -> list[LeasedJob]:
-    if locked.is_terminal or locked.is_paused:
-        return []
-    return lease_jobs(take.worker_id, take.pools, take.count, take.lease_seconds, execution_id=locked.id)
-
-
-def _go_on(locked: LockedExecution, events: Sequence[Event], *, put_off: bool, error: str) -> None:
-    """Append what was taken in, and evaluate it when that is due here and now."""
+def _go_on(
+    locked: LockedExecution, events: Sequence[Event], take: Take | None, *, put_off: bool, error: str
+) -> Callable[[], list[LeasedJob]] | None:
+    """Append what was taken in, and evaluate it when that is due here and now. Returns: what gives what it leased."""
     is_planned = not locked.is_terminal and any(event.type not in ev.ANNOTATIONS for event in events)
     if is_planned and settings.NOETL_EVALUATE_INLINE and not (put_off or locked.is_paused):
-        send_after_commit(evaluate_locked(locked))
-        return
+        evaluated = evaluate_locked(locked, take)
+        send_after_commit(evaluated.nudge)
+        return evaluated.leased
     store.append_events(locked.id, locked.take_unwritten())
     if not is_planned:
         store.set_last_seq(locked.id, locked.last_seq)
@@ -156,6 +149,7 @@ def _go_on(locked: LockedExecution, events: Sequence[Event], *, put_off: bool, e
         store.mark_for_evaluation(locked.id, locked.last_seq, error=error)
     else:
         evaluate_here_or_later(locked)
+    return None
 
 
 def _judgements(reports: Sequence[Report], judged: Mapping[Fence, Judgement]) -> list[Judgement]:
@@ -239,7 +233,7 @@ def _reap(expired: ExpiredLease, *, put_off: bool, error: str) -> ReapedLease | 
             return None
         events = _lost_lease_events(locked, reaped)
         locked.take_in(events)
-        _go_on(locked, events, put_off=put_off, error=error)
+        _go_on(locked, events, None, put_off=put_off, error=error)
     return reaped
 
 

@@ -28,6 +28,7 @@ from executions.store.rows import (
     LockedExecution,
     NewExecution,
     StoredExecution,
+    ask_for_lock,
     find_start,
     find_to_evaluate,
     forget_cancel_request,
@@ -42,7 +43,6 @@ from executions.store.rows import (
     save_state,
     set_last_seq,
 )
-from executions.store.statements import pipelined, savepoint
 from executions.store.timers import DueTimer, drop_timers, find_due_executions, set_timers, take_due_timers
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "StoredExecution",
     "append_events",
     "append_first_events",
+    "ask_for_lock",
     "close_children",
     "count_items",
     "drop_timers",
@@ -81,12 +82,10 @@ __all__ = [
     "new_ids",
     "open_approvals",
     "outcomes_below",
-    "pipelined",
     "read_end",
     "read_execution",
     "save_frames",
     "save_state",
-    "savepoint",
     "set_last_seq",
     "set_timers",
     "take_due_timers",

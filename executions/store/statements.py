@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import aiosql
-from django.db import Error, connection, transaction
-from psycopg import Cursor
+from django.db import connection
 
 _FOLDER: Final = Path(__file__).parent.parent / "sql"
 _FILES: Final = [aiosql.from_path(_FOLDER / name, "psycopg") for name in ("executions.sql", "waiting.sql")]
@@ -20,53 +18,23 @@ _STATEMENTS: Final[dict[str, str]] = {
 _encode: Final = json.JSONEncoder(allow_nan=False).encode
 
 
+def ask(name: str, **parameters: Any) -> Callable[[], list[Any]]:
+    """Run a named statement. Returns: what gives its rows; it is sent then, or with whatever is sent next."""
+    # The project's own database backend; Django's types do not know it.
+    asked: Callable[[], list[Any]] = connection.ask_prepared(  # type: ignore[attr-defined]  # see above
+        f"executions.{name}", _STATEMENTS[name], parameters
+    )
+    return asked
+
+
 def rows(name: str, **parameters: Any) -> list[Any]:
     """Run a named statement and give its rows; errors are Django's, as from the ORM."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        return _run(name, parameters).fetchall()
+    return ask(name, **parameters)()
 
 
 def execute(name: str, **parameters: Any) -> None:
-    """Run a named statement that gives no rows. Inside `pipelined` it goes out with the next one that gives some."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        _run(name, parameters)
-
-
-def _run(name: str, parameters: dict[str, Any]) -> Cursor[Any]:
-    # A cursor that binds on the server, where the statement stays prepared; Django's own writes values into the text.
-    return Cursor(connection.connection).execute(_STATEMENTS[name], parameters)
-
-
-@contextmanager
-def pipelined() -> Iterator[None]:
-    """Statements that give no rows are sent together with the next that does and fail there."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors, connection.connection.pipeline():
-        yield
-
-
-@contextmanager
-def savepoint() -> Iterator[None]:
-    """Undo on an exception what was done inside, and no more; what was sent through a pipeline has been done then."""
-    with transaction.atomic():
-        try:
-            yield
-        except BaseException:
-            # A pipeline takes nothing any more, not even a rollback, until it is told that its error has been seen.
-            with suppress(Error):
-                _settle()
-            raise
-        _settle()
-
-
-def _settle() -> None:
-    """Wait for everything that was sent through a pipeline; what failed fails here."""
-    raw = connection.connection
-    if raw is not None and raw.info.pipeline_status:
-        with connection.wrap_database_errors, raw.pipeline() as pipeline:
-            pipeline.sync()
+    """Run a named statement that gives no rows, at the latest when the transaction commits; it may fail then."""
+    ask(name, **parameters)
 
 
 def json_text(value: Any) -> str | None:

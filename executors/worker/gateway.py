@@ -8,8 +8,8 @@ from typing import Protocol
 
 from django.db import InterfaceError, InternalError, OperationalError, connection
 
-from executions.api import Report, Take, failpoint, report_and_take
-from queueing.api import Fence, HeldLease, Judgement, LeasedJob, extend_leases, lease_jobs, release_jobs
+from executions.api import Report, failpoint, report_and_take
+from queueing.api import Fence, HeldLease, Judgement, LeasedJob, Take, extend_leases, lease_jobs, release_jobs
 
 
 class GatewayUnavailable(Exception):

@@ -17,13 +17,13 @@ from typing import Final, Self
 
 from django.db import connection
 
-from executions.api import Report, Take, failpoint
+from executions.api import Report, failpoint
 from executors.contract import ActionKind, ActionRequest, Credential, Outcome
 from executors.running import CANCELLED, DEFAULT_TIMEOUT_SECONDS, Lent, outcome_fields, run_action
 from executors.worker.gateway import Gateway, GatewayUnavailable
 from executors.worker.heartbeat import Held, LeaseKeeper
 from executors.worker.pace import Pace
-from queueing.api import LeasedJob
+from queueing.api import LeasedJob, Take
 
 logger = logging.getLogger(__name__)
 

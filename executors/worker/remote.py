@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import requests
 
-from executions.api import Report, Take
+from executions.api import Report
 from executors.contract import Credential
 from executors.errors import CredentialNotFound, NotAuthenticated, ServerUnreachable
 from executors.worker.gateway import GatewayUnavailable
 from executors.worker.wire import ActionUnreadable, read_job
-from queueing.api import Fence, HeldLease, Judgement, LeasedJob
+from queueing.api import Fence, HeldLease, Judgement, LeasedJob, Take
 
 logger = logging.getLogger(__name__)
 

@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from executions.api import Take
 from executors.contract import ActionKind, Credential
 from executors.worker import drain
 from executors.worker.gateway import Gateway
 from executors.worker.hand import Hand, Means
 from executors.worker.heartbeat import LeaseKeeper
 from executors.worker.pace import Pace
-from queueing.api import LeasedJob
+from queueing.api import LeasedJob, Take
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,28 @@ FROM unnest(
 ON CONFLICT (execution_id, node_id) DO NOTHING
 RETURNING id, pool;
 
+-- name: enqueue_leased(jobs, worker_id, lease_seconds)
+-- `jobs`: a JSON list of rows. They never wait: the worker that has asked for them goes on with them.
+WITH leased AS (
+    INSERT INTO queue (execution_id, node_id, node_name, kind, action, context, uuid, item_index, timeout_seconds,
+                       pool, priority, max_attempts, origin, status, attempts, lease_token, worker_id, lease_until,
+                       last_heartbeat)
+    SELECT execution_id, node_id, node_name, kind, action, context, uuid, item_index, timeout_seconds,
+           pool, priority, max_attempts, origin, 'leased', 1, gen_random_uuid(), :worker_id,
+           clock_now() + make_interval(secs => :lease_seconds), clock_now()
+    FROM json_to_recordset(:jobs::json) AS job (
+        execution_id bigint, node_id text, node_name text, kind text, action jsonb, context jsonb, uuid uuid,
+        item_index int, timeout_seconds float8, pool text, priority int, max_attempts int, origin text)
+    ON CONFLICT (execution_id, node_id) DO NOTHING
+    RETURNING *
+), history AS (
+    INSERT INTO lease_history (job_id, execution_id, node_id, attempt, worker_id, principal, lease_token, leased_at)
+    SELECT id, execution_id, node_id, attempts, worker_id, '', lease_token, last_heartbeat FROM leased
+)
+SELECT id, execution_id, node_id, node_name, kind, action::text, context::text, uuid::text, item_index,
+       timeout_seconds, pool, priority, attempts, lease_token::text, last_heartbeat, lease_until
+FROM leased ORDER BY id;
+
 -- name: lease(pools, execution_id, count, worker_id, lease_seconds, principal)
 -- Jobs of these pools; with an execution, of that execution in these pools. One of the two scans below has nothing to
 -- do: a null execution owns no job, and no pool is asked when there is an execution.
