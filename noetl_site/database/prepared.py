@@ -6,6 +6,7 @@ times as long. Values go and come as text; the types are those the statement giv
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -115,6 +116,7 @@ class PreparedStatements:
             if and_commit:
                 pgconn.send_query_params(b"COMMIT", None)
             pgconn.pipeline_sync()
+            self._wait_to_write()
             results = [self._next_result() for _ in range(begins + len(asked) + and_commit)]
             self._next_result()
         finally:
@@ -124,13 +126,32 @@ class PreparedStatements:
         for (_, _, answer), result in zip(asked, results[begins:], strict=False):
             answer.rows = _rows(result)
 
+    def _wait_to_write(self) -> None:
+        while self._pgconn.flush():
+            # The server may wait for its answers to be taken before it reads on.
+            self._poll(select.POLLIN | select.POLLOUT)
+            self._pgconn.consume_input()
+
+    def _wait_to_read(self) -> None:
+        """Until an answer is there. `get_result` would wait as well, but with all threads of this process stopped."""
+        while self._pgconn.is_busy():
+            self._poll(select.POLLIN)
+            self._pgconn.consume_input()
+
+    def _poll(self, events: int) -> None:
+        poll = select.poll()
+        poll.register(self._pgconn.socket, events)
+        poll.poll()
+
     def _next_result(self) -> PGresult:
         """The result of the next statement, or of the synchronisation after the last. Raises: `OperationalError`."""
+        self._wait_to_read()
         result = self._pgconn.get_result()
         if result is None:
             raise OperationalError(f"the connection is lost: {self._pgconn.get_error_message()}")
         if result.status != ExecStatus.PIPELINE_SYNC:
             # A statement's results end with none.
+            self._wait_to_read()
             self._pgconn.get_result()
         return result
 

@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from noetl_site import embedded
-from tests.faults.conftest import faulty_platform
 from tests.faults.faulty import CHAIN_RESULT, Faulty
+from tests.faults.platforms import faulty_platform
 from tests.support.inspection import wait_for
 from tests.support.platform import temporary_data_dir
 from tests.support.starting import NotAcknowledged
