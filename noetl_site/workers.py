@@ -1,0 +1,42 @@
+"""How Celery's workers get along with Django: its own fixup, but for the connections to the database."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.fixups.django import DjangoFixup, DjangoWorkerFixup
+from django.db import close_old_connections
+
+
+class _KeepConnections(DjangoWorkerFixup):
+    """Treats a task as Django treats a request: connections stay, and those that no longer work are replaced.
+
+    Celery would close them before and after every task, whatever Django's settings say. To connect again and to
+    prepare the statements anew took three times as long as the task.
+    """
+
+    def on_task_prerun(self, sender: Any, **_: Any) -> None:
+        """Look at the connections before they are used."""
+        close_old_connections()
+
+    def on_task_postrun(self, sender: Any, **_: Any) -> None:
+        """Leave them for the next task, unless they have failed."""
+        close_old_connections()
+
+
+class _Fixup(DjangoFixup):
+    """Celery's, with that."""
+
+    @property
+    def worker_fixup(self) -> DjangoWorkerFixup:
+        """Made when it is first asked for: the application is not configured before."""
+        if self._worker_fixup is None:
+            self._worker_fixup = _KeepConnections(self.app)
+        return self._worker_fixup
+
+
+def fixup(app: Celery, env: str = "DJANGO_SETTINGS_MODULE") -> DjangoFixup | None:
+    """As `celery.fixups.django.fixup`, in whose place Celery calls it."""
+    return _Fixup(app).install() if os.environ.get(env) else None
