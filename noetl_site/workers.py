@@ -6,11 +6,14 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.fixups.django import DjangoFixup, DjangoWorkerFixup
+from celery.fixups import django as celery_django
 from django.db import close_old_connections
 
+# The stubs of Celery know only half of this module.
+_celery_django: Any = celery_django
 
-class _KeepConnections(DjangoWorkerFixup):
+
+class _KeepConnections(_celery_django.DjangoWorkerFixup):  # type: ignore[misc]  # see above
     """Treats a task as Django treats a request: connections stay, and those that no longer work are replaced.
 
     Celery would close them before and after every task, whatever Django's settings say. To connect again and to
@@ -26,17 +29,19 @@ class _KeepConnections(DjangoWorkerFixup):
         close_old_connections()
 
 
-class _Fixup(DjangoFixup):
+class _Fixup(_celery_django.DjangoFixup):  # type: ignore[misc]  # see above
     """Celery's, with that."""
 
+    _worker_fixup: Any
+
     @property
-    def worker_fixup(self) -> DjangoWorkerFixup:
+    def worker_fixup(self) -> Any:
         """Made when it is first asked for: the application is not configured before."""
         if self._worker_fixup is None:
             self._worker_fixup = _KeepConnections(self.app)
         return self._worker_fixup
 
 
-def fixup(app: Celery, env: str = "DJANGO_SETTINGS_MODULE") -> DjangoFixup | None:
+def fixup(app: Celery, env: str = "DJANGO_SETTINGS_MODULE") -> Any:
     """As `celery.fixups.django.fixup`, in whose place Celery calls it."""
     return _Fixup(app).install() if os.environ.get(env) else None
