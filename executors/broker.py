@@ -103,7 +103,8 @@ def send(task: str, queue: str, arguments: Mapping[str, object]) -> bool:
         if breaker.is_away:
             return False
         try:
-            _put(queue, _message(task, queue, tuple(arguments.items())))
+            message = _message(task, queue, tuple(arguments.items()))
+            _push(queue, message.replace(_SOME_ID, str(uuid4())))
         except (OperationalError, RedisError, OSError) as error:
             breaker.trip()
             logger.warning("the broker is away, the reconciler takes over: %s", error)
@@ -111,7 +112,7 @@ def send(task: str, queue: str, arguments: Mapping[str, object]) -> bool:
     return True
 
 
-def _put(queue: str, message: str) -> None:
+def _push(queue: str, message: str) -> None:
     """Put a message into a queue, on a kept connection. Raises: what kombu and redis raise when it cannot be had.
 
     `send_task` would ask Redis first where the queue's exchange leads to, and build a message that is the same each
@@ -120,7 +121,7 @@ def _put(queue: str, message: str) -> None:
     # The stubs of Celery take the pool's connections for producers.
     pool: Any = current_app.pool
     with pool.acquire(block=True) as connection:
-        connection.default_channel.client.lpush(queue, message.replace(_SOME_ID, str(uuid4())))
+        connection.default_channel.client.lpush(queue, message)
 
 
 @lru_cache(maxsize=64)
