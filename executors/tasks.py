@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from typing import Any
@@ -35,6 +36,12 @@ def run_jobs(pool: str) -> None:
 def _drain_pool(**_: Any) -> None:
     """Celery's warm shutdown waits for running turns: let them end soon, and give back what takes long."""
     drain.begin()
+
+
+@signals.worker_process_init.connect
+def _keep_what_is_loaded(**_: Any) -> None:
+    """No job waits while the collector looks through all that was loaded before the first one."""
+    gc.freeze()
 
 
 @signals.worker_process_shutdown.connect

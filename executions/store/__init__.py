@@ -40,6 +40,7 @@ from executions.store.rows import (
     new_ids,
     read_end,
     read_execution,
+    read_view,
     save_state,
     set_last_seq,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "outcomes_below",
     "read_end",
     "read_execution",
+    "read_view",
     "save_frames",
     "save_state",
     "set_last_seq",

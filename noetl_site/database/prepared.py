@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from psycopg import Connection, DataError, OperationalError
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 Decoder = Callable[[bytes], Any]
@@ -167,6 +167,9 @@ class PreparedStatements:
 
     def _checked(self, result: PGresult) -> PGresult:
         if result.status not in _GOOD:
+            if self._pgconn.status == ConnStatus.BAD:
+                # The server has gone, and so could give no code that tells the error's kind.
+                raise OperationalError(result.error_message.decode(errors="replace").strip())
             raise error_from_result(result, encoding="utf-8")
         return result
 
