@@ -50,7 +50,7 @@ def test_seconds_are_never_taken_for_whole_numbers(statements: dict[str, str]) -
     """Postgres infers a parameter's type from where it stands: a 0 beside it makes it an integer."""
     connection.ensure_connection()
     pgconn = connection.connection.pgconn
-    for place, (name, sql) in enumerate(sorted(statements.items())):
+    for place, (name, sql) in enumerate(sorted(store_of._STATEMENTS.items())):
         order = sorted(set(re.findall(r"%\((\w+)\)s", sql)))
         numbered = {each: f"${number}" for number, each in enumerate(order, 1)}
         key = f"checked_{place}".encode()
