@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -43,10 +44,8 @@ def test_whoever_waits_for_the_database_lets_the_threads_beside_it_work() -> Non
     connection.close()
 
 
-@pytest.mark.parametrize(
-    "statements", [executions_store._STATEMENTS, queueing_store._STATEMENTS], ids=["executions", "queueing"]
-)
-def test_seconds_are_never_taken_for_whole_numbers(statements: dict[str, str]) -> None:
+@pytest.mark.parametrize("store_of", [executions_store, queueing_store])
+def test_seconds_are_never_taken_for_whole_numbers(store_of: Any) -> None:
     """Postgres infers a parameter's type from where it stands: a 0 beside it makes it an integer."""
     connection.ensure_connection()
     pgconn = connection.connection.pgconn
