@@ -52,9 +52,9 @@ def find_version(path: str, version: str | None) -> RegisteredPlaybook | None:
 def find_pin(path: str, version: str | None) -> PinnedVersion | None:
     """Which version `find_version` would give, without its text: every start asks."""
     # The project's own database backend; Django's types do not know it.
-    rows: list[Any] = connection.run_prepared(  # type: ignore[attr-defined]  # see above
+    rows: list[Any] = connection.ask_prepared(  # type: ignore[attr-defined]  # see above
         "catalog.find_pin", _FIND_PIN, {"path": path, "version": version}
-    )
+    )()
     return PinnedVersion(*rows[0]) if rows else None
 
 

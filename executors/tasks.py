@@ -59,7 +59,7 @@ def _announce_pool(sender: Any, **_: Any) -> None:
         component_type=Runtime.ComponentType.WORKER_POOL,
         capacity=sender.pool.limit if hasattr(sender.pool, "limit") else None,
         runtime_type=settings.NOETL_WORKER_POOL_RUNTIME or "cpu",
-        labels={"queues": queues},
+        labels={"queues": queues, "python_isolation": settings.NOETL_PYTHON_ISOLATION},
     )
     presence = Presence(component, settings.NOETL_WORKER_HEARTBEAT_INTERVAL)
     presence.start()

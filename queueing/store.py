@@ -6,7 +6,7 @@ Statements live in `sql/queue.sql`; all run on the caller's connection, inside t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,11 +23,16 @@ _STATEMENTS: Final[dict[str, str]] = {name: getattr(_QUERIES, name).sql for name
 
 def _run(name: str, **parameters: Any) -> list[Any]:
     """Run a named statement and give its rows; errors are Django's, as from the ORM."""
+    return _ask(name, **parameters)()
+
+
+def _ask(name: str, **parameters: Any) -> Callable[[], list[Any]]:
+    """Run a named statement. Returns: what gives its rows; it is sent then, or with whatever is sent next."""
     # The project's own database backend; Django's types do not know it.
-    found: list[Any] = connection.run_prepared(  # type: ignore[attr-defined]  # see above
+    asked: Callable[[], list[Any]] = connection.ask_prepared(  # type: ignore[attr-defined]  # see above
         f"queueing.{name}", _STATEMENTS[name], parameters
     )
-    return found
+    return asked
 
 
 def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
@@ -52,10 +57,11 @@ def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
     )
 
 
-def enqueue_leased(jobs: Sequence[NewJob], take: Take) -> list[LeasedJob]:
-    """Insert jobs that are leased at once, to the worker that goes on with them. Returns: those that were new.
+def enqueue_leased(jobs: Sequence[NewJob], take: Take) -> Callable[[], list[LeasedJob]]:
+    """Insert jobs that are leased at once, to the worker that goes on with them.
 
-    They have no limits and are not held. The caller holds the lock of their execution.
+    They have no limits and are not held. The caller holds the lock of their execution. Returns: what gives those that
+    were new; it may be asked when the transaction has committed.
     """
     documents = [
         {
@@ -75,10 +81,10 @@ def enqueue_leased(jobs: Sequence[NewJob], take: Take) -> list[LeasedJob]:
         }
         for job in jobs
     ]
-    rows = _run(
+    asked = _ask(
         "enqueue_leased", jobs=json.dumps(documents), worker_id=take.worker_id, lease_seconds=take.lease_seconds
     )
-    return [_leased(row) for row in rows]
+    return lambda: [_leased(row) for row in asked()]
 
 
 def lease(

@@ -28,7 +28,8 @@ class CeleryPeer:
 
     def __init__(self, broker: str, *, acknowledges: bool) -> None:
         self.app = make_app(broker, acknowledges=acknowledges)
-        self._redis = redis.Redis(unix_socket_path=broker.removeprefix("redis+socket://"))
+        # It waits for its answers as long as they take; redis-py by itself gives up after five seconds.
+        self._redis = redis.Redis(unix_socket_path=broker.removeprefix("redis+socket://"), socket_timeout=None)
         self._calls = 0
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -121,10 +122,10 @@ def evaluate_or_mark(locked: LockedExecution) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Whom to tell after the commit, and the jobs that a worker has already."""
+    """Whom to tell after the commit, and what gives the jobs that a worker has then already (None: it has none)."""
 
     nudge: Nudge
-    leased: list[LeasedJob]
+    leased: Callable[[], list[LeasedJob]] | None = None
 
 
 def evaluate_locked(locked: LockedExecution, take: Take | None = None) -> Evaluated:
@@ -155,7 +156,7 @@ class _Effects:
     """What the world outside should hear of: new jobs by pool, executions that wait for an evaluation."""
 
     take: Take | None = None
-    leased: list[LeasedJob] = field(default_factory=list)
+    leased: Callable[[], list[LeasedJob]] | None = None
     new_jobs: Counter[str] = field(default_factory=Counter)
     others: list[int] = field(default_factory=list)
 
@@ -163,7 +164,7 @@ class _Effects:
         """Put jobs into the queue, and into the hands of the worker that takes them."""
         take = self.take
         if take is not None and len(jobs) <= take.count and all(job.pool in take.pools for job in jobs):
-            self.leased += enqueue_leased_jobs(jobs, take)
+            self.leased = enqueue_leased_jobs(jobs, take)
             self.take = None
         else:
             self.new_jobs.update(pool for _, pool in enqueue_jobs(jobs))

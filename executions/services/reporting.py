@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 from django.conf import settings
@@ -104,7 +105,7 @@ def _accept(
     execution_id: int, reports: Sequence[Report], take: Take | None, *, put_off: bool, error: str = ""
 ) -> tuple[list[Judgement], list[LeasedJob]]:
     with transaction.atomic():
-        locked = store.lock_execution(execution_id)
+        lock = store.ask_for_lock(execution_id)
         # One fence given twice is one result: the later one repeats it.
         first = {report.fence: report for report in reversed(reports)}
         finished = finish_jobs(
@@ -112,8 +113,9 @@ def _accept(
             list(first),
             [DONE if report.status == "success" else FAILED for report in first.values()],
         )
+        locked = lock()
         events: list[Event] = []
-        leased: list[LeasedJob] = []
+        leased: Callable[[], list[LeasedJob]] | None = None
         for report, job in zip(first.values(), finished, strict=True):
             if job.judgement == "accepted":
                 if report.posted_id is not None and store.is_posted_id_taken(execution_id, report.posted_id):
@@ -122,18 +124,19 @@ def _accept(
         if events:
             locked.take_in(events)
             leased = _go_on(locked, events, take, put_off=put_off, error=error)
-        if not leased and take is not None and not locked.is_terminal and not locked.is_paused:
-            leased = lease_jobs(take.worker_id, take.pools, take.count, take.lease_seconds, execution_id=execution_id)
+        if leased is None and take is not None and not locked.is_terminal and not locked.is_paused:
+            found = lease_jobs(take.worker_id, take.pools, take.count, take.lease_seconds, execution_id=execution_id)
+            leased = partial(list, found)
         failpoint("report.inside")
     failpoint("report.committed")
     judged = {fence: job.judgement for fence, job in zip(first, finished, strict=True)}
-    return _judgements(reports, judged), leased
+    return _judgements(reports, judged), leased() if leased is not None else []
 
 
 def _go_on(
     locked: LockedExecution, events: Sequence[Event], take: Take | None, *, put_off: bool, error: str
-) -> list[LeasedJob]:
-    """Append what was taken in, and evaluate it when that is due here and now. Returns: what was leased with it."""
+) -> Callable[[], list[LeasedJob]] | None:
+    """Append what was taken in, and evaluate it when that is due here and now. Returns: what gives what it leased."""
     is_planned = not locked.is_terminal and any(event.type not in ev.ANNOTATIONS for event in events)
     if is_planned and settings.NOETL_EVALUATE_INLINE and not (put_off or locked.is_paused):
         evaluated = evaluate_locked(locked, take)
@@ -146,7 +149,7 @@ def _go_on(
         store.mark_for_evaluation(locked.id, locked.last_seq, error=error)
     else:
         evaluate_here_or_later(locked)
-    return []
+    return None
 
 
 def _judgements(reports: Sequence[Report], judged: Mapping[Fence, Judgement]) -> list[Judgement]:

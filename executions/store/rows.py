@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -14,7 +14,7 @@ from executions.domain.events import Event
 from executions.domain.state import State
 from executions.errors import ExecutionNotFound
 from executions.store.log import shortened
-from executions.store.statements import execute, json_text, json_value, rows
+from executions.store.statements import ask, execute, json_text, json_value, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +138,23 @@ def find_start(idempotency_key: str) -> tuple[int, str]:
 
 def lock_execution(execution_id: int) -> LockedExecution:
     """Take the execution's lock and read it. Raises: `ExecutionNotFound`."""
-    found = rows("lock_execution", execution_id=execution_id)
-    if not found:
-        raise ExecutionNotFound(execution_id)
-    return LockedExecution(*_row(found[0]))
+    return ask_for_lock(execution_id)()
+
+
+def ask_for_lock(execution_id: int) -> Callable[[], LockedExecution]:
+    """Take the execution's lock before whatever the caller asks the database for next.
+
+    Returns: what gives the execution. It raises: `ExecutionNotFound`.
+    """
+    asked = ask("lock_execution", execution_id=execution_id)
+
+    def take() -> LockedExecution:
+        found = asked()
+        if not found:
+            raise ExecutionNotFound(execution_id)
+        return LockedExecution(*_row(found[0]))
+
+    return take
 
 
 def lock_execution_if_free(execution_id: int) -> LockedExecution | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,18 +18,23 @@ _STATEMENTS: Final[dict[str, str]] = {
 _encode: Final = json.JSONEncoder(allow_nan=False).encode
 
 
-def rows(name: str, **parameters: Any) -> list[Any]:
-    """Run a named statement and give its rows; errors are Django's, as from the ORM."""
+def ask(name: str, **parameters: Any) -> Callable[[], list[Any]]:
+    """Run a named statement. Returns: what gives its rows; it is sent then, or with whatever is sent next."""
     # The project's own database backend; Django's types do not know it.
-    found: list[Any] = connection.run_prepared(  # type: ignore[attr-defined]  # see above
+    asked: Callable[[], list[Any]] = connection.ask_prepared(  # type: ignore[attr-defined]  # see above
         f"executions.{name}", _STATEMENTS[name], parameters
     )
-    return found
+    return asked
+
+
+def rows(name: str, **parameters: Any) -> list[Any]:
+    """Run a named statement and give its rows; errors are Django's, as from the ORM."""
+    return ask(name, **parameters)()
 
 
 def execute(name: str, **parameters: Any) -> None:
-    """Run a named statement that gives no rows."""
-    rows(name, **parameters)
+    """Run a named statement that gives no rows, at the latest when the transaction commits; it may fail then."""
+    ask(name, **parameters)
 
 
 def json_text(value: Any) -> str | None:

@@ -59,7 +59,7 @@ def find_in_use(token: str, seconds: float) -> tuple[User, ApiToken] | None:
 
 def _rows(name: str, sql: str, **parameters: Any) -> list[Any]:
     # The project's own database backend; Django's types do not know it.
-    rows: list[Any] = connection.run_prepared(  # type: ignore[attr-defined]  # see above
+    rows: list[Any] = connection.ask_prepared(  # type: ignore[attr-defined]  # see above
         f"access.{name}", sql, parameters
-    )
+    )()
     return rows

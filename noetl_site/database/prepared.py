@@ -6,6 +6,7 @@ times as long. Values go and come as text; the types are those the statement giv
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -41,37 +42,130 @@ _DECODERS: Final[Mapping[int, Decoder]] = {
 """By the object ids of Postgres's types: bool, bigint, smallint, int, text, float8, varchar, timestamptz."""
 
 
+class Answer:
+    """The rows of a statement that was sent, or will be with the next that somebody waits for."""
+
+    __slots__ = ("_collect", "rows")
+
+    def __init__(self, collect: Callable[[], None]) -> None:
+        self._collect = collect
+        self.rows: list[tuple[Any, ...]] | None = None
+
+    def take(self) -> list[tuple[Any, ...]]:
+        """The rows. Raises: psycopg's errors, of this statement or of one that was to be sent before it."""
+        if self.rows is None:
+            self._collect()
+        assert self.rows is not None
+        return self.rows
+
+
 class PreparedStatements:
-    """The statements that one connection has prepared, by their names. Not thread-safe, as its connection."""
+    """The statements that one connection has prepared, by their names. Not thread-safe, as its connection.
+
+    `ask` sends nothing: what was asked for goes out together (libpq's pipeline) when one of the answers is taken, or
+    with the COMMIT.
+    """
 
     def __init__(self, connection: Connection[Any]) -> None:
         self._connection = connection
         self._pgconn: PGconn = connection.pgconn
         self._known: dict[str, tuple[bytes, Sequence[str]]] = {}
+        self._asked: list[tuple[bytes, list[Any], Answer]] = []
 
-    def run(self, name: str, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """Run a statement with `%(name)s` for its parameters, and give its rows.
+    def ask(self, name: str, sql: str, parameters: Mapping[str, Any]) -> Answer:
+        """Run a statement with `%(name)s` for its parameters, at the latest when its answer is taken.
 
         Parameters are None, bool, int, float, str, datetime or flat lists of them. Raises: psycopg's errors.
         """
-        prepared = self._known.get(name)
-        if self._pgconn.transaction_status == TransactionStatus.IDLE and not self._connection.autocommit:
-            self._check(self._pgconn.exec_(b"BEGIN"))
-        if prepared is None:
-            prepared = self._prepare(name, sql, parameters)
-        key, order = prepared
-        values: list[Any] = [encode(parameters[each]) for each in order]
-        return _rows(self._check(self._pgconn.exec_prepared(key, values)))
+        key, order = self._known.get(name) or self._prepare(name, sql, parameters)
+        answer = Answer(self.send)
+        self._asked.append((key, [encode(parameters[each]) for each in order], answer))
+        return answer
+
+    def send(self, *, and_commit: bool = False) -> None:
+        """Send what was asked for, in its order, and read the answers. Raises: the first error; all is over then."""
+        asked, self._asked = self._asked, []
+        begins = self._begins()
+        if len(asked) == 1 and not (begins or and_commit):
+            [(key, values, answer)] = asked
+            answer.rows = _rows(self._checked(self._pgconn.exec_prepared(key, values)))
+        elif asked or and_commit:
+            self._send_all(asked, begins=begins, and_commit=and_commit)
+
+    def forget(self) -> None:
+        """What was asked for is not wanted any more: its transaction is rolled back."""
+        self._asked.clear()
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether something has still to be sent."""
+        return bool(self._asked)
+
+    def _begins(self) -> bool:
+        idle = self._pgconn.transaction_status == TransactionStatus.IDLE
+        return idle and not self._connection.autocommit
+
+    def _send_all(self, asked: list[tuple[bytes, list[Any], Answer]], *, begins: bool, and_commit: bool) -> None:
+        pgconn = self._pgconn
+        pgconn.enter_pipeline_mode()
+        try:
+            if begins:
+                pgconn.send_query_params(b"BEGIN", None)
+            for key, values, _ in asked:
+                pgconn.send_query_prepared(key, values)
+            if and_commit:
+                pgconn.send_query_params(b"COMMIT", None)
+            pgconn.pipeline_sync()
+            self._wait_to_write()
+            results = [self._next_result() for _ in range(begins + len(asked) + and_commit)]
+            self._next_result()
+        finally:
+            pgconn.exit_pipeline_mode()
+        for result in results:
+            self._checked(result)
+        for (_, _, answer), result in zip(asked, results[begins:], strict=False):
+            answer.rows = _rows(result)
+
+    def _wait_to_write(self) -> None:
+        while self._pgconn.flush():
+            # The server may wait for its answers to be taken before it reads on.
+            self._poll(select.POLLIN | select.POLLOUT)
+            self._pgconn.consume_input()
+
+    def _wait_to_read(self) -> None:
+        """Until an answer is there. `get_result` would wait as well, but with all threads of this process stopped."""
+        while self._pgconn.is_busy():
+            self._poll(select.POLLIN)
+            self._pgconn.consume_input()
+
+    def _poll(self, events: int) -> None:
+        poll = select.poll()
+        poll.register(self._pgconn.socket, events)
+        poll.poll()
+
+    def _next_result(self) -> PGresult:
+        """The result of the next statement, or of the synchronisation after the last. Raises: `OperationalError`."""
+        self._wait_to_read()
+        result = self._pgconn.get_result()
+        if result is None:
+            raise OperationalError(f"the connection is lost: {self._pgconn.get_error_message()}")
+        if result.status != ExecStatus.PIPELINE_SYNC:
+            # A statement's results end with none.
+            self._wait_to_read()
+            self._pgconn.get_result()
+        return result
 
     def _prepare(self, name: str, sql: str, parameters: Mapping[str, Any]) -> tuple[bytes, Sequence[str]]:
+        if self._begins():
+            self._checked(self._pgconn.exec_(b"BEGIN"))
         order = tuple(parameters)
         numbered = {each: f"${place}" for place, each in enumerate(order, 1)}
         key = name.encode()
-        self._check(self._pgconn.prepare(key, (sql % numbered).encode()))
+        self._checked(self._pgconn.prepare(key, (sql % numbered).encode()))
         self._known[name] = key, order
         return key, order
 
-    def _check(self, result: PGresult) -> PGresult:
+    def _checked(self, result: PGresult) -> PGresult:
         if result.status not in _GOOD:
             if self._pgconn.status == ConnStatus.BAD:
                 # The server has gone, and so could give no code that tells the error's kind.
