@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import Func, Q
+from django.db.models import F, Func, Q
 
 CLOCK = Func(function="clock_now", output_field=models.DateTimeField())
 """The database's clock as a column default (rule R4)."""
 
 NEXT_ID = Func(function="next_id", output_field=models.BigIntegerField())
+
+
+READY = Q(status="queued", held=False, parked_by__isnull=True)
+"""What a worker may lease, now or at a later time."""
+
+COUNTED = Q(status__in=["queued", "leased"], parked_by__isnull=True, limit_keys__isnull=False)
+"""What has a place at its keys, or asks for one."""
 
 
 class Job(models.Model):
@@ -45,7 +53,14 @@ class Job(models.Model):
     status = models.TextField(choices=Status.choices, db_default=Status.QUEUED)
     pool = models.TextField(db_default="default")
     priority = models.IntegerField(db_default=0, help_text="Higher first.")
+    round = models.BigIntegerField(db_default=0, help_text="Lower first: an execution has few jobs in each.")
     held = models.BooleanField(db_default=False, help_text="Its execution is paused: nobody may lease it.")
+    limit_keys = ArrayField(models.TextField(), null=True, help_text="What it counts against while it is leased.")
+    limit_maxs = ArrayField(models.IntegerField(), null=True, help_text="For each key: how many leases at once.")
+    parked_by = models.TextField(  # noqa: DJ001  (null means "by none"; "" would be a key)
+        null=True,
+        help_text="The key that was full when it was last looked at: nobody may lease it until there is room.",
+    )
     attempts = models.IntegerField(db_default=0)
     max_attempts = models.IntegerField(db_default=5)
     lost_leases = models.IntegerField(db_default=0)
@@ -64,7 +79,7 @@ class Job(models.Model):
 
     class Meta:
         db_table = "queue"
-        ordering: ClassVar = ["-priority", "id"]
+        ordering: ClassVar = ["-priority", "round", "id"]
         permissions: ClassVar = [
             ("work_job", "Can lease jobs, and report the jobs it holds"),
             ("enqueue_job", "Can enqueue jobs by hand"),
@@ -87,10 +102,20 @@ class Job(models.Model):
                 name="queue_accepted_is_over",
                 condition=Q(accepted_token__isnull=True) | Q(status__in=["done", "failed"]),
             ),
+            models.CheckConstraint(
+                name="queue_parked_waits",
+                condition=Q(parked_by__isnull=True) | Q(status__in=["queued", "cancelled"], limit_keys__isnull=False),
+            ),
         ]
         indexes: ClassVar = [
+            models.Index(fields=["pool", "-priority", "round", "id"], condition=READY, name="queue_ready"),
+            models.Index(fields=["execution_id", "-priority", "round", "id"], condition=READY, name="queue_ready_of"),
+            models.Index(F("limit_keys__0"), condition=COUNTED, name="queue_limited_first"),
+            models.Index(F("limit_keys__1"), condition=COUNTED, name="queue_limited_second"),
             models.Index(
-                fields=["pool", "-priority", "id"], condition=Q(status="queued", held=False), name="queue_ready"
+                fields=["parked_by", "pool", "-priority", "round", "id"],
+                condition=Q(status="queued", held=False, parked_by__isnull=False),
+                name="queue_parked",
             ),
             models.Index(fields=["lease_until"], condition=Q(status="leased"), name="queue_leased"),
         ]

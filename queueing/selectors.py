@@ -33,9 +33,9 @@ def count_jobs(status: str = "queued", pool: str | None = None) -> int:
 
 
 def query_jobs(**filters: Any) -> QuerySet[Job]:
-    """Jobs as rows, higher priority and older first; of one status, execution or worker when asked."""
+    """Jobs as rows, in the order in which they are leased; of one status, execution or worker when asked."""
     wanted = {name: value for name, value in filters.items() if value is not None}
-    return Job.objects.filter(**wanted).order_by("-priority", "id")
+    return Job.objects.filter(**wanted).order_by("-priority", "round", "id")
 
 
 def find_fence(job_id: int, claim: Claim) -> Fence:

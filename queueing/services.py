@@ -12,14 +12,21 @@ from queueing.domain.leases import HeldLease
 
 
 def lease_jobs(
-    worker_id: str, pools: Sequence[str], count: int, lease_seconds: float, principal: str = ""
+    worker_id: str,
+    pools: Sequence[str],
+    count: int,
+    lease_seconds: float,
+    principal: str = "",
+    *,
+    execution_id: int | None = None,
 ) -> list[LeasedJob]:
-    """Lease up to `count` jobs of these pools to a worker, in one transaction that touches only the queue.
+    """Lease up to `count` jobs of these pools to a worker, touching only the queue.
 
-    `principal` is who asks over the API: nobody else may speak of the lease then.
+    `principal` is who asks over the API: nobody else may speak of the lease then. `execution_id`: only jobs of this
+    execution; the caller may hold its lock, and be in the transaction that has enqueued them.
     """
-    with transaction.atomic():
-        return store.lease(worker_id, pools, count, lease_seconds, principal)
+    with transaction.atomic(savepoint=False):
+        return store.lease(worker_id, pools, count, lease_seconds, principal, execution_id)
 
 
 def extend_leases(fences: Iterable[Fence], lease_seconds: float) -> list[HeldLease]:

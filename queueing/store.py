@@ -50,13 +50,19 @@ def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
 
 
 def lease(
-    worker_id: str, pools: Sequence[str], count: int, lease_seconds: float, principal: str = ""
+    worker_id: str,
+    pools: Sequence[str],
+    count: int,
+    lease_seconds: float,
+    principal: str = "",
+    execution_id: int | None = None,
 ) -> list[LeasedJob]:
-    """Lease up to `count` jobs in one statement, higher priority and older first."""
+    """Lease up to `count` jobs of these pools in one statement, of one execution when it is given."""
     rows = _run(
         "lease",
         worker_id=worker_id,
-        pools=list(pools),
+        pools=list(dict.fromkeys(pools)),
+        execution_id=execution_id,
         count=count,
         lease_seconds=lease_seconds,
         principal=principal,

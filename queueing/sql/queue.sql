@@ -17,13 +17,27 @@ FROM unnest(
 ON CONFLICT (execution_id, node_id) DO NOTHING
 RETURNING id, pool;
 
--- name: lease(pools, count, worker_id, lease_seconds, principal)
-WITH ready AS (
-    SELECT id FROM queue
-    WHERE status = 'queued' AND NOT held AND pool = ANY(:pools::text[]) AND available_at <= clock_now()
-    ORDER BY priority DESC, id
-    LIMIT :count
+-- name: lease(pools, execution_id, count, worker_id, lease_seconds, principal)
+-- Jobs of these pools; with an execution, of that execution in these pools. One of the two scans below has nothing to
+-- do: a null execution owns no job, and no pool is asked when there is an execution.
+WITH of_pools AS (
+    SELECT job.* FROM unnest(CASE WHEN :execution_id::bigint IS NULL THEN :pools::text[] END) AS served (pool)
+    CROSS JOIN LATERAL (
+        SELECT id, priority, round FROM queue
+        WHERE pool = served.pool AND status = 'queued' AND NOT held AND parked_by IS NULL
+          AND available_at <= clock_now()
+        ORDER BY priority DESC, round, id LIMIT :count
+        FOR UPDATE SKIP LOCKED
+    ) AS job
+), of_execution AS (
+    SELECT id, priority, round FROM queue
+    WHERE execution_id = :execution_id::bigint AND status = 'queued' AND NOT held AND parked_by IS NULL
+      AND available_at <= clock_now() AND pool = ANY(:pools::text[])
+    ORDER BY priority DESC, round, id LIMIT :count
     FOR UPDATE SKIP LOCKED
+), ready AS (
+    SELECT id FROM (SELECT * FROM of_pools UNION ALL SELECT * FROM of_execution) AS job
+    ORDER BY priority DESC, round, id LIMIT :count
 ), leased AS (
     UPDATE queue q
     SET status = 'leased', attempts = q.attempts + 1, lease_token = gen_random_uuid(), worker_id = :worker_id,
@@ -37,7 +51,7 @@ WITH ready AS (
 )
 SELECT id, execution_id, node_id, node_name, kind, action::text, context::text, uuid::text, item_index,
        timeout_seconds, pool, priority, attempts, lease_token::text, last_heartbeat, lease_until
-FROM leased ORDER BY priority DESC, id;
+FROM leased ORDER BY priority DESC, round, id;
 
 -- name: heartbeat(lease_seconds, job_ids, attempts, tokens)
 -- A lease that has run out is not revived: whoever may reap it decides (rule R4).

@@ -88,6 +88,18 @@ def test_a_fan_out_reported_in_one_transaction_keeps_its_order() -> None:
     assert find_violations() == []
 
 
+def test_the_jobs_of_one_execution_can_be_leased_alone_also_by_who_holds_it() -> None:
+    start(CHAIN)
+    second = start(FAN)
+    with transaction.atomic():
+        store.lock_execution(second)
+        jobs = lease_jobs("w1", ["other", "default"], 3, 60, execution_id=second)
+    assert [job.execution_id for job in jobs] == [second] * 3
+    assert lease_jobs("w1", ["other"], 3, 60, execution_id=second) == []
+    assert len(lease_jobs("w1", ["default", "default"], 9, 60, execution_id=second)) == 2
+    assert find_violations() == []
+
+
 def test_both_ways_of_evaluating_write_the_same_events(settings: Any) -> None:
     def run() -> list[tuple[Any, ...]]:
         execution_id = start(CHAIN)
