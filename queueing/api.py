@@ -10,6 +10,7 @@ from __future__ import annotations
 from queueing.domain.jobs import DEAD, DEFAULT_POOL, DONE, EXTERNAL, FAILED, Fence, FoundJob, LeasedJob, NewJob
 from queueing.domain.jobs import STATUSES as JOB_STATUSES
 from queueing.domain.leases import Claim, ExpiredLease, FinishedJob, HeldLease, Judgement, ReapedLease
+from queueing.domain.limits import Limit
 from queueing.errors import JobNotFound, LeaseLost, QueueError
 from queueing.selectors import (
     count_jobs,
@@ -27,17 +28,25 @@ from queueing.selectors import (
     list_leases,
     query_jobs,
 )
-from queueing.services import extend_leases, lease_jobs, release_jobs, retry_external_job
-from queueing.store import close_nodes as close_jobs_at
-from queueing.store import close_open as close_open_jobs
+from queueing.services import (
+    admit_jobs,
+    close_jobs_at,
+    close_open_jobs,
+    extend_leases,
+    finish_jobs,
+    hold_open_jobs,
+    lease_jobs,
+    reap_lease,
+    release_jobs,
+    retry_external_job,
+    take_back_lease,
+    tell_of_admitted,
+)
 from queueing.store import enqueue as enqueue_jobs
 from queueing.store import find as find_job
-from queueing.store import finish as finish_jobs
-from queueing.store import hold_open as hold_open_jobs
-from queueing.store import reap as reap_lease
+from queueing.store import parking_keys as find_parking_keys
 from queueing.store import requeue_dead as requeue_dead_job
 from queueing.store import retry as retry_job
-from queueing.store import take_back as take_back_lease
 
 __all__ = [
     "DEAD",
@@ -56,9 +65,11 @@ __all__ = [
     "Judgement",
     "LeaseLost",
     "LeasedJob",
+    "Limit",
     "NewJob",
     "QueueError",
     "ReapedLease",
+    "admit_jobs",
     "close_jobs_at",
     "close_open_jobs",
     "count_jobs",
@@ -72,6 +83,7 @@ __all__ = [
     "find_fence",
     "find_job",
     "find_job_of_node",
+    "find_parking_keys",
     "finish_jobs",
     "get_live_action",
     "hold_open_jobs",
@@ -87,4 +99,5 @@ __all__ = [
     "retry_external_job",
     "retry_job",
     "take_back_lease",
+    "tell_of_admitted",
 ]
