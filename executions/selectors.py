@@ -54,6 +54,7 @@ class ExecutionView:
     ended_at: datetime | None
     parent_node_id: str | None = None
     children_count: int = 0
+    priority: int = 0
 
     @property
     def is_terminal(self) -> bool:
@@ -174,6 +175,7 @@ def view_of(row: Execution) -> ExecutionView:
         ended_at=row.ended_at,
         parent_node_id=row.parent_node_id,
         children_count=getattr(row, "children_count", 0),
+        priority=row.priority,
     )
 
 

@@ -47,6 +47,7 @@ from queueing.store import find as find_job
 from queueing.store import parking_keys as find_parking_keys
 from queueing.store import requeue_dead as requeue_dead_job
 from queueing.store import retry as retry_job
+from queueing.store import waiting_up_to as count_waiting_up_to
 
 __all__ = [
     "DEAD",
@@ -76,6 +77,7 @@ __all__ = [
     "count_jobs_of_execution",
     "count_recent_jobs",
     "count_waiting_by_pool",
+    "count_waiting_up_to",
     "enqueue_jobs",
     "extend_leases",
     "find_done_actions",

@@ -319,3 +319,9 @@ def size(status: str, pool: str | None) -> int:
     """How many jobs have this status."""
     count: int = _run("queue_size", status=status, pool=pool)[0][0]
     return count
+
+
+def waiting_up_to(bound: int) -> int:
+    """How many jobs wait; counting stops soon after `bound`."""
+    count: int = _run("waiting_up_to", bound=bound)[0][0]
+    return count

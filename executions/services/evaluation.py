@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -25,7 +26,7 @@ from executions.nudges import Nudge, send_after_commit
 from executions.services.children import start_children, take_in_ended
 from executions.services.turns import Turn
 from executions.store import LockedExecution
-from queueing.api import NewJob, close_jobs_at, close_open_jobs, enqueue_jobs
+from queueing.api import DEFAULT_POOL, Limit, NewJob, close_jobs_at, close_open_jobs, enqueue_jobs
 
 logger = logging.getLogger(__name__)
 
@@ -159,7 +160,7 @@ def _carry_out(locked: LockedExecution, turn: Turn, decision: Decision, effects:
     elif decision.close_nodes:
         effects.others += _close_nodes(locked.id, turn.playbook, decision.close_nodes)
     if decision.jobs:
-        added = enqueue_jobs([_new_job(locked.id, job) for job in decision.jobs])
+        added = enqueue_jobs([_new_job(locked, turn.playbook, job) for job in decision.jobs])
         effects.new_jobs.update(pool for _, pool in added)
     store.set_timers(locked.id, decision.timers)
     children, answers = start_children(locked, decision.children, decision.state.seq + 1)
@@ -205,9 +206,10 @@ def _close_nodes(execution_id: int, playbook: Playbook, nodes: list[str]) -> lis
     return []
 
 
-def _new_job(execution_id: int, job: EnqueueJob) -> NewJob:
+def _new_job(locked: LockedExecution, playbook: Playbook, job: EnqueueJob) -> NewJob:
+    """Whose workers run it, and when, is said by the step before anybody else."""
     return NewJob(
-        execution_id=execution_id,
+        execution_id=locked.id,
         node_id=job.node_id,
         node_name=job.step,
         kind=job.kind,
@@ -216,7 +218,18 @@ def _new_job(execution_id: int, job: EnqueueJob) -> NewJob:
         uuid=job.uuid,
         item_index=job.index,
         timeout_seconds=job.timeout_seconds,
+        pool=job.pool or playbook.pool or settings.NOETL_POOLS_BY_KIND.get(job.kind, DEFAULT_POOL),
+        priority=locked.priority if job.priority is None else job.priority,
+        limits=tuple(_limits_of(playbook, job)),
     )
+
+
+def _limits_of(playbook: Playbook, job: EnqueueJob) -> Iterator[Limit]:
+    """The playbook's and the step's; the names of paths and the keys of steps are apart."""
+    if job.limit_key is not None and job.limit_max is not None:
+        yield Limit(f"key:{job.limit_key}", job.limit_max)
+    if playbook.max_running_jobs is not None:
+        yield Limit(f"playbook:{playbook.path}", playbook.max_running_jobs)
 
 
 # -- cancelling --------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ class NewExecution:
     created_by: str
     meta: dict[str, Any]
     rerun_of: int | None = None
+    priority: int = 0
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class StoredExecution:
     """An execution's row as it was at `now`.
 
     `cancel_reason` is set while it is asked to cancel by what happened to its parent. `depth` is 0 for one that was
-    started by itself.
+    started by itself. `priority` is that of jobs whose step has none.
     """
 
     id: int
@@ -53,6 +54,7 @@ class StoredExecution:
     cancel_reason: str | None
     created_by: str
     rerun_of: int | None
+    priority: int
 
     def state(self) -> State:
         """A fresh copy of the stored state, or the empty one when it must be rebuilt from the log."""
@@ -98,6 +100,7 @@ def insert_execution(new: NewExecution) -> bool:
         created_by=new.created_by,
         meta=json_text(new.meta),
         rerun_of=new.rerun_of,
+        priority=new.priority,
     )
     return bool(found)
 
@@ -106,6 +109,17 @@ def find_start(idempotency_key: str) -> tuple[int, str]:
     """The execution that was started with this key: (id, hash of its request)."""
     row = rows("find_start", idempotency_key=idempotency_key)[0]
     return row[0], row[1]
+
+
+def is_start_known(idempotency_key: str) -> bool:
+    """Whether an execution was started with this key."""
+    return bool(rows("find_start", idempotency_key=idempotency_key))
+
+
+def count_running_up_to(bound: int) -> int:
+    """How many executions have not ended; no more than `bound` are counted."""
+    count: int = rows("count_open", bound=bound)[0][0]
+    return count
 
 
 def lock_execution(execution_id: int) -> LockedExecution:

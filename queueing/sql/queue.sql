@@ -448,3 +448,10 @@ GROUP BY pool;
 
 -- name: queue_size(status, pool)
 SELECT count(*) FROM queue WHERE status = :status AND (:pool::text IS NULL OR pool = :pool);
+
+-- name: waiting_up_to(bound)
+-- How many jobs wait for a worker or for a key; each part counts no more than `bound`, by one partial index.
+SELECT (SELECT count(*) FROM (SELECT 1 FROM queue WHERE status = 'queued' AND NOT held AND parked_by IS NULL
+                              LIMIT :bound) AS ready)
+       + (SELECT count(*) FROM (SELECT 1 FROM queue WHERE status = 'queued' AND NOT held AND parked_by IS NOT NULL
+                                LIMIT :bound) AS parked);
