@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs Python 3.11, git and make.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo browser test faults mutants bench-planning lint openapi format lock clean
+.PHONY: help setup demo browser test faults mutants bench bench-planning lint openapi format lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -41,6 +41,9 @@ faults: setup ## Every fault on real processes, the long ones as well (ARGS="-k 
 
 mutants: setup ## Break the code where it matters, and see a named test fail (ARGS="--times 3 NAME...")
 	$(BIN)/python -m tests.faults.mutants $(ARGS)
+
+bench: setup ## Measure a platform beside raw Celery and bare Postgres (ARGS="--only T1,T3 --json FILE")
+	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-planning: setup ## What planning costs, at the beginning and at the end of long executions
 	$(BIN)/python -m benchmarks.planning $(ARGS)

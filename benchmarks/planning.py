@@ -75,9 +75,16 @@ def looping(items: int, *, over_steps: bool, concurrency: int | None) -> Playboo
 
 
 def _outcome(seq: int, job: EnqueueJob) -> Event:
-    fields = {} if job.index is None else {"loop_name": job.step, "index": job.index}
     return Event(
-        seq, ev.ACTION_COMPLETED, job.node_id, job.step, ev.NODE_STEP, status="success", result={"n": 1}, **fields
+        seq,
+        ev.ACTION_COMPLETED,
+        job.node_id,
+        job.step,
+        ev.NODE_STEP,
+        status="success",
+        result={"n": 1},
+        loop_name=None if job.index is None else job.step,
+        index=job.index,
     )
 
 

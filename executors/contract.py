@@ -116,5 +116,8 @@ class ActionKind(Protocol):
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """Do it and return JSON-like data. Raises: `ActionFailed`."""
 
+    def end_turn(self) -> None:
+        """End what was kept for a worker's turn, which is over; called often, so that it must cost nothing else."""
+
     def close(self) -> None:
         """Release what the kind keeps warm (processes, pools); called once when the worker stops."""

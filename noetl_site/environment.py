@@ -131,7 +131,12 @@ def embedded_database(embedded: Embedded, words: dict[str, str], timeouts: dict[
 
 
 def _database(database: dict[str, Any], timeouts: dict[str, str], given: dict[str, Any]) -> dict[str, Any]:
-    settings = {"search_path": "noetl", **timeouts}
+    settings = {
+        "search_path": "noetl",
+        # What is prepared finds rows by their keys, whatever the values: planning it anew costs more than running it.
+        "plan_cache_mode": "force_generic_plan",
+        **timeouts,
+    }
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     return {
         **database,

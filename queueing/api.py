@@ -1,15 +1,15 @@
 """The queue's door: what other apps may call.
 
-`enqueue_jobs`, `finish_jobs`, `retry_job`, `reap_lease`, `take_back_lease`, `requeue_dead_job`, `hold_open_jobs`,
-`close_jobs_at` and `close_open_jobs` run inside the caller's transaction, which holds the lock of the execution (lock
-order: execution, then queue).
+`enqueue_jobs`, `enqueue_leased_jobs`, `finish_jobs`, `retry_job`, `reap_lease`, `take_back_lease`, `requeue_dead_job`,
+`hold_open_jobs`, `close_jobs_at` and `close_open_jobs` run inside the caller's transaction, which holds the lock of the
+execution (lock order: execution, then queue).
 """
 
 from __future__ import annotations
 
 from queueing.domain.jobs import DEAD, DEFAULT_POOL, DONE, EXTERNAL, FAILED, Fence, FoundJob, LeasedJob, NewJob
 from queueing.domain.jobs import STATUSES as JOB_STATUSES
-from queueing.domain.leases import Claim, ExpiredLease, FinishedJob, HeldLease, Judgement, ReapedLease
+from queueing.domain.leases import Claim, ExpiredLease, FinishedJob, HeldLease, Judgement, ReapedLease, Take
 from queueing.domain.limits import Limit
 from queueing.errors import JobNotFound, LeaseLost, QueueError
 from queueing.selectors import (
@@ -43,6 +43,7 @@ from queueing.services import (
     tell_of_admitted,
 )
 from queueing.store import enqueue as enqueue_jobs
+from queueing.store import enqueue_leased as enqueue_leased_jobs
 from queueing.store import find as find_job
 from queueing.store import parking_keys as find_parking_keys
 from queueing.store import requeue_dead as requeue_dead_job
@@ -70,6 +71,7 @@ __all__ = [
     "NewJob",
     "QueueError",
     "ReapedLease",
+    "Take",
     "admit_jobs",
     "close_jobs_at",
     "close_open_jobs",
@@ -79,6 +81,7 @@ __all__ = [
     "count_waiting_by_pool",
     "count_waiting_up_to",
     "enqueue_jobs",
+    "enqueue_leased_jobs",
     "extend_leases",
     "find_done_actions",
     "find_expired_leases",

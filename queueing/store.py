@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,29 +15,33 @@ import aiosql
 from django.db import connection
 
 from queueing.domain.jobs import Fence, FoundJob, LeasedJob, NewJob
-from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, LeaseRecord, ReapedLease
+from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, LeaseRecord, ReapedLease, Take
 from queueing.domain.limits import Limit, LimitedJob, find_beyond
 from queueing.errors import JobNotFound
 
 _QUERIES: Final[Any] = aiosql.from_path(Path(__file__).parent / "sql" / "queue.sql", "psycopg")
+_STATEMENTS: Final[dict[str, str]] = {name: getattr(_QUERIES, name).sql for name in _QUERIES.available_queries}
 
 
 def _run(name: str, **parameters: Any) -> list[Any]:
     """Run a named statement and give its rows; errors are Django's, as from the ORM."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        return list(getattr(_QUERIES, name)(connection.connection, **parameters))
+    return _ask(name, **parameters)()
+
+
+def _ask(name: str, **parameters: Any) -> Callable[[], list[Any]]:
+    """Run a named statement. Returns: what gives its rows; it is sent then, or with whatever is sent next."""
+    # The project's own database backend; Django's types do not know it.
+    asked: Callable[[], list[Any]] = connection.ask_prepared(  # type: ignore[attr-defined]  # see above
+        f"queueing.{name}", _STATEMENTS[name], parameters
+    )
+    return asked
 
 
 def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
     """Insert jobs of one execution. Returns: (id, pool) of those that were new."""
     if not jobs:
         return []
-    lines: Counter[tuple[str, int]] = Counter()
-    further = []
-    for job in jobs:
-        further.append(lines[job.pool, job.priority])
-        lines[job.pool, job.priority] += 1
+    lines = list({(job.pool, job.priority): None for job in jobs})
     waits = _waits(jobs)
     firsts = [job.limits[0] if job.limits else None for job in jobs]
     seconds = [job.limits[1] if len(job.limits) > 1 else None for job in jobs]
@@ -58,7 +62,7 @@ def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
         origins=[job.origin for job in jobs],
         availables=[job.available_at for job in jobs],
         held=[job.held for job in jobs],
-        further=further,
+        further=_further(jobs),
         waited_for=[first_round for _, first_round in waits],
         first_keys=[limit and limit.key for limit in firsts],
         first_maxs=[limit and limit.most for limit in firsts],
@@ -68,6 +72,16 @@ def enqueue(jobs: Sequence[NewJob]) -> list[tuple[int, str]]:
         line_pools=[pool for pool, _ in lines],
         line_priorities=[priority for _, priority in lines],
     )
+
+
+def _further(jobs: Sequence[NewJob]) -> list[int]:
+    """For each job, how many of those before it are of its pool and priority."""
+    lines: Counter[tuple[str, int]] = Counter()
+    further = []
+    for job in jobs:
+        further.append(lines[job.pool, job.priority])
+        lines[job.pool, job.priority] += 1
+    return further
 
 
 def _waits(jobs: Sequence[NewJob]) -> list[tuple[str | None, int | None]]:
@@ -87,6 +101,37 @@ def _waits(jobs: Sequence[NewJob]) -> list[tuple[str | None, int | None]]:
         parked = beyond or next((key for key, is_parking, _ in of_job if is_parking), None)
         waits.append((parked, min((round_ for _, _, round_ in of_job if round_ is not None), default=None)))
     return waits
+
+
+def enqueue_leased(jobs: Sequence[NewJob], take: Take) -> Callable[[], list[LeasedJob]]:
+    """Insert jobs that are leased at once, to the worker that goes on with them.
+
+    They have no limits and are not held. The caller holds the lock of their execution. Returns: what gives those that
+    were new; it may be asked when the transaction has committed.
+    """
+    documents = [
+        {
+            "execution_id": job.execution_id,
+            "node_id": job.node_id,
+            "node_name": job.node_name,
+            "kind": job.kind,
+            "action": job.action,
+            "context": job.context,
+            "uuid": job.uuid,
+            "item_index": job.item_index,
+            "timeout_seconds": job.timeout_seconds,
+            "pool": job.pool,
+            "priority": job.priority,
+            "max_attempts": job.max_attempts,
+            "origin": job.origin,
+            "further": further,
+        }
+        for job, further in zip(jobs, _further(jobs), strict=True)
+    ]
+    asked = _ask(
+        "enqueue_leased", jobs=json.dumps(documents), worker_id=take.worker_id, lease_seconds=take.lease_seconds
+    )
+    return lambda: [_leased(row) for row in asked()]
 
 
 def lease(
@@ -111,7 +156,11 @@ def lease(
         principal=principal,
     )
     leased = [_leased(row[:-2]) for row in rows if row[1] is not None]
-    limited = [LimitedJob(row[0], tuple(map(Limit, row[-2], row[-1]))) for row in rows if row[1] is None]
+    limited = [
+        LimitedJob(row[0], tuple(map(Limit, json.loads(row[-2]), json.loads(row[-1]))))
+        for row in rows
+        if row[1] is None
+    ]
     return leased, limited
 
 
@@ -158,8 +207,9 @@ def parking_keys(after: str, count: int) -> list[str]:
     return [row[0] for row in _run("parking_keys", after=after, count=count)]
 
 
-def _keys(lists: Iterable[Sequence[str] | None]) -> set[str]:
-    return {key for keys in lists if keys for key in keys}
+def _keys(lists: Iterable[str | None]) -> set[str]:
+    """The keys in JSON lists, which are null for jobs without limits."""
+    return {key for keys in set(lists) if keys is not None for key in json.loads(keys)}
 
 
 def _leased(row: tuple[Any, ...]) -> LeasedJob:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 from executions.domain import events as ev
 from executions.domain.events import Event
+from executions.domain.values import as_stored
 
 
 class Reported(Protocol):
@@ -98,8 +99,8 @@ def _type_of(said: Reported) -> str:
 def _told(said: Reported) -> dict[str, Any]:
     return {
         "status": said.status,
-        "result": said.data,
-        "error": None if said.status == "success" else _error_of(said),
+        "result": as_stored(said.data),
+        "error": None if said.status == "success" else as_stored(_error_of(said)),
         "traceback": said.traceback,
         "duration_seconds": said.duration_seconds,
         "posted_id": said.posted_id,

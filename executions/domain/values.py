@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 MAX_DEPTH: Final = 100
@@ -72,3 +73,25 @@ class _Walk:
         except UnicodeEncodeError:
             raise Unstorable("a text holds half of a surrogate pair") from None
         return str(text)
+
+
+def as_stored(value: Any) -> Any:
+    """Plain JSON as it is when it has been read back from Postgres: what is planned now and what is replayed is one.
+
+    `jsonb` orders keys by their length, then byte by byte, writes a float of 1e16 and more without its exponent, which
+    reads as an integer, and knows no negative zero.
+    """
+    if isinstance(value, dict):
+        keys = sorted(value, key=_stored_order) if len(value) > 1 else value
+        return {key: as_stored(value[key]) for key in keys}
+    if isinstance(value, list):
+        return [as_stored(item) for item in value]
+    if isinstance(value, float):
+        text = repr(value)
+        return int(Decimal(text)) if "e+" in text else value + 0.0
+    return value
+
+
+def _stored_order(key: str) -> tuple[int, bytes]:
+    written = key.encode()
+    return len(written), written

@@ -7,7 +7,7 @@ decides: `starting`, `reporting`, `evaluation` (with `turns` and `children`), `s
 
 from executions.services.evaluation import evaluate_execution, fire_timers
 from executions.services.repairs import release_lease, requeue_dead_job
-from executions.services.reporting import Report, reap_expired_lease, report_results
+from executions.services.reporting import Report, reap_expired_lease, report_and_take, report_results
 from executions.services.starting import rerun_execution, start_execution
 from executions.services.steering import (
     Approver,
@@ -28,6 +28,7 @@ __all__ = [
     "pause_execution",
     "reap_expired_lease",
     "release_lease",
+    "report_and_take",
     "report_results",
     "requeue_dead_job",
     "rerun_execution",

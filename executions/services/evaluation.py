@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -26,7 +26,17 @@ from executions.nudges import Nudge, send_after_commit
 from executions.services.children import start_children, take_in_ended
 from executions.services.turns import Turn
 from executions.store import LockedExecution
-from queueing.api import DEFAULT_POOL, Limit, NewJob, close_jobs_at, close_open_jobs, enqueue_jobs
+from queueing.api import (
+    DEFAULT_POOL,
+    LeasedJob,
+    Limit,
+    NewJob,
+    Take,
+    close_jobs_at,
+    close_open_jobs,
+    enqueue_jobs,
+    enqueue_leased_jobs,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +113,7 @@ def evaluate_or_mark(locked: LockedExecution) -> None:
     """Evaluate under a savepoint: whatever goes wrong, what was reported stays, and is evaluated again later."""
     try:
         with transaction.atomic():
-            nudge = evaluate_locked(locked)
+            nudge = evaluate_locked(locked).nudge
     except Exception as error:
         # Not an action's failure but the evaluator's own, of any kind: an accepted result must survive it.
         logger.exception("evaluation of execution %s failed", locked.id)
@@ -112,12 +122,20 @@ def evaluate_or_mark(locked: LockedExecution) -> None:
     send_after_commit(nudge)
 
 
-def evaluate_locked(locked: LockedExecution) -> Nudge:
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Whom to tell after the commit, and what gives the jobs that a worker has then already (None: it has none)."""
+
+    nudge: Nudge
+    leased: Callable[[], list[LeasedJob]] | None = None
+
+
+def evaluate_locked(locked: LockedExecution, take: Take | None = None) -> Evaluated:
     """Plan all events since the state and carry out what is decided; `locked` is then as its row is.
 
-    Returns: whom to tell after the commit.
+    `take`: a worker that goes on with the new jobs, when they are no more than it would like to have.
     """
-    effects = _Effects()
+    effects = _Effects(take)
     while True:
         turn = Turn(locked)
         decision = turn.decide()
@@ -132,15 +150,28 @@ def evaluate_locked(locked: LockedExecution) -> Nudge:
             break
         # A child that cannot be started is an outcome like any other: what follows from it is planned next.
         _save(locked, turn, decision)
-    return effects.nudge(locked)
+    return Evaluated(effects.nudge(locked), effects.leased)
 
 
 @dataclass(slots=True)
 class _Effects:
     """What the world outside should hear of: new jobs by pool, executions that wait for an evaluation."""
 
+    take: Take | None = None
+    leased: Callable[[], list[LeasedJob]] | None = None
     new_jobs: Counter[str] = field(default_factory=Counter)
     others: list[int] = field(default_factory=list)
+
+    def enqueue(self, jobs: list[NewJob]) -> None:
+        """Put jobs into the queue, and into the hands of the worker that takes them."""
+        take = self.take
+        # Whether there is room at a job's limits is judged when it is leased from the queue.
+        is_free = all(job.pool in take.pools and not job.limits for job in jobs) if take is not None else False
+        if take is not None and len(jobs) <= take.count and is_free:
+            self.leased = enqueue_leased_jobs(jobs, take)
+            self.take = None
+        else:
+            self.new_jobs.update(pool for _, pool in enqueue_jobs(jobs))
 
     def nudge(self, locked: LockedExecution) -> Nudge:
         """As a nudge; the parent of an execution that has ended hears of it, too."""
@@ -154,14 +185,13 @@ def _carry_out(locked: LockedExecution, turn: Turn, decision: Decision, effects:
 
     Returns: the events, appended as well, that tell how children were started.
     """
-    store.append_events(locked.id, decision.events)
+    store.append_events(locked.id, [*locked.take_unwritten(), *decision.events])
     if decision.close_all:
         effects.others += close_everything(locked.id)
     elif decision.close_nodes:
         effects.others += _close_nodes(locked.id, turn.playbook, decision.close_nodes)
     if decision.jobs:
-        added = enqueue_jobs([_new_job(locked, turn.playbook, job) for job in decision.jobs])
-        effects.new_jobs.update(pool for _, pool in added)
+        effects.enqueue([_new_job(locked, turn.playbook, job) for job in decision.jobs])
     store.set_timers(locked.id, decision.timers)
     children, answers = start_children(locked, decision.children, decision.state.seq + 1)
     store.append_events(locked.id, answers)
@@ -245,7 +275,7 @@ def cancel_locked(locked: LockedExecution, reason: str, cancelled_by: str) -> No
     locked.last_seq = event.seq
     try:
         with transaction.atomic():
-            nudge = evaluate_locked(locked)
+            nudge = evaluate_locked(locked).nudge
     except (OperationalError, InterfaceError):
         raise
     except Exception:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
-from django.db import transaction
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, transaction
 
 from executions import store
 from executions.domain import events as ev
@@ -17,10 +20,10 @@ from executions.domain.fold import apply
 from executions.domain.outcomes import JobPlace, as_retry, late_result, outcome_events, outside_outcome
 from executions.domain.retries import judge
 from executions.domain.state import State
-from executions.errors import EventIdTaken, ImpossibleEvent
+from executions.errors import EventIdTaken, ExecutionNotFound, ImpossibleEvent
 from executions.failpoints import failpoint
 from executions.nudges import Nudge, send_after_commit
-from executions.services.evaluation import evaluate_here_or_later
+from executions.services.evaluation import evaluate_here_or_later, evaluate_locked
 from executions.services.turns import Turn
 from executions.store import LockedExecution
 from queueing.api import (
@@ -32,11 +35,18 @@ from queueing.api import (
     Fence,
     FinishedJob,
     Judgement,
+    LeasedJob,
     ReapedLease,
+    Take,
     finish_jobs,
+    lease_jobs,
     reap_lease,
     retry_job,
 )
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +72,40 @@ def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_lat
     `evaluate_later` leaves the evaluation to the reconciler. A result with a valid fence that nothing waits for any
     more is recorded as `late_result`. Raises: `ExecutionNotFound`; `EventIdTaken`, and nothing is accepted then.
     """
+    return report_and_take(execution_id, reports, None, evaluate_later=evaluate_later)[0]
+
+
+def report_and_take(
+    execution_id: int, reports: Sequence[Report], take: Take | None, *, evaluate_later: bool = False
+) -> tuple[list[Judgement], list[LeasedJob]]:
+    """`report_results`, and lease in the same transaction what the worker takes next of this execution.
+
+    Returns: a judgement per report, and the leased jobs.
+    """
+    return _whatever_follows(
+        lambda put_off, error: _accept(execution_id, reports, take, put_off=put_off or evaluate_later, error=error)
+    )
+
+
+def _whatever_follows(transact: Callable[[bool, str], T]) -> T:
+    """Run a transaction that evaluates what it brings; when that fails, again, with the evaluation put off.
+
+    What was reported must survive whatever the evaluator fails with. Raises: what is not the evaluator's failure.
+    """
+    try:
+        return transact(False, "")
+    except (OperationalError, InterfaceError, ExecutionNotFound, EventIdTaken):
+        raise
+    except Exception as failure:
+        logger.exception("the evaluation failed, and is put off")
+        return transact(True, f"{type(failure).__name__}: {failure}"[:1000])
+
+
+def _accept(
+    execution_id: int, reports: Sequence[Report], take: Take | None, *, put_off: bool, error: str = ""
+) -> tuple[list[Judgement], list[LeasedJob]]:
     with transaction.atomic():
-        locked = store.lock_execution(execution_id)
+        lock = store.ask_for_lock(execution_id)
         # One fence given twice is one result: the later one repeats it.
         first = {report.fence: report for report in reversed(reports)}
         finished = finish_jobs(
@@ -71,29 +113,43 @@ def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_lat
             list(first),
             [DONE if report.status == "success" else FAILED for report in first.values()],
         )
+        locked = lock()
         events: list[Event] = []
+        leased: Callable[[], list[LeasedJob]] | None = None
         for report, job in zip(first.values(), finished, strict=True):
             if job.judgement == "accepted":
                 if report.posted_id is not None and store.is_posted_id_taken(execution_id, report.posted_id):
                     raise EventIdTaken(report.posted_id)
                 events.extend(_events_of(locked, report, job, events))
         if events:
-            store.append_events(execution_id, events)
-            locked.last_seq = events[-1].seq
-            _go_on(locked, events, evaluate_later=evaluate_later)
+            locked.take_in(events)
+            leased = _go_on(locked, events, take, put_off=put_off, error=error)
+        if leased is None and take is not None and not locked.is_terminal and not locked.is_paused:
+            found = lease_jobs(take.worker_id, take.pools, take.count, take.lease_seconds, execution_id=execution_id)
+            leased = partial(list, found)
         failpoint("report.inside")
     failpoint("report.committed")
     judged = {fence: job.judgement for fence, job in zip(first, finished, strict=True)}
-    return _judgements(reports, judged)
+    return _judgements(reports, judged), leased() if leased is not None else []
 
 
-def _go_on(locked: LockedExecution, events: Sequence[Event], *, evaluate_later: bool) -> None:
-    if locked.is_terminal or all(event.type in ev.ANNOTATIONS for event in events):
+def _go_on(
+    locked: LockedExecution, events: Sequence[Event], take: Take | None, *, put_off: bool, error: str
+) -> Callable[[], list[LeasedJob]] | None:
+    """Append what was taken in, and evaluate it when that is due here and now. Returns: what gives what it leased."""
+    is_planned = not locked.is_terminal and any(event.type not in ev.ANNOTATIONS for event in events)
+    if is_planned and settings.NOETL_EVALUATE_INLINE and not (put_off or locked.is_paused):
+        evaluated = evaluate_locked(locked, take)
+        send_after_commit(evaluated.nudge)
+        return evaluated.leased
+    store.append_events(locked.id, locked.take_unwritten())
+    if not is_planned:
         store.set_last_seq(locked.id, locked.last_seq)
-    elif evaluate_later and not locked.is_paused:
-        store.mark_for_evaluation(locked.id, locked.last_seq)
+    elif put_off and not locked.is_paused:
+        store.mark_for_evaluation(locked.id, locked.last_seq, error=error)
     else:
         evaluate_here_or_later(locked)
+    return None
 
 
 def _judgements(reports: Sequence[Report], judged: Mapping[Fence, Judgement]) -> list[Judgement]:
@@ -166,15 +222,18 @@ def reap_expired_lease(expired: ExpiredLease) -> ReapedLease | None:
     is dead: its action failed with `lease_exhausted`, and the execution goes on from there.
     """
     failpoint("reap.between")
+    return _whatever_follows(lambda put_off, error: _reap(expired, put_off=put_off, error=error))
+
+
+def _reap(expired: ExpiredLease, *, put_off: bool, error: str) -> ReapedLease | None:
     with transaction.atomic():
         locked = store.lock_execution_if_free(expired.execution_id)
         reaped = reap_lease(expired.job_id, expired.attempt) if locked is not None else None
         if locked is None or reaped is None:
             return None
         events = _lost_lease_events(locked, reaped)
-        store.append_events(locked.id, events)
-        locked.last_seq = events[-1].seq
-        _go_on(locked, events, evaluate_later=False)
+        locked.take_in(events)
+        _go_on(locked, events, None, put_off=put_off, error=error)
     return reaped
 
 

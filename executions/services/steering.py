@@ -58,7 +58,7 @@ def pause_execution(execution_id: int, reason: str = "", paused_by: str = "") ->
             raise NotPausable(execution_id, locked.status, "paused")
         _append(locked, ev.EXECUTION_PAUSED, status="paused", meta={"reason": reason, "by": paused_by})
         hold_open_jobs(execution_id, held=True)
-        send_after_commit(evaluate_locked(locked))
+        send_after_commit(evaluate_locked(locked).nudge)
 
 
 def resume_execution(execution_id: int, resumed_by: str = "") -> None:
@@ -72,7 +72,7 @@ def resume_execution(execution_id: int, resumed_by: str = "") -> None:
             raise NotPausable(execution_id, locked.status, "resumed")
         _append(locked, ev.EXECUTION_RESUMED, status="running", meta={"by": resumed_by})
         ready = hold_open_jobs(execution_id, held=False)
-        send_after_commit(evaluate_locked(locked))
+        send_after_commit(evaluate_locked(locked).nudge)
         send_after_commit(Nudge(new_jobs=ready))
 
 

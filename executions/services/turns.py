@@ -9,13 +9,14 @@ from django.conf import settings
 
 from catalog.api import Playbook, load_playbook
 from executions import store
+from executions.domain.events import Event
 from executions.domain.facts import Facts, expected, known_from
 from executions.domain.frames import decode_frame
 from executions.domain.planner import Decision, plan_news
 from executions.domain.state import State
 from executions.domain.wanted import MissingFacts, Wanted
 from executions.errors import LogInconsistent
-from executions.store import StoredExecution
+from executions.store import LockedExecution, StoredExecution
 
 T = TypeVar("T")
 
@@ -47,12 +48,25 @@ class Turn:
         not is settled now. Raises: `ImpossibleEvent`, `LogInconsistent`.
         """
         state = self.locked.state()
-        news = store.events_since(self.locked.id, state.seq)
+        news = self._news(state)
         if not news:
             return None
         known_from(news, self.facts)
         self._load(self.facts.missing(expected(self.playbook, state, self.facts.execution_id, news)))
         return self.ask(lambda fresh: plan_news(self.playbook, fresh, news, self.facts))
+
+    def _news(self, state: State) -> list[Event]:
+        """The events since the state: those at hand when there are no others, else as the log has them."""
+        at_hand = self.locked.news if isinstance(self.locked, LockedExecution) else []
+        if at_hand and at_hand[0].seq == state.seq + 1 and at_hand[-1].seq == self.locked.last_seq:
+            return at_hand
+        self._write_down()
+        return store.events_since(self.locked.id, state.seq)
+
+    def _write_down(self) -> None:
+        """What has just come in is to be found in the log before the log is read."""
+        if isinstance(self.locked, LockedExecution):
+            store.append_events(self.locked.id, self.locked.take_unwritten())
 
     def ask(self, question: Callable[[State], T]) -> T:
         """Ask about a fresh copy of the state, with all frames that were loaded, until nothing is missing."""
@@ -77,4 +91,5 @@ class Turn:
             self.facts.frames.update(dict.fromkeys(wanted.frames))
             wanted.frames = set()
         if wanted:
+            self._write_down()
             store.load_facts(self.facts, wanted, rerun_of=self.locked.rerun_of)

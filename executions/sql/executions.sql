@@ -39,15 +39,18 @@ FROM execution e
 LEFT JOIN large_result r ON r.execution_id = e.id AND r.key = e.result_ref
 WHERE e.id = :execution_id;
 
--- name: append_events(execution_ids, seqs, formats, types, node_ids, node_names, node_types, statuses, durations, contexts, results, result_refs, metas, errors, stack_traces, loop_names, indexes, items, worker_ids, posted_ids)!
+-- name: append_events(events)!
+-- `events`: a JSON list of rows; `result` is JSON text in it.
 INSERT INTO event_log (execution_id, seq, format, event_type, node_id, node_name, node_type, status, duration,
                        context, result, result_ref, meta, error, stack_trace, loop_name, current_index, current_item,
                        worker_id, posted_id)
-SELECT * FROM unnest(
-    :execution_ids::bigint[], :seqs::bigint[], :formats::smallint[], :types::text[], :node_ids::text[],
-    :node_names::text[], :node_types::text[], :statuses::text[], :durations::float8[], :contexts::jsonb[],
-    :results::jsonb[], :result_refs::text[], :metas::jsonb[], :errors::jsonb[], :stack_traces::text[],
-    :loop_names::text[], :indexes::int[], :items::jsonb[], :worker_ids::text[], :posted_ids::text[]);
+SELECT execution_id, seq, format, event_type, node_id, node_name, node_type, status, duration,
+       context, result::jsonb, result_ref, meta, error, stack_trace, loop_name, current_index, current_item,
+       worker_id, posted_id
+FROM json_to_recordset(:events::json) AS event (
+    execution_id bigint, seq bigint, format smallint, event_type text, node_id text, node_name text, node_type text,
+    status text, duration float8, context jsonb, result text, result_ref text, meta jsonb, error jsonb,
+    stack_trace text, loop_name text, current_index int, current_item jsonb, worker_id text, posted_id text);
 
 -- name: keep_large_results(execution_ids, keys, datas, sizes)!
 -- The same text twice is one row.

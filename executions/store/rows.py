@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from executions.domain.events import Event
 from executions.domain.state import State
 from executions.errors import ExecutionNotFound
 from executions.store.log import shortened
-from executions.store.statements import execute, json_text, json_value, rows
+from executions.store.statements import ask, execute, json_text, json_value, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,26 @@ class StoredExecution:
 
 @dataclass(slots=True)
 class LockedExecution(StoredExecution):
-    """An execution whose row the caller's transaction has locked, read under that lock."""
+    """An execution whose row the caller's transaction has locked, read under that lock.
+
+    `news` are events that follow those of the row and are as the log will give them; the last `unwritten` of them are
+    yet to be appended.
+    """
+
+    news: list[Event] = field(default_factory=list)
+    unwritten: int = 0
+
+    def take_in(self, events: Sequence[Event]) -> None:
+        """Note what is to be appended to its log."""
+        self.news.extend(events)
+        self.unwritten += len(events)
+        self.last_seq = events[-1].seq
+
+    def take_unwritten(self) -> list[Event]:
+        """What is yet to be appended; whoever asks appends it."""
+        events = self.news[len(self.news) - self.unwritten :]
+        self.unwritten = 0
+        return events
 
 
 def new_id() -> int:
@@ -124,10 +144,23 @@ def count_running_up_to(bound: int) -> int:
 
 def lock_execution(execution_id: int) -> LockedExecution:
     """Take the execution's lock and read it. Raises: `ExecutionNotFound`."""
-    found = rows("lock_execution", execution_id=execution_id)
-    if not found:
-        raise ExecutionNotFound(execution_id)
-    return LockedExecution(*_row(found[0]))
+    return ask_for_lock(execution_id)()
+
+
+def ask_for_lock(execution_id: int) -> Callable[[], LockedExecution]:
+    """Take the execution's lock before whatever the caller asks the database for next.
+
+    Returns: what gives the execution. It raises: `ExecutionNotFound`.
+    """
+    asked = ask("lock_execution", execution_id=execution_id)
+
+    def take() -> LockedExecution:
+        found = asked()
+        if not found:
+            raise ExecutionNotFound(execution_id)
+        return LockedExecution(*_row(found[0]))
+
+    return take
 
 
 def lock_execution_if_free(execution_id: int) -> LockedExecution | None:

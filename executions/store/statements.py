@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,28 +12,34 @@ from django.db import connection
 
 _FOLDER: Final = Path(__file__).parent.parent / "sql"
 _FILES: Final = [aiosql.from_path(_FOLDER / name, "psycopg") for name in ("executions.sql", "waiting.sql")]
-_STATEMENTS: Final[dict[str, Any]] = {
-    name: getattr(queries, name) for queries in _FILES for name in queries.available_queries
+_STATEMENTS: Final[dict[str, str]] = {
+    name: getattr(queries, name).sql for queries in _FILES for name in queries.available_queries
 }
+_encode: Final = json.JSONEncoder(allow_nan=False).encode
+
+
+def ask(name: str, **parameters: Any) -> Callable[[], list[Any]]:
+    """Run a named statement. Returns: what gives its rows; it is sent then, or with whatever is sent next."""
+    # The project's own database backend; Django's types do not know it.
+    asked: Callable[[], list[Any]] = connection.ask_prepared(  # type: ignore[attr-defined]  # see above
+        f"executions.{name}", _STATEMENTS[name], parameters
+    )
+    return asked
 
 
 def rows(name: str, **parameters: Any) -> list[Any]:
     """Run a named statement and give its rows; errors are Django's, as from the ORM."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        return list(_STATEMENTS[name](connection.connection, **parameters))
+    return ask(name, **parameters)()
 
 
 def execute(name: str, **parameters: Any) -> None:
-    """Run a named statement that gives no rows."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        _STATEMENTS[name](connection.connection, **parameters)
+    """Run a named statement that gives no rows, at the latest when the transaction commits; it may fail then."""
+    ask(name, **parameters)
 
 
 def json_text(value: Any) -> str | None:
     """A value as JSON text; None, which is SQL's NULL, for null."""
-    return None if value is None else json.dumps(value, allow_nan=False)
+    return None if value is None else _encode(value)
 
 
 def json_value(text: str | None) -> Any:

@@ -96,6 +96,9 @@ class DuckdbAction:
             raise ActionFailed(result.failure.code, result.failure.message, data=result.failure.data)
         return result.value
 
+    def end_turn(self) -> None:
+        """Nothing is kept for a turn."""
+
     def close(self) -> None:
         self._sandbox.close()
 

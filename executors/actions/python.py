@@ -1,4 +1,4 @@
-"""The `python` kind: runs a step's code in a child process of its own.
+"""The `python` kind: runs a step's code in a confined child process.
 
 Knows how a job's reply becomes an outcome; confinement is the sandbox's matter.
 """
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from executors import contract
 from executors.contract import ActionContext, ActionFailed, ActionRequest
-from executors.sandbox.host import JobResult, Limits, Sandbox
+from executors.sandbox.host import Isolation, JobResult, Limits, Sandbox
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ class PythonAction:
     name: ClassVar[str] = "python"
     Arguments: ClassVar[type[contract.Arguments]] = PythonArguments
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self._sandbox = Sandbox("python", limits)
+    def __init__(self, limits: Limits | None = None, *, isolation: Isolation = Isolation.TURN) -> None:
+        self._sandbox = Sandbox("python", limits, isolation=isolation)
 
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """What `main` returned. Raises: `ActionFailed` with a code of `JobFailure`."""
@@ -39,12 +39,21 @@ class PythonAction:
             "inputs": dict(request.inputs),
             "context": _step_context(request),
         }
-        result = self._sandbox.run(payload, timeout_seconds=request.timeout_seconds, cancelled=context.cancelled)
+        result = self._sandbox.run(
+            payload,
+            timeout_seconds=request.timeout_seconds,
+            cancelled=context.cancelled,
+            turn=request.execution_id,
+        )
         _log_printed(request, result)
         if result.failure is not None:
             failure = result.failure
             raise ActionFailed(failure.code, failure.message, data=failure.data, traceback=failure.traceback)
         return result.value
+
+    def end_turn(self) -> None:
+        """End the children that wait for another job of their execution."""
+        self._sandbox.end_turn()
 
     def close(self) -> None:
         self._sandbox.close()

@@ -49,6 +49,9 @@ class PlayBack:
         error = given.error if isinstance(given.error, dict) else {"message": str(given.error)}
         raise ActionFailed(error.get("code", "action_failed"), error.get("message", ""), data=given.data)
 
+    def end_turn(self) -> None:
+        """Nothing is kept for a turn."""
+
     def close(self) -> None:
         """Nothing is kept."""
 

@@ -1,43 +1,55 @@
-"""The worker's end of the sandbox: starts the zygote, asks for jobs, waits with a deadline.
+"""The worker's end of the sandbox: has children made by a zygote, gives them jobs and ends them.
 
-Knows processes, descriptors and bounds; nothing of action kinds, executions or leases. Thread-safe: a zygote
-serves many jobs at a time.
+Knows processes, folders and bounds; nothing of action kinds or leases, and of executions only whether two jobs belong
+to the same one. Thread-safe: a zygote has many children at a time.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
-import shutil
-import tempfile
 import time
-from enum import StrEnum
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-from executors.sandbox import linux
+from executors.sandbox import bubblewrap, linux
+from executors.sandbox.folders import NOBODY, JobFolder, give_folder
 from executors.sandbox.frames import ChildSpec
-from executors.sandbox.job import Job, JobFailure, JobResult, Limits
+from executors.sandbox.handle import ChildHandle
+from executors.sandbox.levels import Isolation
+from executors.sandbox.results import JobFailure, JobResult, Limits
+from executors.sandbox.turns import MOST_SECONDS, TurnChildren, is_spent
 from executors.sandbox.zygote_process import ZygoteProcess
 
 __all__ = ["Isolation", "JobFailure", "JobResult", "Limits", "Sandbox"]
 
 CPU_SLACK_SECONDS = 2
 PRIVATE_UID_BASE = 1 << 30
-NOBODY = 65534
+PRIVATE_UIDS = 256
+"""How many a worker has: more than the children it can have at a time."""
+TURN_CPU_SECONDS: Final = math.ceil(MOST_SECONDS) * (os.cpu_count() or 1)
+"""What the earlier jobs of a turn can have used when the last one begins."""
+NEVER: Final = Event()
 
 
-class Isolation(StrEnum):
-    """How far jobs are kept apart. `turn` (one child for an execution's turn) and `bwrap` are to come."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A job to be run. `turn` is None when its child is not kept; `workdir` is None for the child's own folder."""
 
-    JOB = "job"
+    question: bytes
+    cpu_seconds: int
+    turn: str | None
+    workdir: Path | None
+    bwrap: str | None
+    """The program that wraps the child, at level `bwrap`."""
 
 
 class Sandbox:
-    """Runs jobs of one program, each in a child of its own that is killed when its time is up."""
+    """Runs jobs of one program in children that are killed when their time is up."""
 
     def __init__(
         self,
@@ -52,9 +64,14 @@ class Sandbox:
         self._limits = limits or Limits()
         self._drop = drop_privileges and os.geteuid() == 0
         self._lock = Lock()
+        self._owner_pid = os.getpid()
         self._zygote: ZygoteProcess | None = None
-        self._owner_pid = 0
-        self._job_numbers = itertools.count()
+        self._kept = TurnChildren()
+        # Made ahead, by what wraps them, so that the first job of a turn need not wait for a fork; no job ran in them.
+        self._spares: dict[str | None, ChildHandle] = {}
+        self._folders: dict[ChildHandle, JobFolder] = {}
+        self._uids: set[int] = set()
+        self._last_uid = 0
         linux.hide_from_others()
 
     def run(
@@ -64,43 +81,150 @@ class Sandbox:
         timeout_seconds: float,
         cancelled: Event | None = None,
         workdir: Path | None = None,
+        turn: str | None = None,
+        isolation: Isolation | None = None,
     ) -> JobResult:
-        """Run one job to its end, its time-out or its cancellation; nothing of it lives on afterwards.
+        """Run one job to its end, its time-out or its cancellation.
 
-        Without `workdir` the job gets an empty folder that is removed with it.
+        `turn` is the id of the execution that the job belongs to: at level `turn` its child is kept for the next job
+        of the same one, until `end_turn`. Without it, with a `workdir` and at any other level nothing of the job lives
+        on afterwards. Without `workdir` the job finds itself in an empty folder, which is emptied after it; inside
+        bubblewrap there is no other. Raises: `OSError` when no process can be started.
         """
         deadline = time.monotonic() + timeout_seconds
-        uid = self._next_uid()
-        folder = str(workdir) if workdir else tempfile.mkdtemp(prefix="noetl-job-")
+        level = isolation or self.isolation
+        bwrap = bubblewrap.find() if level is Isolation.BWRAP else None
+        if level is Isolation.BWRAP and (bwrap is None or workdir is not None):
+            why = "bubblewrap (bwrap) is not installed on this worker" if bwrap is None else "the job needs a folder"
+            return JobResult(failure=JobFailure("isolation_unavailable", why))
         try:
-            if uid is not None:
-                uid = _give_folder(folder, uid)
-            spec = self._spec(folder, uid, timeout_seconds)
-            return self._run(payload, spec, deadline, timeout_seconds, cancelled or Event())
-        finally:
+            question = json.dumps(payload, allow_nan=False).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            return JobResult(failure=JobFailure("input_invalid", f"the inputs are not JSON: {error}"))
+        self._forget_after_fork()
+        is_kept = level is Isolation.TURN and workdir is None
+        cpu_seconds = math.ceil(timeout_seconds) + CPU_SLACK_SECONDS
+        asked = _Asked(question, cpu_seconds, turn if is_kept else None, workdir, bwrap)
+        child = self._give(asked)
+        try:
             if workdir is None:
-                _remove_folder(folder)
+                self._make_spare(bwrap)
+            result = child.wait(deadline, timeout_seconds, cancelled or NEVER)
+            self._keep_if_fit(child, asked.turn)
+        except BaseException:
+            self._end([child])
+            raise
+        return result
+
+    def end_turn(self) -> None:
+        """End the children that wait for another job of their execution."""
+        self._end(self._kept.take_all())
 
     def close(self) -> None:
-        """End the zygote and every job it runs."""
+        """End the zygote and every child, also those that have a job."""
+        self._forget_after_fork()
         with self._lock:
-            if self._zygote is not None and self._owner_pid == os.getpid():
-                self._zygote.stop()
-            self._zygote = None
+            zygote, self._zygote = self._zygote, None
+            spares, self._spares = self._spares, {}
+        if zygote is not None:
+            zygote.stop()
+        self._end([*self._kept.take_all(), *spares.values()])
 
-    def _next_uid(self) -> int | None:
-        """A uid no other live job has: jobs cannot signal or trace one another; NPROC counts only its own."""
-        if not self._drop:
-            return None
-        return PRIVATE_UID_BASE + (os.getpid() << 8) % (1 << 30) + next(self._job_numbers) % 256
+    # -- giving a job to a child ----------------------------------------------------------------------
 
-    def _spec(self, folder: str, uid: int | None, timeout_seconds: float) -> ChildSpec:
+    def _give(self, asked: _Asked) -> ChildHandle:
+        """A child that has the job now, or the last one that died before it had it. Raises: `OSError`."""
+        is_kept = asked.turn is not None
+        spare_seconds = TURN_CPU_SECONDS if is_kept else 0
+        dead: list[ChildHandle] = []
+        for child in self._candidates(asked):
+            self._end(dead)
+            try:
+                child.send(asked.question, asked.cpu_seconds, spare_seconds=spare_seconds, is_kept=is_kept)
+                return child
+            except OSError:
+                # It died while it waited (its zygote did): the job was not begun.
+                dead = [child]
+        return dead[0]
+
+    def _candidates(self, asked: _Asked) -> Iterator[ChildHandle]:
+        """Children for a job, the best first; each is the caller's from then on."""
+        if asked.turn is not None:
+            child, spent = self._kept.take(asked.turn, asked.cpu_seconds)
+            self._end(spent)
+            if child is not None:
+                yield child
+        if asked.workdir is None:
+            with self._lock:
+                spare = self._spares.pop(asked.bwrap, None)
+            if spare is not None:
+                yield spare
+        for _ in range(2):
+            with self._lock:
+                child = self._new_child(asked.workdir, asked.bwrap)
+            yield child
+
+    def _keep_if_fit(self, child: ChildHandle, turn: str | None) -> None:
+        if turn is None or not child.is_fit or is_spent(child):
+            self._end([child])
+            return
+        try:
+            self._folders[child].empty()
+        except OSError:
+            self._end([child])
+            return
+        self._end(self._kept.keep(turn, child))
+
+    def _make_spare(self, bwrap: str | None) -> None:
+        with self._lock:
+            if bwrap not in self._spares:
+                self._spares[bwrap] = self._new_child(None, bwrap)
+
+    # -- making and ending children -------------------------------------------------------------------
+
+    def _new_child(self, workdir: Path | None, bwrap: str | None) -> ChildHandle:
+        """A child that the zygote is about to fork. The caller has the lock. Raises: `OSError`."""
+        uid = self._free_uid()
+        folder = None
+        if bwrap:
+            spec = self._spec(bubblewrap.WORKDIR, uid)
+            spec = replace(spec, command=bubblewrap.command(bwrap, self._program, spec))
+        elif workdir:
+            spec = self._spec(str(workdir), uid if uid is None else give_folder(str(workdir), uid))
+        else:
+            folder = JobFolder(uid)
+            spec = self._spec(folder.path, folder.uid)
+        child = ChildHandle(spec, self._limits)
+        try:
+            self._start(child)
+        except OSError:
+            child.close()
+            if folder:
+                folder.remove()
+            raise
+        if folder:
+            self._folders[child] = folder
+        if uid is not None:
+            self._uids.add(uid)
+        return child
+
+    def _start(self, child: ChildHandle) -> None:
+        for final_try in (False, True):
+            zygote = self._live_zygote()
+            try:
+                child.start(zygote)
+                return
+            except (BrokenPipeError, ConnectionError):
+                zygote.stop()
+                if final_try:
+                    raise
+
+    def _spec(self, folder: str, uid: int | None) -> ChildSpec:
         limits = self._limits
         return ChildSpec(
             workdir=folder,
             uid=uid,
             gid=NOBODY,
-            cpu_seconds=math.ceil(timeout_seconds) + CPU_SLACK_SECONDS,
             memory_bytes=limits.memory_bytes,
             file_bytes=limits.file_bytes,
             open_files=limits.open_files,
@@ -109,63 +233,46 @@ class Sandbox:
             output_bytes=limits.output_bytes,
         )
 
-    def _run(
-        self,
-        payload: dict[str, Any],
-        spec: ChildSpec,
-        deadline: float,
-        timeout_seconds: float,
-        cancelled: Event,
-    ) -> JobResult:
-        try:
-            question = json.dumps(payload, allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            return JobResult(failure=JobFailure("input_invalid", f"the inputs are not JSON: {error}"))
-        with Job(self._limits) as job:
-            zygote = self._ask(job, spec, question)
-            cause = job.wait(deadline, cancelled)
-            if not job.stop():
-                # The zygote does not answer: its death takes every child along.
-                zygote.stop()
-                job.stop()
-            return job.result(cause, timeout_seconds)
+    def _free_uid(self) -> int | None:
+        """A uid no other live child has: they cannot signal or trace one another; NPROC counts only its own."""
+        if not self._drop:
+            return None
+        base = PRIVATE_UID_BASE + (os.getpid() * PRIVATE_UIDS) % (1 << 30)
+        for step in range(1, PRIVATE_UIDS + 1):
+            uid = base + (self._last_uid + step) % PRIVATE_UIDS
+            if uid not in self._uids:
+                self._last_uid = uid - base
+                return uid
+        raise BlockingIOError(f"more than {PRIVATE_UIDS} jobs at a time")
 
-    def _ask(self, job: Job, spec: ChildSpec, question: bytes) -> ZygoteProcess:
-        with self._lock:
-            for final_try in (False, True):
-                zygote = self._live_zygote()
-                try:
-                    job.send(zygote.control, spec, question)
-                    return zygote
-                except (BrokenPipeError, ConnectionError):
-                    zygote.stop()
-                    if final_try:
-                        raise
-        raise AssertionError("unreachable")
+    def _end(self, children: Iterable[ChildHandle]) -> None:
+        """End them, and wait until they and all they started are dead."""
+        for child in (children := list(children)):
+            child.tell_to_die()
+        for child in children:
+            child.end()
+            child.close()
+            with self._lock:
+                folder = self._folders.pop(child, None)
+                self._uids.discard(child.spec.uid or 0)
+            if folder is not None:
+                folder.remove()
 
     def _live_zygote(self) -> ZygoteProcess:
-        if self._owner_pid != os.getpid():
-            # After a fork of the worker (Celery's prefork) the zygote belongs to the other process.
-            self._zygote, self._owner_pid = None, os.getpid()
         if self._zygote is None or not self._zygote.alive:
             if self._zygote is not None:
                 self._zygote.stop()
             self._zygote = ZygoteProcess(self._program)
         return self._zygote
 
-
-def _give_folder(folder: str, uid: int) -> int:
-    """Make `folder` belong to `uid`; where a user namespace has no such uid, to `nobody`."""
-    try:
-        os.chown(folder, uid, NOBODY)
-        return uid
-    except OSError:
-        os.chown(folder, NOBODY, NOBODY)
-        return NOBODY
-
-
-def _remove_folder(folder: str) -> None:
-    try:
-        os.rmdir(folder)
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
+    def _forget_after_fork(self) -> None:
+        """After a fork of the worker (Celery's prefork) zygote and children belong to the other process."""
+        if self._owner_pid == os.getpid():
+            return
+        with self._lock:
+            if self._owner_pid != os.getpid():
+                for child in [*self._kept.take_all(), *self._spares.values()]:
+                    child.close()
+                self._zygote = None
+                self._spares, self._folders, self._uids = {}, {}, set()
+                self._owner_pid = os.getpid()

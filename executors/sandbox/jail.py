@@ -5,37 +5,51 @@ Knows no program; the order of the steps is the point. This is a seat belt, not 
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import select
 import signal
 import tempfile
+import time
 from collections.abc import Iterable
 
 from executors.sandbox import linux
 from executors.sandbox.frames import ChildSpec
 
 
-def enter(spec: ChildSpec, *, printed: int, lifeline: int, keep: Iterable[int]) -> None:
-    """Confine this process for good. `lifeline` is a pipe whose other end only the zygote holds."""
+def part(*, printed: int, keep: Iterable[int]) -> None:
+    """Part from the zygote: a session of its own, and none of its descriptors but these."""
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _place_standard_streams(printed)
-    close_all_but({0, 1, 2, lifeline, *keep})
+    close_all_but({0, 1, 2, *keep})
+
+
+def confine(spec: ChildSpec) -> None:
+    """Confine this process for good."""
     _set_limits(spec)
     if spec.uid is not None:
         os.setgroups([])
         os.setresgid(spec.gid, spec.gid, spec.gid)
         os.setresuid(spec.uid, spec.uid, spec.uid)
-    # After the change of uid, which clears it; then look whether the zygote died in between.
+    linux.set_process_option(linux.PR_SET_NO_NEW_PRIVS, 1)
+    # Orphans of its jobs come to the child itself, which looks for them.
+    linux.set_process_option(linux.PR_SET_CHILD_SUBREAPER, 1)
+    os.umask(0o077)
+    # Inside bubblewrap nobody else could have made it.
+    os.makedirs(spec.workdir, exist_ok=True)
+    os.chdir(spec.workdir)
+    tempfile.tempdir = spec.workdir
+
+
+def die_with_zygote(lifeline: int) -> None:
+    """To be called after any change of uid, which clears it. `lifeline`: a pipe whose other end only the zygote has."""
     linux.die_with_parent()
+    # It may have died in between.
     if select.select([lifeline], [], [], 0)[0]:
         os._exit(0)
     os.close(lifeline)
-    linux.set_process_option(linux.PR_SET_NO_NEW_PRIVS, 1)
-    os.umask(0o077)
-    os.chdir(spec.workdir)
-    tempfile.tempdir = spec.workdir
 
 
 def close_all_but(keep: Iterable[int]) -> None:
@@ -59,17 +73,28 @@ def _place_standard_streams(printed: int) -> None:
 def _set_limits(spec: ChildSpec) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     bounds = [
-        (resource.RLIMIT_AS, spec.memory_bytes, spec.memory_bytes),
-        # Process 1 of a namespace does not feel the soft limit's SIGXCPU; the hard one kills.
-        (resource.RLIMIT_CPU, spec.cpu_seconds, spec.cpu_seconds + 1),
-        (resource.RLIMIT_FSIZE, spec.file_bytes, spec.file_bytes),
-        (resource.RLIMIT_NOFILE, spec.open_files, spec.open_files),
-        (resource.RLIMIT_NPROC, spec.processes, spec.processes),
+        (resource.RLIMIT_AS, spec.memory_bytes),
+        (resource.RLIMIT_FSIZE, spec.file_bytes),
+        (resource.RLIMIT_NOFILE, spec.open_files),
+        (resource.RLIMIT_NPROC, spec.processes),
     ]
-    for limit, soft, hard in bounds:
-        if soft:
-            ceiling = resource.getrlimit(limit)[1]
-            if ceiling == resource.RLIM_INFINITY:
-                resource.setrlimit(limit, (soft, hard))
-            else:
-                resource.setrlimit(limit, (min(soft, ceiling), min(hard, ceiling)))
+    for limit, bound in bounds:
+        if bound:
+            _limit(limit, bound, bound)
+
+
+def limit_cpu(soft_seconds: int, hard_seconds: int | None) -> None:
+    """Let this process use so many more seconds of CPU time. The hard limit, given once, cannot be raised again.
+
+    Process 1 of a namespace does not feel the soft limit's SIGXCPU; the hard one kills.
+    """
+    used = math.ceil(time.process_time())
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1] if hard_seconds is None else used + hard_seconds
+    _limit(resource.RLIMIT_CPU, used + soft_seconds, hard)
+
+
+def _limit(limit: int, soft: int, hard: int) -> None:
+    ceiling = resource.getrlimit(limit)[1]
+    if ceiling != resource.RLIM_INFINITY:
+        soft, hard = min(soft, ceiling), min(hard, ceiling)
+    resource.setrlimit(limit, (soft, hard))

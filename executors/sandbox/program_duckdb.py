@@ -54,8 +54,12 @@ def preload() -> None:
     sys.modules.setdefault("pytz", zones)
 
 
+def warm_up() -> None:
+    """Nothing: what a job touches depends on its SQL, and DuckDB starts threads."""
+
+
 def run(payload: dict[str, Any], output_bytes: int) -> dict[str, Any]:
-    """The reply: results by statement, or the first error with the results before it."""
+    """The answer: results by statement, or the first error with the results before it."""
     results: dict[str, Any] = {}
     try:
         connection = _open(payload)

@@ -1,7 +1,7 @@
-"""The warm fork server: a small single-threaded process that forks one child per job.
+"""The warm fork server: a small single-threaded process that forks the children that run jobs.
 
 Run as a plain script (`python -I zygote.py CONTROL_FD PARENT_PID PROGRAM`) with an empty environment. Knows
-how to fork, confine, kill and reap; what a job computes is the program's matter, deadlines are the worker's.
+how to fork, confine, kill and reap; what a child does is `child`'s matter, deadlines are the worker's.
 """
 
 from __future__ import annotations
@@ -16,28 +16,17 @@ if __name__ == "__main__":
 import contextlib
 import gc
 import importlib
-import json
 import selectors
 import signal
 import socket
 import threading
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
-from executors.sandbox import frames, jail, libraries, linux
+from executors.sandbox import bubblewrap, frames, jail, libraries, linux
+from executors.sandbox import child as confined
+from executors.sandbox.child import PROGRAMS, Program
 from executors.sandbox.frames import ChildSpec
-
-PROGRAMS = {"python": "executors.sandbox.program_python", "duckdb": "executors.sandbox.program_duckdb"}
-
-
-class Program(Protocol):
-    """What a program module offers."""
-
-    def preload(self) -> None:
-        """Import what jobs will want; start no thread and open nothing."""
-
-    def run(self, payload: dict[str, Any], output_bytes: int) -> dict[str, Any]:
-        """Compute the reply, in the child."""
 
 
 @dataclass(slots=True)
@@ -75,20 +64,20 @@ class Zygote:
         )
         if not request:
             return False
-        payload, reply, printed, channel = descriptors
-        self._start(ChildSpec.decode(request), payload, reply, printed, socket.socket(fileno=channel))
-        for descriptor in (payload, reply, printed):
+        wire, printed, channel = descriptors
+        self._start(ChildSpec.decode(request), wire, printed, socket.socket(fileno=channel))
+        for descriptor in (wire, printed):
             os.close(descriptor)
         return True
 
-    def _start(self, spec: ChildSpec, payload: int, reply: int, printed: int, channel: socket.socket) -> None:
+    def _start(self, spec: ChildSpec, wire: int, printed: int, channel: socket.socket) -> None:
         try:
             pid = self._fork()
         except OSError:
             _answer(channel, frames.FORK_FAILED)
             return
         if pid == 0:
-            self._become_child(spec, payload, reply, printed)
+            self._become_child(spec, wire, printed)
         child = Child(pid, os.pidfd_open(pid), channel)
         self._children[pid] = child
         self._selector.register(child.pidfd, selectors.EVENT_READ, child)
@@ -107,24 +96,25 @@ class Zygote:
             self._namespaces.leave()
         return pid
 
-    def _become_child(self, spec: ChildSpec, payload: int, reply: int, printed: int) -> NoReturn:
+    def _become_child(self, spec: ChildSpec, wire: int, printed: int) -> NoReturn:
+        # Whatever happens, this process must not go on as a second zygote.
         try:
-            keep = {payload, reply, *self._library_descriptors}
-            jail.enter(spec, printed=printed, lifeline=self._lifeline, keep=keep)
-            sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  (they live as long as the process)
-            sys.stdout = sys.stderr = open(  # noqa: SIM115  (they live as long as the process)
-                1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
-            )
-            question = json.loads(frames.read_all(payload))
-            os.close(payload)
-            answer = frames.encode_reply(self._program.run(question, spec.output_bytes))
-        except BaseException as error:
-            answer = frames.encode_reply(frames.failure("sandbox_error", f"{type(error).__name__}: {error}"))
-        # User code may have replaced or closed the stream; the answer matters more than its last words.
-        with contextlib.suppress(BaseException):
-            sys.stdout.flush()
-        frames.write_all(reply, answer)
-        os._exit(0)
+            connection = socket.socket(fileno=wire)
+            try:
+                jail.part(printed=printed, keep={wire, self._lifeline, *self._library_descriptors})
+                if spec.command:
+                    jail.die_with_zygote(self._lifeline)
+                    os.dup2(wire, bubblewrap.WIRE)
+                    os.execve(spec.command[0], spec.command, {})  # noqa: S606  (the worker made this list)
+                jail.confine(spec)
+                jail.die_with_zygote(self._lifeline)
+            except BaseException as error:
+                confined.refuse(connection, f"{type(error).__name__}: {error}")
+            else:
+                confined.serve(connection, spec, self._program)
+            os._exit(0)
+        finally:
+            os._exit(1)
 
     def _attend(self, key: selectors.SelectorKey) -> None:
         child: Child = key.data
@@ -188,7 +178,7 @@ def main(control_descriptor: int, parent_pid: int, program_name: str) -> None:
         return
     linux.set_process_option(linux.PR_SET_CHILD_SUBREAPER, 1)
     sys.path.pop(0)
-    # The C locale's coercion leaves LC_CTYPE behind.
+    # What was for the allocator, and LC_CTYPE, which the C locale's coercion leaves behind.
     os.environ.clear()
     library_descriptors = libraries.keep_importable()
     program: Any = importlib.import_module(PROGRAMS[program_name])

@@ -8,8 +8,8 @@ from typing import Protocol
 
 from django.db import InterfaceError, InternalError, OperationalError, connection
 
-from executions.api import Report, failpoint, report_results
-from queueing.api import Fence, HeldLease, Judgement, LeasedJob, extend_leases, lease_jobs, release_jobs
+from executions.api import Report, failpoint, report_and_take
+from queueing.api import Fence, HeldLease, Judgement, LeasedJob, Take, extend_leases, lease_jobs, release_jobs
 
 
 class GatewayUnavailable(Exception):
@@ -31,8 +31,10 @@ class Gateway(Protocol):
     def release(self, fences: Sequence[Fence]) -> None:
         """Give jobs back uncounted."""
 
-    def report(self, execution_id: int, reports: Sequence[Report], *, evaluate_later: bool = False) -> list[Judgement]:
-        """Hand in results of one execution."""
+    def report(
+        self, execution_id: int, reports: Sequence[Report], take: Take | None, *, evaluate_later: bool = False
+    ) -> tuple[list[Judgement], list[LeasedJob]]:
+        """Hand in results of one execution, and lease its next jobs with it, where that can be done at once."""
 
 
 @contextmanager
@@ -67,8 +69,10 @@ class DatabaseGateway:
         with _reachable():
             release_jobs(fences)
 
-    def report(self, execution_id: int, reports: Sequence[Report], *, evaluate_later: bool = False) -> list[Judgement]:
+    def report(
+        self, execution_id: int, reports: Sequence[Report], take: Take | None, *, evaluate_later: bool = False
+    ) -> tuple[list[Judgement], list[LeasedJob]]:
         """Hand in results of one execution; the broker evaluator runs in the same transaction, unless told not to."""
         with _reachable():
             failpoint("report.before")
-            return report_results(execution_id, reports, evaluate_later=evaluate_later)
+            return report_and_take(execution_id, reports, take, evaluate_later=evaluate_later)

@@ -18,7 +18,7 @@ from executors.contract import Credential
 from executors.errors import CredentialNotFound, NotAuthenticated, ServerUnreachable
 from executors.worker.gateway import GatewayUnavailable
 from executors.worker.wire import ActionUnreadable, read_job
-from queueing.api import Fence, HeldLease, Judgement, LeasedJob
+from queueing.api import Fence, HeldLease, Judgement, LeasedJob, Take
 
 logger = logging.getLogger(__name__)
 
@@ -119,9 +119,11 @@ class RestGateway:
             except Refused as refused:
                 logger.warning("job %s could not be given back: %s", fence.job_id, refused)
 
-    def report(self, execution_id: int, reports: Sequence[Report], *, evaluate_later: bool = False) -> list[Judgement]:
-        """Hand in results, one by one; when the evaluation happens is the server's business."""
-        return [self._report(report) for report in reports]
+    def report(
+        self, execution_id: int, reports: Sequence[Report], take: Take | None, *, evaluate_later: bool = False
+    ) -> tuple[list[Judgement], list[LeasedJob]]:
+        """Hand in results, one by one; when they are evaluated is the server's business."""
+        return [self._report(report) for report in reports], []
 
     def _report(self, report: Report) -> Judgement:
         body = {"result": report.data, "duration": report.duration_seconds}

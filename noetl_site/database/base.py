@@ -6,17 +6,76 @@ that need no database start none. Without it this is Django's backend and nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from django.db.backends.postgresql import base
 from psycopg import Connection, OperationalError
+from psycopg.pq import TransactionStatus
 
 from noetl_site import embedded
+from noetl_site.database.prepared import PreparedStatements
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """One connection, opened when it is needed."""
+
+    _prepared: tuple[Connection[Any], PreparedStatements] | None = None
+
+    def ask_prepared(self, name: str, sql: str, parameters: Mapping[str, Any]) -> Callable[[], list[tuple[Any, ...]]]:
+        """Run a statement that stays prepared under its name, with `%(name)s` for its parameters.
+
+        Returns: what gives its rows. It is sent then, with the next statement or with the COMMIT, whatever comes first;
+        outside a transaction at once. Raises, like what it returns: Django's errors, as the ORM does; also those of
+        statements before it that were not sent yet.
+        """
+        self.ensure_connection()
+        with self.wrap_database_errors:
+            connection = self.connection
+            if self._prepared is None or self._prepared[0] is not connection:
+                self._prepared = connection, PreparedStatements(connection)
+            answer = self._prepared[1].ask(name, sql, parameters)
+            if connection.autocommit:
+                self._prepared[1].send()
+
+        def take() -> list[tuple[Any, ...]]:
+            with self.wrap_database_errors:
+                return answer.take()
+
+        return take
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        """A cursor of Django's own; what was asked for before is sent before."""
+        self._send()
+        return super().create_cursor(name)
+
+    def _send(self, *, and_commit: bool = False) -> None:
+        if self._prepared is not None and self._prepared[0] is self.connection:
+            with self.wrap_database_errors:
+                if and_commit or self._prepared[1].has_asked:
+                    self._prepared[1].send(and_commit=and_commit)
+
+    def _commit(self) -> None:
+        raw, prepared = self.connection, self._prepared
+        is_ours = raw is not None and prepared is not None and prepared[0] is raw
+        if is_ours and (prepared[1].has_asked or raw.pgconn.transaction_status == TransactionStatus.INTRANS):
+            # In one go with what is still to be sent; Django finds nothing left to commit.
+            self._send(and_commit=True)
+        super()._commit()  # type: ignore[misc]  # private, and so not in the stubs
+
+    def _rollback(self) -> None:
+        self._forget()
+        super()._rollback()  # type: ignore[misc]  # the same
+
+    def _savepoint_rollback(self, sid: str) -> None:
+        # All of it came after the savepoint: setting that one has sent what was before.
+        self._forget()
+        super()._savepoint_rollback(sid)  # type: ignore[misc]  # the same
+
+    def _forget(self) -> None:
+        if self._prepared is not None:
+            self._prepared[1].forget()
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Connection[Any]:
         """Open the connection; an embedded server that has died since is started again, once."""

@@ -38,6 +38,16 @@ class FinishedJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Take:
+    """What a worker would like to do next of the execution that it reports to: at most `count` jobs of these pools."""
+
+    worker_id: str
+    pools: Sequence[str]
+    count: int
+    lease_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class HeldLease:
     """A lease that a heartbeat has extended. `cancel_requested`: stop the action and report nothing of it."""
 

@@ -1,6 +1,8 @@
 -- The queue's statements. Time is always noetl.clock_now(); every change by a holder is fenced by
 -- (id, status = 'leased', attempts, lease_token). Tables are found through the search path.
 -- Whoever changes several jobs locks them in the order of their ids first: two batches never wait for each other.
+-- Jobs that are named by their ids are found one by one (LATERAL), never through an index on their status: that one is
+-- full of dead entries between two vacuums.
 
 -- name: enqueue(execution_id, node_ids, node_names, kinds, actions, contexts, uuids, item_indexes, timeouts, pools, priorities, max_attempts, origins, availables, held, further, waited_for, first_keys, first_maxs, second_keys, second_maxs, parked, line_pools, line_priorities)
 -- One job per node of the execution: an existing one is left as it is.
@@ -48,6 +50,40 @@ SELECT EXISTS (SELECT 1 FROM queue q WHERE q.parked_by = key AND q.status = 'que
         ORDER BY q.round, q.id LIMIT 1)
 FROM unnest(:keys::text[], :pools::text[], :priorities::int[]) AS asked (key, pool, priority);
 
+-- name: enqueue_leased(jobs, worker_id, lease_seconds)
+-- `jobs`: a JSON list of rows. They never wait: the worker that has asked for them goes on with them. Their rounds are
+-- those that they would have got, in case that one of them comes back.
+WITH job AS (
+    SELECT * FROM json_to_recordset(:jobs::json) AS job (
+        execution_id bigint, node_id text, node_name text, kind text, action jsonb, context jsonb, uuid uuid,
+        item_index int, timeout_seconds float8, pool text, priority int, max_attempts int, origin text, further int)
+), line AS MATERIALIZED (
+    SELECT pool, priority,
+           1 + coalesce(
+               (SELECT q.round FROM queue q
+                WHERE q.pool = one.pool AND q.priority = one.priority AND q.status = 'queued' AND NOT q.held
+                  AND q.parked_by IS NULL AND q.available_at <= clock_now()
+                ORDER BY q.round, q.id LIMIT 1),
+               (extract(epoch FROM clock_now()) * 1000000)::bigint) AS round
+    FROM (SELECT DISTINCT pool, priority FROM job) AS one
+), leased AS (
+    INSERT INTO queue (execution_id, node_id, node_name, kind, action, context, uuid, item_index, timeout_seconds,
+                       pool, priority, max_attempts, origin, round, status, attempts, lease_token, worker_id,
+                       lease_until, last_heartbeat)
+    SELECT execution_id, node_id, node_name, kind, action, context, uuid, item_index, timeout_seconds,
+           pool, priority, max_attempts, origin, round + further, 'leased', 1, gen_random_uuid(), :worker_id,
+           clock_now() + make_interval(secs => :lease_seconds), clock_now()
+    FROM job JOIN line USING (pool, priority)
+    ON CONFLICT (execution_id, node_id) DO NOTHING
+    RETURNING *
+), history AS (
+    INSERT INTO lease_history (job_id, execution_id, node_id, attempt, worker_id, principal, lease_token, leased_at)
+    SELECT id, execution_id, node_id, attempts, worker_id, '', lease_token, last_heartbeat FROM leased
+)
+SELECT id, execution_id, node_id, node_name, kind, action::text, context::text, uuid::text, item_index,
+       timeout_seconds, pool, priority, attempts, lease_token::text, last_heartbeat, lease_until
+FROM leased ORDER BY round, id;
+
 -- name: lease(pools, execution_id, count, worker_id, lease_seconds, principal)
 -- Jobs of these pools; with an execution, of that execution in these pools. One of the two scans below has nothing to
 -- do: a null execution owns no job, and no pool is asked when there is an execution.
@@ -84,7 +120,7 @@ WITH of_pools AS (
 )
 SELECT ready.id, q.execution_id, q.node_id, q.node_name, q.kind, q.action::text, q.context::text, q.uuid::text,
        q.item_index, q.timeout_seconds, q.pool, q.priority, q.attempts, q.lease_token::text, q.last_heartbeat,
-       q.lease_until, ready.limit_keys, ready.limit_maxs
+       q.lease_until, array_to_json(ready.limit_keys)::text, array_to_json(ready.limit_maxs)::text
 FROM ready LEFT JOIN leased q ON q.id = ready.id
 ORDER BY ready.priority DESC, ready.round, ready.id;
 
@@ -107,7 +143,7 @@ FROM leased ORDER BY priority DESC, round, id;
 
 -- name: lock_keys(keys)
 -- Until the end of the transaction, in one order for everybody: of the locks themselves, as two keys may share one.
-SELECT pg_advisory_xact_lock(20078, lock)
+SELECT count(pg_advisory_xact_lock(20078, lock))
 FROM (SELECT DISTINCT hashtext(key) AS lock FROM unnest(:keys::text[]) AS key ORDER BY lock) AS wanted;
 
 -- name: try_lock_keys(keys)
@@ -124,23 +160,19 @@ SELECT key,
 FROM unnest(:keys::text[]) AS key;
 
 -- name: park(job_ids, keys, count)
--- Under the locks of the keys, which are full: these jobs, and more that could be found in front of others.
+-- Under the locks of all their keys, of which the named are full: these jobs, and others with the same keys, which would
+-- be found next.
 WITH told AS (
     SELECT * FROM unnest(:job_ids::bigint[], :keys::text[]) AS told (id, key)
 ), more AS (
-    SELECT job.id, wanted.key FROM (SELECT DISTINCT key FROM told) AS wanted
+    SELECT job.id, wanted.key
+    FROM (SELECT DISTINCT ON (q.limit_keys) told.key, q.limit_keys FROM told JOIN queue q ON q.id = told.id) AS wanted
     CROSS JOIN LATERAL (
-        SELECT * FROM (
-            SELECT q.id FROM queue q
-            WHERE q.limit_keys[1] = wanted.key AND q.limit_keys IS NOT NULL AND q.status = 'queued' AND NOT q.held
-              AND q.parked_by IS NULL AND q.available_at <= clock_now()
-            LIMIT :count FOR UPDATE SKIP LOCKED) AS first
-        UNION ALL
-        SELECT * FROM (
-            SELECT q.id FROM queue q
-            WHERE q.limit_keys[2] = wanted.key AND q.limit_keys IS NOT NULL AND q.status = 'queued' AND NOT q.held
-              AND q.parked_by IS NULL AND q.available_at <= clock_now()
-            LIMIT :count FOR UPDATE SKIP LOCKED) AS second
+        SELECT q.id FROM queue q
+        WHERE q.limit_keys[1] = wanted.limit_keys[1] AND q.limit_keys = wanted.limit_keys
+          AND q.limit_keys IS NOT NULL AND q.status = 'queued' AND NOT q.held AND q.parked_by IS NULL
+          AND q.available_at <= clock_now()
+        LIMIT :count FOR UPDATE SKIP LOCKED
     ) AS job
 )
 UPDATE queue q SET parked_by = found.key, updated_at = clock_now()
@@ -218,11 +250,11 @@ SELECT key FROM parking WHERE key IS NOT NULL LIMIT :count;
 -- A lease that has run out is not revived: whoever may reap it decides (rule R4).
 WITH held AS (
     SELECT q.id
-    FROM queue q
-    JOIN unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS shown (id, attempt, token) ON q.id = shown.id
+    FROM (SELECT * FROM unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS given (id, attempt, token)
+          ORDER BY id) AS shown
+    CROSS JOIN LATERAL (SELECT * FROM queue WHERE id = shown.id FOR NO KEY UPDATE) AS q
     WHERE q.status = 'leased' AND q.attempts = shown.attempt AND q.lease_token = shown.token
       AND q.lease_until > clock_now()
-    ORDER BY q.id FOR NO KEY UPDATE OF q
 )
 UPDATE queue q
 SET lease_until = clock_now() + make_interval(secs => :lease_seconds), last_heartbeat = clock_now(),
@@ -234,12 +266,11 @@ RETURNING q.id, q.lease_until, q.cancel_requested_at IS NOT NULL;
 -- The caller holds the lock of the execution (rule R2). `status` is done or failed, row by row.
 WITH held AS (
     SELECT q.id, shown.status
-    FROM queue q
-    JOIN unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[], :statuses::text[])
-        AS shown (id, attempt, token, status) ON q.id = shown.id
+    FROM (SELECT * FROM unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[], :statuses::text[])
+              AS given (id, attempt, token, status) ORDER BY id) AS shown
+    CROSS JOIN LATERAL (SELECT * FROM queue WHERE id = shown.id FOR NO KEY UPDATE) AS q
     WHERE q.execution_id = :execution_id AND q.status = 'leased'
       AND q.attempts = shown.attempt AND q.lease_token = shown.token
-    ORDER BY q.id FOR NO KEY UPDATE OF q
 ), finished AS (
     UPDATE queue q
     SET status = held.status, accepted_token = q.lease_token, lease_token = NULL, worker_id = NULL,
@@ -254,7 +285,7 @@ WITH held AS (
     RETURNING h.job_id, h.leased_at, h.worker_id
 )
 SELECT f.id, f.node_id, f.node_name, f.item_index, f.attempts, h.leased_at, coalesce(h.worker_id, ''), f.origin,
-       f.called_off, f.tries, f.limit_keys
+       f.called_off, f.tries, array_to_json(f.limit_keys)::text
 FROM finished f LEFT JOIN history h ON h.job_id = f.id;
 
 -- name: accepted_before(job_ids, tokens)
@@ -289,10 +320,10 @@ SELECT pool FROM retried;
 -- A graceful drain: the job goes back, and nothing is counted against it.
 WITH held AS (
     SELECT q.id
-    FROM queue q
-    JOIN unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS shown (id, attempt, token) ON q.id = shown.id
+    FROM (SELECT * FROM unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS given (id, attempt, token)
+          ORDER BY id) AS shown
+    CROSS JOIN LATERAL (SELECT * FROM queue WHERE id = shown.id FOR NO KEY UPDATE) AS q
     WHERE q.status = 'leased' AND q.attempts = shown.attempt AND q.lease_token = shown.token
-    ORDER BY q.id FOR NO KEY UPDATE OF q
 ), released AS (
     UPDATE queue q
     SET status = CASE WHEN q.cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END,
@@ -304,7 +335,7 @@ WITH held AS (
 UPDATE lease_history h
 SET ended_at = clock_now(), ending = CASE released.status WHEN 'queued' THEN 'released' ELSE 'cancelled' END
 FROM released WHERE h.job_id = released.id AND h.attempt = released.attempts
-RETURNING h.job_id, released.limit_keys;
+RETURNING h.job_id, array_to_json(released.limit_keys)::text;
 
 -- name: retry_later(job_id, attempt, token, delay_seconds)
 -- A job enqueued by hand that failed and may be tried again: fenced, and ended as given back.
@@ -321,7 +352,7 @@ WITH retried AS (
 UPDATE lease_history h
 SET ended_at = clock_now(), ending = CASE retried.status WHEN 'queued' THEN 'released' ELSE 'cancelled' END
 FROM retried WHERE h.job_id = retried.id AND h.attempt = retried.attempts
-RETURNING h.job_id, retried.limit_keys;
+RETURNING h.job_id, array_to_json(retried.limit_keys)::text;
 
 -- name: leases_of(job_id, principal)
 -- The leases of a job that a principal has or had.
@@ -367,7 +398,7 @@ WITH lost AS (
     RETURNING h.worker_id
 )
 SELECT lost.id, lost.status, lost.node_id, lost.node_name, lost.item_index, lost.attempts, lost.lost_leases, lost.origin,
-       coalesce(history.worker_id, ''), lost.limit_keys
+       coalesce(history.worker_id, ''), array_to_json(lost.limit_keys)::text
 FROM lost LEFT JOIN history ON true;
 
 -- name: find_job(job_id)
@@ -390,7 +421,7 @@ WITH taken AS (
     RETURNING h.worker_id
 )
 SELECT taken.id, taken.status, taken.node_id, taken.node_name, taken.item_index, taken.attempts, taken.lost_leases, taken.origin,
-       coalesce(history.worker_id, ''), taken.limit_keys
+       coalesce(history.worker_id, ''), array_to_json(taken.limit_keys)::text
 FROM taken LEFT JOIN history ON true;
 
 -- name: requeue_dead(job_id)
@@ -411,7 +442,7 @@ SET status = CASE q.status WHEN 'queued' THEN 'cancelled' ELSE q.status END,
     finished_at = CASE q.status WHEN 'queued' THEN clock_now() END,
     cancel_requested_at = clock_now(), updated_at = clock_now()
 FROM open WHERE q.id = open.id
-RETURNING q.id, CASE WHEN open.status = 'queued' AND q.parked_by IS NULL THEN q.limit_keys END;
+RETURNING q.id, CASE WHEN open.status = 'queued' AND q.parked_by IS NULL THEN array_to_json(q.limit_keys)::text END;
 
 -- name: close_nodes(execution_id, nodes)
 -- The same for what is open at these nodes and below them, in any visit.
@@ -427,7 +458,7 @@ SET status = CASE q.status WHEN 'queued' THEN 'cancelled' ELSE q.status END,
     finished_at = CASE q.status WHEN 'queued' THEN clock_now() END,
     cancel_requested_at = clock_now(), updated_at = clock_now()
 FROM open WHERE q.id = open.id
-RETURNING q.id, CASE WHEN open.status = 'queued' AND q.parked_by IS NULL THEN q.limit_keys END;
+RETURNING q.id, CASE WHEN open.status = 'queued' AND q.parked_by IS NULL THEN array_to_json(q.limit_keys)::text END;
 
 -- name: hold_open(execution_id, held)
 -- The execution is paused, or goes on. What is leased is marked, too: it may be given back meanwhile.
@@ -437,7 +468,8 @@ WITH open AS (
 )
 UPDATE queue q SET held = :held, updated_at = clock_now()
 FROM open WHERE q.id = open.id
-RETURNING q.pool, q.status = 'queued' AND q.parked_by IS NULL AND q.available_at <= clock_now(), q.limit_keys;
+RETURNING q.pool, q.status = 'queued' AND q.parked_by IS NULL AND q.available_at <= clock_now(),
+          array_to_json(q.limit_keys)::text;
 
 -- name: waiting_pools(seconds)
 -- Pools with jobs that could have been leased for longer than so many seconds. Nobody was told of a repeated try.

@@ -27,6 +27,9 @@ class FakeKind:
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         return self._work(request, context)
 
+    def end_turn(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

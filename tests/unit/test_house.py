@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = Path(sysconfig.get_path("scripts"))
-TREES = ("catalog", "executions", "queueing", "executors", "noetl_site", "tests/support")
+TREES = ("catalog", "executions", "queueing", "executors", "noetl_site", "benchmarks", "tests/support")
 FILES = ("pyproject.toml", "tests/__init__.py")
 
 # Contract id -> (file, the line planted at its end).

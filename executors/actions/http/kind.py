@@ -96,6 +96,9 @@ class HttpAction:
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             raise _failure(exchange, error, seconds, credential) from None
 
+    def end_turn(self) -> None:
+        """Nothing is kept for a turn."""
+
     def close(self) -> None:
         for session in self._sessions:
             session.close()

@@ -87,6 +87,9 @@ class PostgresAction:
         finally:
             connection.close()
 
+    def end_turn(self) -> None:
+        """Nothing is kept for a turn."""
+
     def close(self) -> None:
         """Nothing is kept: each job has its own connection."""
 

@@ -1,0 +1,1 @@
+"""What is measured, by target (`docs/performance.md`)."""

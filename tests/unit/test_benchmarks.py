@@ -1,0 +1,69 @@
+"""How samples become a table, and which targets count as met."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.report import Row, Target, table, write_json
+from benchmarks.sampling import Series, interleave
+
+
+def test_ways_are_sampled_in_turns() -> None:
+    order: list[str] = []
+
+    def way(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    found = interleave(3, {"ours": lambda: way("ours"), "peer": lambda: way("peer")}, "ms")
+    assert order == ["ours", "peer"] * 3
+    assert found["ours"].samples == [1, 3, 5]
+    assert found["peer"].median == 4
+
+
+@pytest.mark.parametrize(("samples", "percent", "found"), [(range(1, 201), 99, 199), ([3, 1, 2], 99, 3), ([1], 50, 1)])
+def test_percentiles(samples: list[float], percent: int, found: float) -> None:
+    assert Series("ours", "ms", list(samples)).percentile(percent) == found
+
+
+@pytest.mark.parametrize(
+    ("target", "peer", "met"),
+    [
+        (Target("<=", 0.5), Series("peer", "ms", [10]), True),
+        (Target("<=", 0.4), Series("peer", "ms", [10]), False),
+        (Target(">=", 0.5), Series("peer", "ms", [10]), True),
+        (Target("<=", 4), None, False),
+        (Target("<=", 5), None, True),
+        (None, Series("peer", "ms", [10]), None),
+    ],
+)
+def test_a_target_bounds_the_ratio_or_the_figure(target: Target | None, peer: Series | None, met: bool | None) -> None:
+    assert Row("T0", "work", Series("ours", "ms", [1, 5, 9]), peer, target).met is met
+
+
+def test_the_table_shows_what_is_missed_and_the_file_every_sample(tmp_path: Path) -> None:
+    rows = [
+        Row("T1", "work", Series("ours", "ms", [4, 6, 5]), Series("peer", "ms", [10]), Target("<=", 0.1)),
+        Row("T2", "more work", Series("ours", "MB", [1234.5])),
+    ]
+    head, first, second = table(rows).splitlines()
+    assert head.split()[:3] == ["id", "workload", "measured"]
+    assert first.split() == ["T1", "work", "5", "ms", "[4,", "6]", "peer", "10", "0.50", "x", "<=", "0.1", "x", "NO"]
+    assert second.split() == ["T2", "more", "work", "1,234", "MB"]
+    write_json(tmp_path / "rows.json", {"short": True}, rows)
+    written = json.loads((tmp_path / "rows.json").read_text())
+    assert written["short"] is True
+    assert written["rows"][0]["samples"] == [4, 6, 5]
+    assert written["rows"][0]["peer"] == {"name": "peer", "figure": 10, "samples": [10]}
+    assert written["rows"][1]["met"] is None
+
+
+def test_an_unknown_measure_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["--only", "T1,T99"])
+    assert raised.value.code == 2
+    assert "T99: not one of" in capsys.readouterr().err
