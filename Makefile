@@ -36,8 +36,8 @@ browser: ## Chromium for the browser tests, when it can be installed here
 test: setup browser lint ## Lint, then all tests but the long ones (ARGS="-k name" chooses)
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not long" $(ARGS)
 
-faults: setup ## Every fault on real processes, the long ones as well (ARGS="-k name" chooses)
-	$(BIN)/pytest -n 2 --dist loadgroup tests/faults $(ARGS)
+faults: setup ## The fault suite, all parts or PART=schedules|points|soak|release|degrade|mutants (goes on where it was stopped)
+	$(BIN)/python -m tests.faults $(PART) $(ARGS)
 
 mutants: setup ## Break the code where it matters, and see a named test fail (ARGS="--times 3 NAME...")
 	$(BIN)/python -m tests.faults.mutants $(ARGS)

@@ -2,7 +2,7 @@
 
 from catalog.domain.codec import split_reference
 from catalog.domain.playbook import FORMAT, Action, Loop, Playbook, Step, Target, Transition
-from catalog.domain.registered import RegisteredPlaybook, Registration
+from catalog.domain.registered import PinnedVersion, RegisteredPlaybook, Registration
 from catalog.domain.template_syntax import (
     ALLOWED_FILTERS,
     ALLOWED_GLOBALS,
@@ -16,6 +16,7 @@ from catalog.selectors import (
     get_playbook_version,
     list_playbook_versions,
     list_playbooks,
+    pin_playbook_version,
 )
 from catalog.services import (
     load_playbook,
@@ -33,6 +34,7 @@ __all__ = [
     "Action",
     "CatalogError",
     "Loop",
+    "PinnedVersion",
     "Playbook",
     "PlaybookInvalid",
     "PlaybookNotFound",
@@ -49,6 +51,7 @@ __all__ = [
     "list_playbooks",
     "load_playbook",
     "names_read",
+    "pin_playbook_version",
     "playbook_json_schema",
     "register_action_schemas",
     "register_playbook",

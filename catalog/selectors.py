@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from django.db.models import QuerySet
 
 from catalog import store
 from catalog.domain.codec import LATEST, split_reference
-from catalog.domain.registered import RegisteredPlaybook
+from catalog.domain.registered import PinnedVersion, RegisteredPlaybook
 from catalog.errors import PlaybookNotFound
 from catalog.models import PlaybookVersion
+
+T = TypeVar("T")
 
 PREFIX = "playbooks/"
 
@@ -18,12 +23,21 @@ def find_playbook_version(path: str, version: str | None = None) -> RegisteredPl
 
     The original's `playbooks/` before a path is cut off where the whole names nothing. Raises: `PlaybookNotFound`.
     """
+    return _find(store.find_version, path, version)
+
+
+def pin_playbook_version(path: str, version: str | None = None) -> PinnedVersion:
+    """Which version `find_playbook_version` gives, without its text. Raises: `PlaybookNotFound`."""
+    return _find(store.find_pin, path, version)
+
+
+def _find(look: Callable[[str, str | None], T | None], path: str, version: str | None) -> T:
     if version in (None, "", LATEST):
         path, version = split_reference(path)
     if "\x00" in path or "\x00" in (version or ""):
         raise PlaybookNotFound(path, version)
     for place in dict.fromkeys((path, path.removeprefix(PREFIX))):
-        if (found := store.find_version(place, version)) is not None:
+        if (found := look(place, version)) is not None:
             return found
     raise PlaybookNotFound(path, version)
 

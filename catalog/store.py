@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import connection
@@ -17,7 +17,7 @@ from django.db.models.functions import Cast
 
 from catalog.domain.codec import canonical_json, content_hash
 from catalog.domain.playbook import Playbook
-from catalog.domain.registered import RegisteredPlaybook
+from catalog.domain.registered import PinnedVersion, RegisteredPlaybook
 from catalog.errors import Problem
 from catalog.models import PlaybookVersion
 
@@ -26,6 +26,12 @@ _NUMBERS = Cast(
     ArrayField(IntegerField()),
 )
 """A version as numbers: 0.1.10 is newer than 0.1.9."""
+
+_FIND_PIN: Final = """
+SELECT id, path, version FROM catalog
+WHERE path = %(path)s AND (%(version)s::text IS NULL OR version = %(version)s)
+ORDER BY string_to_array(version, '.')::int[] DESC LIMIT 1
+"""
 
 
 def lock_path(path: str) -> None:
@@ -41,6 +47,15 @@ def find_version(path: str, version: str | None) -> RegisteredPlaybook | None:
         rows = rows.filter(version=version)
     row = rows.order_by(_NUMBERS.desc()).first()
     return None if row is None else _value(row)
+
+
+def find_pin(path: str, version: str | None) -> PinnedVersion | None:
+    """Which version `find_version` would give, without its text: every start asks."""
+    # The project's own database backend; Django's types do not know it.
+    rows: list[Any] = connection.ask_prepared(  # type: ignore[attr-defined]  # see above
+        "catalog.find_pin", _FIND_PIN, {"path": path, "version": version}
+    )()
+    return PinnedVersion(*rows[0]) if rows else None
 
 
 def find_by_id(catalog_id: int) -> RegisteredPlaybook | None:

@@ -87,15 +87,13 @@ class StepView:
 
 def get_execution(reference: int | str) -> ExecutionView:
     """One execution by id, or the newest one by `@latest`. Raises: `ExecutionNotFound`."""
-    if reference == "@latest":
-        row = query_executions().first()
-    else:
-        row = query_executions().filter(id=_as_id(reference)).first()
+    newest = Execution.objects.order_by("-id").values_list("id", flat=True)
+    id_ = newest.first() if reference == "@latest" else _as_id(reference)
+    row = None if id_ is None else store.read_view(id_)
     if row is None:
         raise ExecutionNotFound(reference)
-    if row.result_ref is not None:
-        row.result = store.large_results(row.id, [row.result_ref]).get(row.result_ref, row.result)
-    return view_of(row)
+    children_count = row.pop("children_count")
+    return view_of(Execution(**row), children_count)
 
 
 def _as_id(reference: int | str) -> int:
@@ -155,7 +153,7 @@ def _first_id(since_seconds: float) -> Func:
     return Func(CLOCK - timedelta(seconds=since_seconds), function="id_at", output_field=BigIntegerField())
 
 
-def view_of(row: Execution) -> ExecutionView:
+def view_of(row: Execution, children_count: int | None = None) -> ExecutionView:
     """The row of `query_executions` as its users see it; a large result stays a reference."""
     playbook = load_playbook(row.playbook_version_id)
     return ExecutionView(
@@ -174,7 +172,7 @@ def view_of(row: Execution) -> ExecutionView:
         started_at=row.started_at,
         ended_at=row.ended_at,
         parent_node_id=row.parent_node_id,
-        children_count=getattr(row, "children_count", 0),
+        children_count=getattr(row, "children_count", 0) if children_count is None else children_count,
         priority=row.priority,
     )
 

@@ -15,11 +15,33 @@ class RuntimeAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     """Who is running."""
 
     empty_text = "Nobody has announced itself. Start the platform from a terminal: manage.py standalone"
-    list_display = ("name", "component_type", "status", "host", "process", "capacity", "last_heartbeat")
+    list_display = (
+        "name",
+        "component_type",
+        "status",
+        "host",
+        "process",
+        "capacity",
+        "python_isolation",
+        "last_heartbeat",
+    )
     list_filter = ("component_type", "status")
     search_fields = ("name",)
     fieldsets: ClassVar = [
-        (None, {"fields": ["name", "component_type", "status", "last_heartbeat", "created_at", "base_url"]}),
+        (
+            None,
+            {
+                "fields": [
+                    "name",
+                    "component_type",
+                    "status",
+                    "python_isolation",
+                    "last_heartbeat",
+                    "created_at",
+                    "base_url",
+                ]
+            },
+        ),
         ("What it tells of itself", {"fields": ["capacity", "runtime", "labels", "capabilities"]}),
     ]
 
@@ -32,6 +54,11 @@ class RuntimeAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     def process(self, component: Runtime) -> Any:
         """Its process there."""
         return component.runtime.get("pid")
+
+    @admin.display(description="python isolation")
+    def python_isolation(self, component: Runtime) -> Any:
+        """How far it keeps python steps apart that ask for nothing else. Labels told over the API may be anything."""
+        return component.labels.get("python_isolation") if isinstance(component.labels, dict) else None
 
 
 @admin.register(Credential)

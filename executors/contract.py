@@ -5,6 +5,7 @@ Knows nothing of queues, leases, events or any particular kind.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,12 +47,22 @@ class Credential:
     type: str
     data: Mapping[str, str] = field(repr=False)
 
+    def secret_texts(self) -> list[str]:
+        """Its secret values in every form in which they are sent, the longest first."""
+        values = [
+            str(value)
+            for name, value in self.data.items()
+            if value and any(word in name.lower() for word in SECRET_WORDS)
+        ]
+        user = self.data.get("username") or self.data.get("user")
+        pairs = [f"{user}:{self.data['password']}"] if user and self.data.get("password") else []
+        forms = {form for value in values for form in (value, quote(value, safe=""), quote_plus(value))}
+        return sorted(forms | {b64encode(pair.encode()).decode() for pair in pairs}, key=len, reverse=True)
+
     def mask(self, text: str) -> str:
-        """`text` with every secret value of this credential replaced, also where it is URL-encoded."""
-        for name, value in self.data.items():
-            if value and any(word in name.lower() for word in SECRET_WORDS):
-                for form in sorted({str(value), quote(str(value), safe=""), quote_plus(str(value))}, key=len):
-                    text = text.replace(form, "***")
+        """`text` with every secret value of this credential replaced."""
+        for form in self.secret_texts():
+            text = text.replace(form, "***")
         return text
 
 

@@ -15,7 +15,7 @@ from executors.actions.http import HttpAction
 from executors.actions.postgres import ForbiddenTarget, PostgresAction
 from executors.actions.python import PythonAction
 from executors.contract import ActionKind
-from executors.sandbox.host import Limits
+from executors.sandbox.host import Isolation, Limits
 
 KINDS: tuple[type[ActionKind], ...] = (PythonAction, HttpAction, PostgresAction, DuckdbAction)
 
@@ -30,6 +30,8 @@ class RegistryConfig:
     duckdb_memory_limit: str = "1GB"
     forbidden_postgres: tuple[ForbiddenTarget, ...] = ()
     python_limits: Limits = field(default_factory=Limits)
+    python_isolation: Isolation = Isolation.TURN
+    python_isolation_least: Isolation = Isolation.TURN
 
     @classmethod
     def from_settings(cls, settings: Any) -> Self:
@@ -49,13 +51,15 @@ class RegistryConfig:
             http_allowed_networks=tuple(getattr(settings, "NOETL_HTTP_ALLOWED_NETWORKS", ())),
             duckdb_allowed_directories=tuple(Path(directory) for directory in directories),
             forbidden_postgres=tuple(own),
+            python_isolation=Isolation(getattr(settings, "NOETL_PYTHON_ISOLATION", Isolation.TURN)),
+            python_isolation_least=Isolation(getattr(settings, "NOETL_PYTHON_ISOLATION_LEAST", Isolation.TURN)),
         )
 
 
 def build_registry(config: RegistryConfig) -> dict[str, ActionKind]:
     """One instance of every kind by its name; cheap, as processes start with the first job."""
     kinds: list[ActionKind] = [
-        PythonAction(config.python_limits),
+        PythonAction(config.python_limits, isolation=config.python_isolation, least=config.python_isolation_least),
         HttpAction(config.http_allowed_networks),
         PostgresAction(config.forbidden_postgres),
         DuckdbAction(config.duckdb_allowed_directories, memory_limit=config.duckdb_memory_limit),

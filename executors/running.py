@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from executors.contract import ActionFailed, ActionKind, ActionRequest, Credential, Outcome
 from executors.errors import ExecutorError
 from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
-from executors.secrets import Places, Revealed
+from executors.secrets import Places, Revealed, hide
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +36,17 @@ class Lent:
     cancelled: Event
     resolve: Callable[[str], Credential]
     """The credential of a name, for the job at hand."""
+    credentials: list[Credential] = field(default_factory=list)
+    """Those that were asked for."""
 
     def credential(self, name: str) -> Credential:
         """Resolve a stored credential. Raises: `ActionFailed`."""
         try:
-            return self.resolve(name)
+            found = self.resolve(name)
         except ExecutorError as error:
             raise ActionFailed(error.code, str(error)) from None
+        self.credentials.append(found)
+        return found
 
 
 def run_action(
@@ -49,20 +54,29 @@ def run_action(
 ) -> Outcome:
     """Run the action and make an outcome of whatever comes of it; never raises an action's failure.
 
-    `secrets` tells where the request holds marks of secrets: their values are put there now, and never come out.
+    `secrets` tells where the request holds marks of secrets: their values are put there now. Neither they nor those of
+    the credentials that the action asks for ever come out.
     """
     if not secrets:
-        return _run(kinds, request, lent)
+        return _hidden(_run(kinds, request, lent), partial(_hide_credentials, lent))
     try:
         revealed = Revealed(request.arguments, request.inputs, secrets, lent.credential)
     except ActionFailed as failure:
         return _failed(failure)
     outcome = _run(kinds, replace(request, arguments=revealed.arguments, inputs=revealed.inputs), lent)
+    return _hidden(_hidden(outcome, partial(_hide_credentials, lent)), revealed.hide)
+
+
+def _hide_credentials(lent: Lent, value: Any) -> Any:
+    return hide(value, [text for credential in lent.credentials for text in credential.secret_texts()])
+
+
+def _hidden(outcome: Outcome, hide_in: Callable[[Any], Any]) -> Outcome:
     return replace(
         outcome,
-        data=revealed.hide(outcome.data),
-        message=revealed.hide(outcome.message),
-        traceback=revealed.hide(outcome.traceback),
+        data=hide_in(outcome.data),
+        message=hide_in(outcome.message),
+        traceback=hide_in(outcome.traceback),
     )
 
 

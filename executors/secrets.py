@@ -46,8 +46,13 @@ class Revealed:
 
     def hide(self, value: Any) -> Any:
         """The value with every secret in its texts replaced by `***`."""
-        hidden = sorted((v for v in self._values.values() if len(v) >= SHORTEST_HIDDEN), key=len, reverse=True)
-        return _replace(value, dict.fromkeys(hidden, HIDDEN)) if hidden else value
+        return hide(value, self._values.values())
+
+
+def hide(value: Any, secrets: Iterable[str]) -> Any:
+    """The value with these secrets in its texts replaced by `***`."""
+    hidden = sorted({secret for secret in secrets if len(secret) >= SHORTEST_HIDDEN}, key=len, reverse=True)
+    return _replace(value, dict.fromkeys(hidden, HIDDEN)) if hidden else value
 
 
 def _value_of(name: str, resolve: Callable[[str], Credential]) -> str:

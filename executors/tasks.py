@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from typing import Any
@@ -37,6 +38,12 @@ def _drain_pool(**_: Any) -> None:
     drain.begin()
 
 
+@signals.worker_process_init.connect
+def _keep_what_is_loaded(**_: Any) -> None:
+    """No job waits while the collector looks through all that was loaded before the first one."""
+    gc.freeze()
+
+
 @signals.worker_process_shutdown.connect
 def _close_worker(**_: Any) -> None:
     """A process of the pool ends: its sandboxes and connections with it."""
@@ -52,7 +59,7 @@ def _announce_pool(sender: Any, **_: Any) -> None:
         component_type=Runtime.ComponentType.WORKER_POOL,
         capacity=sender.pool.limit if hasattr(sender.pool, "limit") else None,
         runtime_type=settings.NOETL_WORKER_POOL_RUNTIME or "cpu",
-        labels={"queues": queues},
+        labels={"queues": queues, "python_isolation": settings.NOETL_PYTHON_ISOLATION},
     )
     presence = Presence(component, settings.NOETL_WORKER_HEARTBEAT_INTERVAL)
     presence.start()

@@ -12,7 +12,8 @@ from celery import Celery, signals
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "noetl_site.settings")
 
-app = Celery("noetl")
+# In the place of Celery's own for Django.
+app = Celery("noetl", fixups=["noetl_site.workers:fixup"])
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["executions", "executors"])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,10 @@ from django.core.exceptions import ImproperlyConfigured
 from noetl_site.embedded import Embedded
 
 env: Final = environ.Env()
+
+SECRET_SOUNDS: Final = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL")
+SECRET_WORDS: Final = frozenset({"KEY", "KEYS", "AUTH", "DSN"})
+"""Where these are words of a name by themselves: `MONKEY` holds no secret."""
 
 ENGINE: Final = "noetl_site.database"
 SESSION_TIMEOUTS: Final = {
@@ -63,6 +68,14 @@ def number(name: str, default: float, least: float = 0.0) -> float:
     return value
 
 
+def one_of(name: str, choices: Sequence[str], default: str) -> str:
+    """One of the choices. Raises: `ImproperlyConfigured`."""
+    text = os.environ.get(name, "").strip() or default
+    if text not in choices:
+        raise ImproperlyConfigured(f"{name} is none of {', '.join(choices)}: {text!r}")
+    return text
+
+
 def networks(name: str) -> list[str]:
     """Networks in CIDR notation, separated by commas. Raises: `ImproperlyConfigured`."""
     given = words(name)
@@ -72,6 +85,19 @@ def networks(name: str) -> list[str]:
         except ValueError as error:
             raise ImproperlyConfigured(f"{name}: {error}") from None
     return given
+
+
+def values_for_templates(names: Iterable[str], values: Mapping[str, str]) -> dict[str, str]:
+    """What templates read as `env.NAME`: the value, or the mark of the secret of that name when it sounds secret.
+
+    A worker puts a secret's value in the place of its mark (`executions.domain.secrets`); nobody else ever sees one.
+    """
+    return {name: f"⟦secret:{name}⟧" if _sounds_secret(name) else values[name] for name in names if name in values}
+
+
+def _sounds_secret(name: str) -> bool:
+    upper = name.upper()
+    return any(word in upper for word in SECRET_SOUNDS) or bool(SECRET_WORDS & set(re.split("[^A-Z0-9]+", upper)))
 
 
 def words(name: str, default: str = "") -> list[str]:

@@ -25,9 +25,11 @@ from noetl_site.environment import (
     env,
     networks,
     number,
+    one_of,
     pools,
     pools_by_kind,
     secret,
+    values_for_templates,
     words,
 )
 
@@ -242,13 +244,22 @@ NOETL_MAX_QUEUED_JOBS = int(number("NOETL_MAX_QUEUED_JOBS", default=1_000_000))
 NOETL_MAX_RUNNING_EXECUTIONS = int(number("NOETL_MAX_RUNNING_EXECUTIONS", default=0))
 NOETL_LEASE_SECONDS = number("NOETL_LEASE_SECONDS", default=60.0, least=1.0)
 NOETL_TEMPLATE_ENV = words("NOETL_TEMPLATE_ENV")
-NOETL_TEMPLATE_ENV_VALUES = {name: os.environ[name] for name in NOETL_TEMPLATE_ENV if name in os.environ}
+NOETL_TEMPLATE_ENV_VALUES = values_for_templates(NOETL_TEMPLATE_ENV, os.environ)
 NOETL_HTTP_ALLOWED_NETWORKS = networks("NOETL_HTTP_ALLOWED_NETWORKS")
 # A playbook reads files that are named in its step and lie in one of these folders.
 NOETL_DUCKDB_ALLOWED_DIRECTORIES = [
     Path(directory).absolute()
     for directory in words("NOETL_DUCKDB_ALLOWED_DIRECTORIES", default=str(BASE_DIR / "examples"))
 ]
+# The levels of executors.sandbox, from the weakest to the strongest.
+_LEVELS = ("turn", "job", "bwrap")
+NOETL_PYTHON_ISOLATION = one_of("NOETL_PYTHON_ISOLATION", _LEVELS, default="turn")
+NOETL_PYTHON_ISOLATION_LEAST = one_of("NOETL_PYTHON_ISOLATION_LEAST", _LEVELS, default="turn")
+if _LEVELS.index(NOETL_PYTHON_ISOLATION) < _LEVELS.index(NOETL_PYTHON_ISOLATION_LEAST):
+    raise ImproperlyConfigured(
+        f"NOETL_PYTHON_ISOLATION is {NOETL_PYTHON_ISOLATION}, below "
+        f"NOETL_PYTHON_ISOLATION_LEAST, which is {NOETL_PYTHON_ISOLATION_LEAST}"
+    )
 NOETL_SERVER_NAME = env("NOETL_SERVER_NAME", default="")
 NOETL_SERVER_URL = env("NOETL_SERVER_URL", default="http://localhost:8080")
 NOETL_WORKER_POOL_NAME = env("NOETL_WORKER_POOL_NAME", default="")

@@ -5,6 +5,7 @@ The names are Gunicorn's. What is set on its command line counts more.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from typing import Any
@@ -25,6 +26,10 @@ _presence: dict[int, Any] = {}
 
 def post_worker_init(worker: Any) -> None:
     """Let the platform know this server, from each of its workers."""
+    # What is loaded by now stays: to look through it again and again would make a request wait, now and then, for as
+    # long as it takes to answer ten.
+    gc.collect()
+    gc.freeze()
     from django.conf import settings
 
     from executors.api import Component, Presence, Runtime

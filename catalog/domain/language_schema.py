@@ -12,6 +12,7 @@ from catalog.domain.playbook import MAX_PRIORITY, POOL_PATTERN
 from catalog.domain.spelling import (
     CHILD_ANSWER,
     CHILD_PATH,
+    CREDENTIAL,
     ELEMENT,
     FILTER,
     IDENTITY,
@@ -50,6 +51,7 @@ _COUNT: Final = {"type": "integer", "minimum": 1}
 _NAMES: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 _ON_ERROR: Final = {**_BRANCH, "description": "fail, continue, or where a failure leads."}
 _SAVE: Final = {"description": "Read and kept; nothing is saved yet."}
+_CREDENTIAL: Final = {"type": ["string", "object"], "description": "The name of a stored credential."}
 _DELAY: Final = {"anyOf": [_DURATION, {"const": 0}]}
 _RETRY: Final = {
     "anyOf": [
@@ -289,6 +291,8 @@ def _arguments(schemas: ActionSchemas) -> list[dict[str, Any]]:
         # A key of the step is the step's, also where an action has an argument of that name.
         own = {name: it for name, it in arguments.items() if name not in STEP_CONTROL}
         kinds[kind] = {name: {"anyOf": [_without_references(it), _TEMPLATE]} for name, it in own.items()}
+        if CREDENTIAL[0] in own:
+            kinds[kind] |= dict.fromkeys(CREDENTIAL, _CREDENTIAL)
     return [
         {
             "if": {"required": ["type"], "properties": {"type": {"const": kind}}},

@@ -11,6 +11,15 @@ from catalog.errors import Problem
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedVersion:
+    """Which version of a playbook; the part of a `RegisteredPlaybook` that an execution keeps."""
+
+    id: int
+    path: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class RegisteredPlaybook:
     """One version of a playbook. `content` is the text as given; `id` is what executions keep."""
 

@@ -15,6 +15,8 @@ KIND: Final = ("tool", "type", "action")
 INPUTS: Final = ("args", "data", "input", "payload", "params", "with")
 """Spellings of inputs, the newest first; not of a kind that takes the word as an argument."""
 TASK_REFERENCE: Final = ("task", "name")
+CREDENTIAL: Final = ("auth", "credential", "credentialRef", "credentials")
+"""Names the stored credential, the newest first."""
 CHILD_PATH: Final = ("path", "resource_path", "playbook_path")
 CHILD_ANSWER: Final = ("return", "return_step")
 ITEMS: Final = ("collection", "in")
@@ -98,10 +100,7 @@ TOP_NOT_SUPPORTED: Final[dict[str, str]] = {
 STEP_NOT_SUPPORTED: Final[dict[str, str]] = {
     "finally": "belongs to the playbook: move it beside `workflow`",
     "steps_override": "belongs in `workload`: move it",
-    "credential": "is not taken by this action: use `auth`",
-    "credentials": "is not taken by this action: use `auth`",
-    "credentialRef": "is not taken by this action: use `auth`",
-    "auth": "is not taken by this action: remove it",
+    **dict.fromkeys(CREDENTIAL, "is not taken by this action: remove it"),
     **dict.fromkeys((*CHILD_PATH, "version"), _CHILD),
     "content": "is not read: register the playbook and name it with `path`",
     "return": "belongs on the step end, or on a step of `type: playbook`: move it",

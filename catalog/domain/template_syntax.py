@@ -113,6 +113,7 @@ _BY_TEST_NAME: Final = frozenset({"select", "reject"})
 SECRET: Final = "secret"  # noqa: S105  (a word of the language, no secret)
 """The name that references to secrets begin with."""
 _STEP_MAPS: Final = frozenset({"steps", "results"})
+_ENV: Final = frozenset({"env"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,24 +139,30 @@ def names_read(value: Any) -> set[str]:
 
     A template with an error reads nothing.
     """
-    if isinstance(value, str):
-        return set(_analyse(value).names) if is_template(value) else set()
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list | tuple):
-        return set()
-    return {name for item in value for name in names_read(item)}
+    return {name for text in _templates_in(value) for name in _analyse(text).names}
 
 
 def secrets_read(value: Any) -> set[str]:
     """The names of the secrets that the templates in a JSON-like value read."""
+    return {name for text in _templates_in(value) for name in _analyse(text).secrets}
+
+
+def env_read(value: Any) -> set[str]:
+    """The names that the templates in a JSON-like value read as `env.NAME`."""
+    return {name for text in _templates_in(value) for name in _analyse(text).env}
+
+
+def _templates_in(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        return set(_analyse(value).secrets) if is_template(value) else set()
+        if is_template(value):
+            yield value
+        return
     if isinstance(value, dict):
         value = value.values()
     elif not isinstance(value, list | tuple):
-        return set()
-    return {name for item in value for name in secrets_read(item)}
+        return
+    for item in value:
+        yield from _templates_in(item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +170,7 @@ class _Analysis:
     problem: SyntaxProblem | None
     names: frozenset[str] = frozenset()
     secrets: frozenset[str] = frozenset()
+    env: frozenset[str] = frozenset()
 
 
 @pass_context
@@ -201,8 +209,9 @@ def _analyse(text: str) -> _Analysis:
         tree = _ENVIRONMENT.parse(text)
         for problem in _forbidden_in(tree):
             return _Analysis(problem)
-        names = frozenset(find_undeclared_variables(tree) | set(_steps_named(tree)))
-        return _Analysis(None, names, frozenset(name for _, name in _secrets_shown(tree)))
+        names = frozenset(find_undeclared_variables(tree) | set(_entries_named(tree, _STEP_MAPS)))
+        secrets = frozenset(name for _, name in _secrets_shown(tree))
+        return _Analysis(None, names, secrets, frozenset(_entries_named(tree, _ENV)))
     except TemplateSyntaxError as error:
         return _Analysis(SyntaxProblem(_sentence(error), error.lineno))
     except RecursionError:
@@ -266,7 +275,11 @@ def _check_names(node: nodes.Filter | nodes.Test, what: str, allowed: frozenset[
 
 
 def _reads_step_map(node: nodes.Node) -> bool:
-    return isinstance(node, nodes.Name) and node.name in _STEP_MAPS and node.ctx == "load"
+    return _is_one_of(node, _STEP_MAPS)
+
+
+def _is_one_of(node: nodes.Node, names: frozenset[str]) -> bool:
+    return isinstance(node, nodes.Name) and node.name in names and node.ctx == "load"
 
 
 def _check_step_access(node: nodes.Getattr | nodes.Getitem) -> Iterator[SyntaxProblem]:
@@ -280,10 +293,11 @@ def _check_step_access(node: nodes.Getattr | nodes.Getitem) -> Iterator[SyntaxPr
         yield SyntaxProblem(f"write the step's name as a literal in {node.node.name}[...]", node.lineno)
 
 
-def _steps_named(tree: nodes.Template) -> Iterator[str]:
+def _entries_named(tree: nodes.Template, maps: frozenset[str]) -> Iterator[str]:
+    """The entries of these maps that a template names, as in `steps.load` or `env['HOME']`."""
     for dotted in tree.find_all(nodes.Getattr):
-        if _reads_step_map(dotted.node):
+        if _is_one_of(dotted.node, maps):
             yield dotted.attr
     for item in tree.find_all(nodes.Getitem):
-        if _reads_step_map(item.node) and isinstance(item.arg, nodes.Const) and isinstance(item.arg.value, str):
+        if _is_one_of(item.node, maps) and isinstance(item.arg, nodes.Const) and isinstance(item.arg.value, str):
             yield item.arg.value

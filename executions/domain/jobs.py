@@ -141,7 +141,8 @@ def _job(sight: Sight, spot: Spot, work: _Work, node_id: str, index: int | None)
             arguments[key] = sight.render(value, work.with_secrets)
     step = sight.step(spot)
     rendered = {"kind": action.kind, "arguments": arguments, "inputs": work.inputs}
-    if places := places_of_secrets(action.arguments, work.own_inputs, (*action.verbatim, *action.sql)):
+    plain = (*action.verbatim, *action.sql)
+    if places := places_of_secrets(action.arguments, work.own_inputs, plain, sight.facts.env):
         rendered["secrets"] = places
     return EnqueueJob(
         node_id=node_id,

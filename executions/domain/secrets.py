@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from catalog.domain.parser import texts_in
-from catalog.domain.template_syntax import names_read, secrets_read
+from catalog.domain.template_syntax import env_read, names_read, secrets_read
 
 
 def mark_of(name: str) -> str:
@@ -35,19 +35,24 @@ class References(Mapping[str, str]):
 
 
 def places_of_secrets(
-    arguments: Mapping[str, Any], inputs: Mapping[str, Any], plain: Iterable[str]
+    arguments: Mapping[str, Any], inputs: Mapping[str, Any], plain: Iterable[str], env: Mapping[str, str]
 ) -> dict[str, list[str]]:
     """Where the rendered work holds marks: JSON pointer -> names of secrets at it or below it.
 
     `arguments` and `inputs` are as the playbook has them; those of `plain` are no templates of secrets. An
-    argument that reads an input reads the input's secrets.
+    argument that reads an input reads the input's secrets. What is secret in `env` has its mark there for a value.
     """
-    of_inputs = {name: secrets_read(value) for name, value in inputs.items()}
+    references = {name for name, value in env.items() if value == mark_of(name)}
+
+    def secrets_in(value: Any) -> set[str]:
+        return secrets_read(value) | (env_read(value) & references if references else set())
+
+    of_inputs = {name: secrets_in(value) for name, value in inputs.items()}
     found: dict[str, set[str]] = {f"/inputs/{_escaped(name)}": names for name, names in of_inputs.items() if names}
     tainted = {name: names for name, names in of_inputs.items() if names}
     for key in arguments.keys() - set(plain):
         for text, pointer in texts_in(arguments[key], f"/arguments/{_escaped(key)}"):
-            names = set(secrets_read(text))
+            names = secrets_in(text)
             if tainted:
                 read = names_read(text)
                 every = set(tainted) if "input" in read else read & tainted.keys()

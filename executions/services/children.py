@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from django.conf import settings
 
-from catalog.api import CatalogError, PlaybookNotFound, RegisteredPlaybook, find_playbook_version, load_playbook
+from catalog.api import CatalogError, PinnedVersion, PlaybookNotFound, load_playbook, pin_playbook_version
 from executions import store
 from executions.domain import events as ev
 from executions.domain.answers import answer_of
@@ -43,7 +43,7 @@ def start_children(parent: LockedExecution, wanted: Sequence[StartChild], seq: i
     """
     if not wanted:
         return [], []
-    versions: dict[tuple[str, str | None], RegisteredPlaybook | _Refused] = {}
+    versions: dict[tuple[str, str | None], PinnedVersion | _Refused] = {}
     ids = store.new_ids(len(wanted))
     made: dict[str, tuple[NewChild, Event]] = {}
     refused: dict[str, _Refused] = {}
@@ -70,7 +70,7 @@ def _make(
     parent: LockedExecution,
     asked: StartChild,
     id_: int,
-    versions: dict[tuple[str, str | None], RegisteredPlaybook | _Refused],
+    versions: dict[tuple[str, str | None], PinnedVersion | _Refused],
 ) -> tuple[NewChild, Event]:
     """The child's row and its first event. Raises: `_Refused`."""
     if parent.depth >= settings.NOETL_MAX_CHILD_DEPTH:
@@ -93,9 +93,9 @@ def _make(
     return NewChild(id_, found.id, found.path, found.version, workload, meta, asked.node_id, priority), start
 
 
-def _find(asked: StartChild) -> RegisteredPlaybook | _Refused:
+def _find(asked: StartChild) -> PinnedVersion | _Refused:
     try:
-        return find_playbook_version(asked.path, asked.version)
+        return pin_playbook_version(asked.path, asked.version)
     except PlaybookNotFound as error:
         return _Refused("child_not_found", str(error))
     except CatalogError as error:

@@ -9,7 +9,8 @@ INSERT INTO execution (id, playbook_version_id, path, version, workload, idempot
 VALUES (:id, :playbook_version_id, :path, :version, :workload::jsonb, :idempotency_key, :request_hash, :created_by,
         :meta::jsonb, :rerun_of, :priority)
 ON CONFLICT (idempotency_key) DO NOTHING
-RETURNING id;
+RETURNING id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now(), parent_execution_id,
+          parent_node_id, depth, cancel_reason, created_by, rerun_of, priority;
 
 -- name: find_start(idempotency_key)
 SELECT id, request_hash FROM execution WHERE idempotency_key = :idempotency_key;
@@ -32,6 +33,15 @@ FROM execution WHERE id = :execution_id FOR NO KEY UPDATE SKIP LOCKED;
 SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now(), parent_execution_id,
        parent_node_id, depth, cancel_reason, created_by, rerun_of, priority
 FROM execution WHERE id = :execution_id;
+
+-- name: read_view(execution_id)
+SELECT e.id, e.playbook_version_id, e.path, e.version, e.status, e.workload::text, e.state::text,
+       coalesce(r.data, e.result)::text, e.error::text, e.parent_execution_id, e.parent_node_id, e.rerun_of,
+       e.created_at, e.started_at, e.ended_at, e.priority,
+       (SELECT count(*) FROM execution child WHERE child.parent_execution_id = e.id)
+FROM execution e
+LEFT JOIN large_result r ON r.execution_id = e.id AND r.key = e.result_ref
+WHERE e.id = :execution_id;
 
 -- name: read_end(execution_id)
 SELECT e.path, coalesce(r.data, e.result)::text, e.error::text, e.meta::text

@@ -42,6 +42,7 @@ from executions.store.rows import (
     new_ids,
     read_end,
     read_execution,
+    read_view,
     save_state,
     set_last_seq,
 )
@@ -88,6 +89,7 @@ __all__ = [
     "outcomes_below",
     "read_end",
     "read_execution",
+    "read_view",
     "save_frames",
     "save_state",
     "set_last_seq",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from executions.domain import events as ev
 from executions.domain import state as states
@@ -106,8 +106,11 @@ def new_ids(count: int) -> list[int]:
     return [row[0] for row in rows("new_ids", count=count)]
 
 
-def insert_execution(new: NewExecution) -> bool:
-    """Insert an execution. Returns: False when its idempotency key is taken, and nothing was inserted."""
+def insert_execution(new: NewExecution) -> LockedExecution | None:
+    """Insert an execution, which has the empty state: its row is the caller's then, as if locked.
+
+    Returns: None when its idempotency key is taken, and nothing was inserted.
+    """
     found = rows(
         "insert_execution",
         id=new.id,
@@ -122,7 +125,12 @@ def insert_execution(new: NewExecution) -> bool:
         rerun_of=new.rerun_of,
         priority=new.priority,
     )
-    return bool(found)
+    if not found:
+        return None
+    locked = LockedExecution(*_row(found[0]))
+    # Not a state that is to be rebuilt: nothing has happened yet, and there are no frames.
+    locked.state_data = states.encode(State())
+    return locked
 
 
 def find_start(idempotency_key: str) -> tuple[int, str]:
@@ -175,6 +183,22 @@ def read_execution(execution_id: int) -> StoredExecution:
     if not found:
         raise ExecutionNotFound(execution_id)
     return StoredExecution(*_row(found[0]))
+
+
+def read_view(execution_id: int) -> dict[str, Any] | None:
+    """An execution's row as its users see it, a large result in its place, with the number of its children."""
+    found = rows("read_view", execution_id=execution_id)
+    if not found:
+        return None
+    row = dict(zip(_VIEW, found[0], strict=True))
+    return row | {name: json_value(row[name]) for name in ("workload", "state", "result", "error")}
+
+
+_VIEW: Final = (
+    "id", "playbook_version_id", "path", "version", "status", "workload", "state", "result", "error",
+    "parent_execution_id", "parent_node_id", "rerun_of", "created_at", "started_at", "ended_at", "priority",
+    "children_count",
+)  # fmt: skip
 
 
 def _row(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import importlib.util
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from pydantic.config import JsonDict
@@ -36,6 +36,7 @@ class DuckdbArguments(contract.Arguments):
     database: str | None = None
     read: list[str] = Field(default_factory=list)
     params: dict[str, Any] = Field(default_factory=dict)
+    on_statement_error: Literal["stop", "continue"] = "stop"
 
     @model_validator(mode="after")
     def _one_sql(self) -> DuckdbArguments:
@@ -49,7 +50,7 @@ class DuckdbArguments(contract.Arguments):
 
 
 class DuckdbAction:
-    """Runs statements in order and stops at the first error."""
+    """Runs statements in order and stops at the first error, unless told to go on."""
 
     name: ClassVar[str] = "duckdb"
     Arguments: ClassVar[type[contract.Arguments]] = DuckdbArguments
@@ -79,6 +80,7 @@ class DuckdbAction:
             "database": self._database(arguments.database, data_dir, request.execution_id),
             "statements": arguments.statements(),
             "params": arguments.params,
+            "goes_on": arguments.on_statement_error == "continue",
             "threads": self._threads,
             "memory_limit": self._memory_limit,
             "extensions": wheel_extensions(),

@@ -6,7 +6,7 @@ Knows how a job's reply becomes an outcome; confinement is the sandbox's matter.
 from __future__ import annotations
 
 import logging
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,9 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 class PythonArguments(contract.Arguments):
-    """`code` defines `main`, which is called with the step's inputs."""
+    """`code` defines `main`, which is called with the step's inputs.
+
+    `isolation` is how far the step wants to be kept apart from others; without it the worker's level counts.
+    """
 
     code: str = Field(min_length=1, json_schema_extra={"x-noetl-template": "verbatim"})
+    isolation: Literal["turn", "job", "bwrap"] | None = None
 
 
 class PythonAction:
@@ -29,13 +33,26 @@ class PythonAction:
     name: ClassVar[str] = "python"
     Arguments: ClassVar[type[contract.Arguments]] = PythonArguments
 
-    def __init__(self, limits: Limits | None = None, *, isolation: Isolation = Isolation.TURN) -> None:
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        isolation: Isolation = Isolation.TURN,
+        least: Isolation = Isolation.TURN,
+    ) -> None:
+        """`isolation` is the level of a step that asks for none; one that asks for less than `least` is refused."""
+        self._least = least
         self._sandbox = Sandbox("python", limits, isolation=isolation)
 
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
-        """What `main` returned. Raises: `ActionFailed` with a code of `JobFailure`."""
+        """What `main` returned. Raises: `ActionFailed` with a code of `JobFailure`, or `isolation_refused`."""
+        arguments = PythonArguments.check(request.arguments)
+        level = Isolation(arguments.isolation) if arguments.isolation else self._sandbox.isolation
+        if level.is_below(self._least):
+            message = f"the step asks for the isolation {level}; this worker runs nothing below {self._least}"
+            raise ActionFailed("isolation_refused", message)
         payload = {
-            "code": PythonArguments.check(request.arguments).code,
+            "code": arguments.code,
             "inputs": dict(request.inputs),
             "context": _step_context(request),
         }
@@ -44,6 +61,7 @@ class PythonAction:
             timeout_seconds=request.timeout_seconds,
             cancelled=context.cancelled,
             turn=request.execution_id,
+            isolation=level,
         )
         _log_printed(request, result)
         if result.failure is not None:

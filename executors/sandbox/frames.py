@@ -86,7 +86,7 @@ class AskedJob:
     @classmethod
     def receive(cls, wire: socket.socket) -> AskedJob | None:
         """Wait for the next job, in the child. None: the worker wants no more."""
-        packet, files, _, _ = socket.recv_fds(wire, PACKET_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+        packet, files, _, _ = socket.recv_fds(wire, PACKET_BYTES, 1)
         if not packet:
             return None
         mark, soft, hard, is_kept = JOB.unpack_from(packet)

@@ -1,9 +1,9 @@
 """Runs SQL on one DuckDB file, in the child: opens it, confines it, runs, closes it.
 
 Knows DuckDB's settings and result shapes; which paths a step may use was decided by the caller.
-Payload: `database`, `statements` (list of SQL texts), `params`, `allowed_directories`, `allowed_paths`, `search`,
-`extensions` (name -> file of a wheel), `extension_directory`, `temp_directory`, `memory_limit`, `threads`,
-`lock_wait_seconds`.
+Payload: `database`, `statements` (list of SQL texts), `params`, `goes_on` (after an error, too), `allowed_directories`,
+`allowed_paths`, `search`, `extensions` (name -> file of a wheel), `extension_directory`, `temp_directory`,
+`memory_limit`, `threads`, `lock_wait_seconds`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def warm_up() -> None:
 
 
 def run(payload: dict[str, Any], output_bytes: int) -> dict[str, Any]:
-    """The answer: results by statement, or the first error with the results before it."""
+    """The answer: results by statement, or the first error with the results before it (going on: all, with all)."""
     results: dict[str, Any] = {}
     try:
         connection = _open(payload)
@@ -74,7 +74,7 @@ def run(payload: dict[str, Any], output_bytes: int) -> dict[str, Any]:
 def _run_statements(
     connection: Any, payload: dict[str, Any], results: dict[str, Any], output_bytes: int
 ) -> dict[str, Any]:
-    budget = RowBudget(max_bytes=output_bytes)
+    budget, failures = RowBudget(max_bytes=output_bytes), list[str]()
     try:
         statements = [s for text in payload["statements"] for s in connection.extract_statements(text)]
         _load_extensions(connection, statements, payload)
@@ -91,8 +91,10 @@ def _run_statements(
             return failure(error.code, f"{name}: {error}", data=results)
         except (duckdb.Error, ValueError, OverflowError, RuntimeError) as error:
             results[name] = {"status": "error", "message": str(error)}
-            return failure("sql_error", f"{name}: {error}", data=results)
-    return success(results)
+            failures.append(f"{name}: {error}")
+            if not payload["goes_on"]:
+                break
+    return failure("sql_error", "; ".join(failures), data=results) if failures else success(results)
 
 
 def _open(payload: dict[str, Any]) -> Any:

@@ -59,11 +59,12 @@ class Zygote:
                     self._attend(key)
 
     def _accept(self) -> bool:
-        request, descriptors, _, _ = socket.recv_fds(
-            self._control, frames.REQUEST_MAX_BYTES, frames.DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-        )
+        request, descriptors, _, _ = socket.recv_fds(self._control, frames.REQUEST_MAX_BYTES, frames.DESCRIPTORS)
         if not request:
             return False
+        for descriptor in descriptors:
+            # Python 3.11 does not pass MSG_CMSG_CLOEXEC on, and so lets every program inherit them.
+            os.set_inheritable(descriptor, False)
         wire, printed, channel = descriptors
         self._start(ChildSpec.decode(request), wire, printed, socket.socket(fileno=channel))
         for descriptor in (wire, printed):

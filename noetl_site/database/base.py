@@ -6,12 +6,15 @@ that need no database start none. Without it this is Django's backend and nothin
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from django.db.backends.postgresql import base
 from psycopg import Connection, OperationalError
+from psycopg import Error as PsycopgError
 from psycopg.pq import TransactionStatus
 
 from noetl_site import embedded
@@ -30,6 +33,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         outside a transaction at once. Raises, like what it returns: Django's errors, as the ORM does; also those of
         statements before it that were not sent yet.
         """
+        self.close_if_health_check_failed()
         self.ensure_connection()
         with self.wrap_database_errors:
             connection = self.connection
@@ -57,9 +61,9 @@ class DatabaseWrapper(base.DatabaseWrapper):
                     self._prepared[1].send(and_commit=and_commit)
 
     def _commit(self) -> None:
-        raw, prepared = self.connection, self._prepared
-        is_ours = raw is not None and prepared is not None and prepared[0] is raw
-        if is_ours and (prepared[1].has_asked or raw.pgconn.transaction_status == TransactionStatus.INTRANS):
+        raw = self.connection
+        prepared = self._prepared[1] if self._prepared is not None and self._prepared[0] is raw else None
+        if prepared and (prepared.has_asked or raw.pgconn.transaction_status == TransactionStatus.INTRANS):
             # In one go with what is still to be sent; Django finds nothing left to commit.
             self._send(and_commit=True)
         super()._commit()  # type: ignore[misc]  # private, and so not in the stubs
@@ -76,6 +80,21 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def _forget(self) -> None:
         if self._prepared is not None:
             self._prepared[1].forget()
+
+    def is_usable(self) -> bool:
+        """Whether the connection still works; a server that has gone has closed it, and that can be seen from here.
+
+        Asking the server, as Django does before the first statement of every request, costs as much as a statement.
+        An idle connection has nothing to read: when there is something, it is the end, or news worth a question. So
+        is an error before.
+        """
+        if self.connection is not None and not self.errors_occurred:
+            with suppress(PsycopgError):
+                waiting = select.poll()
+                waiting.register(self.connection.fileno(), select.POLLIN)
+                if not waiting.poll(0):
+                    return True
+        return bool(super().is_usable())
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Connection[Any]:
         """Open the connection; an embedded server that has died since is started again, once."""

@@ -6,13 +6,14 @@ times as long. Values go and come as text; the types are those the statement giv
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from psycopg import Connection, DataError, OperationalError
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn, PGresult
 
 Decoder = Callable[[bytes], Any]
@@ -115,6 +116,7 @@ class PreparedStatements:
             if and_commit:
                 pgconn.send_query_params(b"COMMIT", None)
             pgconn.pipeline_sync()
+            self._wait_to_write()
             results = [self._next_result() for _ in range(begins + len(asked) + and_commit)]
             self._next_result()
         finally:
@@ -124,13 +126,32 @@ class PreparedStatements:
         for (_, _, answer), result in zip(asked, results[begins:], strict=False):
             answer.rows = _rows(result)
 
+    def _wait_to_write(self) -> None:
+        while self._pgconn.flush():
+            # The server may wait for its answers to be taken before it reads on.
+            self._poll(select.POLLIN | select.POLLOUT)
+            self._pgconn.consume_input()
+
+    def _wait_to_read(self) -> None:
+        """Until an answer is there. `get_result` would wait as well, but with all threads of this process stopped."""
+        while self._pgconn.is_busy():
+            self._poll(select.POLLIN)
+            self._pgconn.consume_input()
+
+    def _poll(self, events: int) -> None:
+        poll = select.poll()
+        poll.register(self._pgconn.socket, events)
+        poll.poll()
+
     def _next_result(self) -> PGresult:
         """The result of the next statement, or of the synchronisation after the last. Raises: `OperationalError`."""
+        self._wait_to_read()
         result = self._pgconn.get_result()
         if result is None:
             raise OperationalError(f"the connection is lost: {self._pgconn.get_error_message()}")
         if result.status != ExecStatus.PIPELINE_SYNC:
             # A statement's results end with none.
+            self._wait_to_read()
             self._pgconn.get_result()
         return result
 
@@ -146,6 +167,9 @@ class PreparedStatements:
 
     def _checked(self, result: PGresult) -> PGresult:
         if result.status not in _GOOD:
+            if self._pgconn.status == ConnStatus.BAD:
+                # The server has gone, and so could give no code that tells the error's kind.
+                raise OperationalError(result.error_message.decode(errors="replace").strip())
             raise error_from_result(result, encoding="utf-8")
         return result
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 
-from tests.faults.conftest import faulty_platform
 from tests.faults.faulty import CHAIN_RESULT, Faulty
+from tests.faults.platforms import faulty_platform
 from tests.support.inspection import wait_for
 from tests.support.platform import temporary_data_dir
 

@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from noetl_site import embedded
-from tests.faults.conftest import faulty_platform
 from tests.faults.faulty import CHAIN_RESULT, Faulty
+from tests.faults.platforms import faulty_platform
 from tests.support.inspection import wait_for
 from tests.support.platform import temporary_data_dir
 from tests.support.starting import NotAcknowledged
@@ -92,7 +92,7 @@ def test_every_message_delivered_five_times_does_nothing_twice(served: Faulty) -
 @pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_a_report_whose_commit_is_not_confirmed_is_accepted_once(served: Faulty, count: int) -> None:
     assert served.postgres is not None
-    served.postgres.drop_commits(count, b"INSERT INTO event_log", b"action_started")
+    served.postgres.drop_commits(count, b"executions.append_events", b"action_started")
     started = [served.start_chain() for _ in range(count)]
     served.check_completed(*started, result=CHAIN_RESULT)
     assert served.postgres.dropped == count
@@ -102,7 +102,7 @@ def test_a_report_whose_commit_is_not_confirmed_is_accepted_once(served: Faulty,
 
 def test_a_start_whose_commit_is_not_confirmed_is_there_once(served: Faulty) -> None:
     assert served.postgres is not None
-    served.postgres.drop_commits(1, b"INSERT INTO event_log", b"execution_start")
+    served.postgres.drop_commits(1, b"executions.append_events", b"execution_start")
     with pytest.raises(NotAcknowledged):
         served.starter.start("tests/chain", key="unconfirmed")
     assert served.postgres.dropped == 1

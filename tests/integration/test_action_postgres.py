@@ -115,6 +115,18 @@ def test_each_statement_counts_for_itself_by_default(step: Step) -> None:
     assert step.count("select count(*) from t") == 1
 
 
+def test_goes_on_after_an_error_when_told_to(step: Step) -> None:
+    failure = step.fails(
+        "insert into t values (1); select nope; insert into t values (2); select nada", on_statement_error="continue"
+    )
+    assert failure.code == "sql_error"
+    assert str(failure) == 'command_1: column "nope" does not exist; command_3: column "nada" does not exist'
+    assert [failure.data[f"command_{n}"]["status"] for n in range(4)] == ["success", "error", "success", "error"]
+    assert step.count("select count(*) from t") == 2
+    both = step.fails("select 1", transaction="all", on_statement_error="continue")
+    assert both.code == "arguments_invalid"
+
+
 def test_all_or_nothing(step: Step) -> None:
     step.fails("insert into t values (1); select nope", transaction="all")
     assert step.count("select count(*) from t") == 0

@@ -28,7 +28,7 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
         "required": ["code"],
         "additionalProperties": False,
     },
-    "postgres": _SQL,
+    "postgres": {**_SQL, "required": ["auth"]},
     "duckdb": _SQL,
     "http": {
         "type": "object",

@@ -6,6 +6,7 @@ stands `<name>.expected.yaml`, written by hand from the rule:
 | key | means |
 |---|---|
 | `payload`, `merge` | what it is started with |
+| `credentials` | the names of those that it may use (`tests.support.lending`) |
 | `children` | files beside it that are registered too (`*.child.yaml`, no cases of their own) |
 | `warnings` | the codes that its registration gives, in any order; none without it |
 | `refused` | the code with which its start is refused; nothing else is expected then |
@@ -58,8 +59,10 @@ SAID_STATUS: Final = frozenset(
 class Happening:
     """What is done to an execution once an event of type `after` has been seen `at` a node.
 
-    `do`: `signal` (`name`, `data`), `approve` or `reject` (`data`; the node is where it waits), `pause`, `resume`,
-    `cancel`. The next one is looked for from the event after that.
+    `do`: `signal` (`name`, `data`), `approve` or `reject` (`data`; the node `on`, or else where it was seen; `by`
+    somebody, or else the platform's first user), `pause`, `resume`, `cancel`. The next one is looked for from the
+    event after that. `refused`: the code with which a server refuses it; locally, where people have no names, it is
+    not done.
     """
 
     after: str
@@ -67,6 +70,14 @@ class Happening:
     at: str = ""
     name: str = ""
     data: Any = None
+    on: str = ""
+    by: str = ""
+    refused: str = ""
+
+    @property
+    def place(self) -> str:
+        """The node that it is done to."""
+        return self.on or self.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +89,7 @@ class Case:
     expected: Mapping[str, Any]
     children: tuple[str, ...] = ()
     happenings: tuple[Happening, ...] = ()
+    credentials: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -124,13 +136,14 @@ def _read_case(file: Path) -> Case:
     happenings = tuple(Happening(**happening) for happening in expected.get("happenings", []))
     text = book.read_text()
     assert text.startswith("# "), f"{book} does not begin with what it shows"
-    return Case(book, text, expected, children, happenings)
+    credentials = tuple(expected.get("credentials", []))
+    return Case(book, text, expected, children, happenings, credentials)
 
 
 KEYS: Final = frozenset(
     {
         *("payload", "merge", "children", "warnings", "refused", "status", "result", "error", "events", "order"),
-        *("details", "happenings", "runs"),
+        *("details", "happenings", "runs", "credentials"),
     }
 )
 

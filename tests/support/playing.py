@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from threading import Timer
 from typing import Any, Final
 
@@ -22,9 +23,13 @@ from executors.contract import ActionKind
 from executors.local import LocalCatalog, LocalRun
 from executors.local.run import Running
 from executors.registry import RegistryConfig, build_registry
+from noetl_site.environment import values_for_templates
 from tests.support.corpus import Case, Happening, Told, node_of, with_api
+from tests.support.lending import credentials_of, secrets_around
 
-ENV: Final = {"PLAYBOOK_REGION": "north"}
+ENVIRONMENT: Final = {"PLAYBOOK_REGION": "north", "PLAYBOOK_PASSWORD": "n0t-t0ld"}
+"""What templates may read of it."""
+ENV: Final = values_for_templates(ENVIRONMENT, ENVIRONMENT)
 """What `env` holds in every way."""
 AT_ONCE: Final = 4
 MOST_SECONDS: Final = 40
@@ -44,7 +49,7 @@ def play_locally(cases: Iterable[Case], api: str) -> dict[str, Told | BaseExcept
     config = replace(RegistryConfig.from_settings(settings), http_allowed_networks=("127.0.0.0/8",))
     kinds = build_registry(config)
     try:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with secrets_around(), ThreadPoolExecutor(AT_ONCE) as pool:
             plays = {case.name: pool.submit(_play_one, case, api, kinds) for case in cases}
             return {name: play.exception() or play.result() for name, play in plays.items()}
     finally:
@@ -66,6 +71,7 @@ def _play_one(case: Case, api: str, kinds: Mapping[str, ActionKind]) -> Told:
             with_api(case.expected.get("payload"), api),
             kinds=kinds,
             catalog=catalog,
+            credentials=credentials_of(case.credentials, Path(settings.NOETL_DATA_DIR)),
             env=ENV,
             merge=bool(case.expected.get("merge")),
             takes_signals=bool(case.happenings),
@@ -137,12 +143,14 @@ class Acting:
 
 def do_locally(run: LocalRun, happening: Happening) -> None:
     """Do something to a local run's root execution."""
+    if happening.refused:
+        return
     match happening.do:
         case "signal":
             run.signal(happening.name, happening.data)
         case "approve" | "reject":
-            answer = {"approved": happening.do == "approve", "answer": happening.data or {}}
-            run.signal("", answer, node_id=f"{run.root.engine.execution_id}:{happening.at}")
+            answer = {"approved": happening.do == "approve", "by": happening.by, "answer": happening.data or {}}
+            run.signal("", answer, node_id=f"{run.root.engine.execution_id}:{happening.place}")
         case "pause":
             _happen(run, ev.EXECUTION_PAUSED)
         case "resume":

@@ -1,9 +1,9 @@
-"""The corpus on one running platform: everything registered and started at once, then awaited; read from its tables."""
+"""The corpus on one running platform: many playbooks are started at once, then awaited, and read from its tables."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +16,19 @@ import requests
 from executions.domain.events import Event
 from tests.support.corpus import Case, Happening, Told, node_of, with_api
 from tests.support.inspection import query, wait_for
+from tests.support.lending import SECRETS, store_on, token_of
 from tests.support.platform import Platform
-from tests.support.playing import AT_ONCE, ENV, MOST_SECONDS
+from tests.support.playing import AT_ONCE, ENVIRONMENT, MOST_SECONDS
 
-SETTINGS: Final = {**ENV, "NOETL_TEMPLATE_ENV": " ".join(ENV), "NOETL_HTTP_ALLOWED_NETWORKS": "127.0.0.0/8"}
+SETTINGS: Final = {
+    **ENVIRONMENT,
+    **SECRETS,
+    "NOETL_TEMPLATE_ENV": ",".join(ENVIRONMENT),
+    "NOETL_HTTP_ALLOWED_NETWORKS": "127.0.0.0/8",
+}
 """The platform's environment."""
+TOGETHER: Final = 100
+"""So many are started before their ends are waited for: more would keep those waiting that are about time."""
 
 _EVENTS: Final = """
 SELECT l.execution_id, l.timestamp, l.seq, l.event_type, l.node_id, l.node_name, l.node_type, l.status, l.context,
@@ -49,7 +57,19 @@ def play_on_server(cases: Sequence[Case], api: str, platform: Platform) -> dict[
     for case in cases:
         for child in case.children:
             _post(platform, "catalog/register", {"content": child})
-    with _acting(platform) as acting, ThreadPoolExecutor(AT_ONCE) as pool:
+    store_on(platform, {name for case in cases for name in case.credentials})
+    people = {happening.by for case in cases for happening in case.happenings if happening.by}
+    tokens = {person: token_of(platform, person) for person in sorted(people)}
+    plays: dict[str, Told | BaseException] = {}
+    for first in range(0, len(cases), TOGETHER):
+        plays |= _play_together(cases[first : first + TOGETHER], api, platform, tokens)
+    return plays
+
+
+def _play_together(
+    cases: Sequence[Case], api: str, platform: Platform, tokens: Mapping[str, str]
+) -> dict[str, Told | BaseException]:
+    with _acting(platform, tokens) as acting, ThreadPoolExecutor(AT_ONCE) as pool:
         begun = list(pool.map(lambda case: _begin(platform, case, api, acting), cases))
         problems = _await_all(platform)
     problems.update((one.execution_id, one.problem) for one in acting if one.problem is not None)
@@ -74,8 +94,8 @@ def _begin(platform: Platform, case: Case, api: str, acting: list[_Acting]) -> T
     return told
 
 
-def _post(platform: Platform, place: str, body: Any) -> requests.Response:
-    headers = {"Authorization": f"Bearer {platform.ready['token']}"}
+def _post(platform: Platform, place: str, body: Any, token: str | None = None) -> requests.Response:
+    headers = {"Authorization": f"Bearer {token or platform.ready['token']}"}
     return requests.post(f"{platform.ready['url']}/api/{place}", json=body, headers=headers, timeout=30)
 
 
@@ -91,19 +111,23 @@ class _Acting:
     seq: int = 0
     problem: BaseException | None = None
 
-    def look(self, platform: Platform) -> None:
+    def look(self, platform: Platform, tokens: Mapping[str, str]) -> None:
         if not self.happenings or self.problem is not None:
             return
         for event in _events(platform, self.execution_id, self.seq):
             self.seq = event.seq
             wanted = self.happenings[0] if self.happenings else None
             if wanted and event.type == wanted.after and node_of(self.execution_id, event) == wanted.at:
-                do_on_server(platform, self.execution_id, self.happenings.pop(0))
+                happening = self.happenings.pop(0)
+                do_on_server(platform, self.execution_id, happening, tokens.get(happening.by))
 
 
 @contextmanager
-def _acting(platform: Platform) -> Iterator[list[_Acting]]:
-    """A list of executions to which, from the moment that they are in it, is done what is to be done to them."""
+def _acting(platform: Platform, tokens: Mapping[str, str]) -> Iterator[list[_Acting]]:
+    """A list of executions to which, from the moment that they are in it, is done what is to be done to them.
+
+    `tokens` are those of the people who do it.
+    """
     acting: list[_Acting] = []
     over = Flag()
 
@@ -111,7 +135,7 @@ def _acting(platform: Platform) -> Iterator[list[_Acting]]:
         while not over.wait(0.05):
             for one in list(acting):
                 try:
-                    one.look(platform)
+                    one.look(platform, tokens)
                 except Exception as error:
                     # Whatever it is belongs to this case alone: the others are still to be acted on.
                     one.problem = error
@@ -135,18 +159,19 @@ def _await_all(platform: Platform) -> dict[str, BaseException]:
     return {}
 
 
-def do_on_server(platform: Platform, execution_id: str, happening: Happening) -> None:
-    """Do something to an execution. Raises: `AssertionError` when the platform refuses."""
+def do_on_server(platform: Platform, execution_id: str, happening: Happening, token: str | None = None) -> None:
+    """Do something to an execution. Raises: `AssertionError` when the platform refuses what it should not, or not."""
     match happening.do:
         case "signal":
             place, body = f"signals/{happening.name}", {"data": happening.data}
         case "approve" | "reject":
             answer = {"approved": happening.do == "approve", "answer": happening.data or {}}
-            place, body = f"approvals/{execution_id}:{happening.at}", answer
+            place, body = f"approvals/{execution_id}:{happening.place}", answer
         case _:
             place, body = happening.do, {"reason": "the corpus says so"}
-    reply = _post(platform, f"executions/{execution_id}/{place}", body)
-    assert reply.ok, reply.text
+    reply = _post(platform, f"executions/{execution_id}/{place}", body, token)
+    refused = "" if reply.ok else reply.json()["code"]
+    assert refused == happening.refused, reply.text
 
 
 # -- reading -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import sys
 import django
 import yaml
 
+from noetl_site import embedded
 from tests.support.corpus import events_by_node, read_cases
 
 
@@ -42,4 +43,5 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     finally:
+        embedded.release()
         shutil.rmtree(os.environ["NOETL_TEST_DATA_DIR"], ignore_errors=True)

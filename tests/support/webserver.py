@@ -5,6 +5,9 @@
 | `/echo...` | `{method, path, query, headers (lower case), body (JSON, else text)}` of the request |
 | `/status/CODE` | that status, with `{code}` |
 | `/flaky/KEY/TIMES` | 503 the first TIMES times that it is asked for KEY, then `{asked}` |
+| `/redirect/PLACE...` | a redirect to that place |
+| `/silent` | nothing, as long as the server runs |
+| `/tls` | `{url}`: the address of a server as this one, over TLS, whose certificate nobody trusts |
 | `/text/COUNT` | that many characters of plain text |
 """
 
@@ -15,9 +18,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.certificates import self_signed
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -33,6 +38,12 @@ class _Handler(BaseHTTPRequestHandler):
             case ["flaky", key, times]:
                 asked = self.server.count(key)
                 self._json(503 if asked <= int(times) else 200, {"asked": asked})
+            case ["redirect", *to]:
+                self._send(302, "text/plain", b"", Location=f"/{'/'.join(to)}")
+            case ["silent"]:
+                self.server.over.wait()
+            case ["tls"]:
+                self._json(200, {"url": self.server.tls_address})
             case ["text", count]:
                 self._send(200, "text/plain", b"x" * int(count))
             case _:
@@ -53,8 +64,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, status: int, value: Any) -> None:
         self._send(status, "application/json", json.dumps(value).encode())
 
-    def _send(self, status: int, type_: str, body: bytes) -> None:
+    def _send(self, status: int, type_: str, body: bytes, **headers: str) -> None:
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", type_)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -69,6 +82,8 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self._lock = Lock()
         self._asked: Counter[str] = Counter()
+        self.over = Event()
+        self.tls_address = ""
 
     def count(self, key: str) -> int:
         with self._lock:
@@ -79,12 +94,18 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def running_webserver() -> Iterator[str]:
     """The address of a server that runs meanwhile."""
-    server = _Server()
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    server, secured = _Server(), _Server()
+    secured.socket = self_signed().wrap_socket(secured.socket, server_side=True)
+    server.tls_address = f"https://127.0.0.1:{secured.server_address[1]}"
+    threads = [Thread(target=one.serve_forever, daemon=True) for one in (server, secured)]
+    for thread in threads:
+        thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        for one in (server, secured):
+            one.over.set()
+            one.shutdown()
+            one.server_close()
+        for thread in threads:
+            thread.join()

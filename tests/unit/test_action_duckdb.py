@@ -112,6 +112,15 @@ def test_stops_at_the_first_error_and_keeps_what_there_was(step: Step) -> None:
     assert step.fails("from after").code == "sql_error"
 
 
+def test_goes_on_after_an_error_when_told_to(step: Step) -> None:
+    failure = step.fails("select 1 a; select nope; select nada; select 4 a", on_statement_error="continue")
+    assert failure.code == "sql_error"
+    first, second = str(failure).split("; command_2: ")
+    assert first.startswith("command_1: ") and "nada" in second
+    assert [failure.data[f"command_{n}"]["status"] for n in range(4)] == ["success", "error", "error", "success"]
+    assert failure.data["command_3"]["rows"] == [{"a": 4}]
+
+
 @pytest.mark.parametrize(
     "sql",
     [

@@ -6,6 +6,7 @@ import gzip
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 from executors.actions.http import HttpAction
 from executors.actions.http.addresses import AddressPolicy
 from executors.contract import ActionFailed, ActionRequest, Credential
+from tests.support.certificates import self_signed
 
 
 class Server(ThreadingHTTPServer):
@@ -80,16 +82,29 @@ class Handler(BaseHTTPRequestHandler):
                 return
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    server = Server(("", 0), Handler)
+@contextmanager
+def serving(server: Server) -> Iterator[int]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield server.server_port
     Handler.release.set()
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with serving(Server(("", 0), Handler)) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def secured() -> Iterator[str]:
+    server = Server(("", 0), Handler)
+    server.socket = self_signed().wrap_socket(server.socket, server_side=True)
+    with serving(server) as port:
+        yield f"https://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +292,15 @@ def test_replies_are_bounded(action: HttpAction, server: str, path: str) -> None
 
 def test_a_dripping_server_is_cut_off(action: HttpAction, server: str) -> None:
     assert failure(action, url=f"{server}/drip", timeout=0.5).code == "timeout"
+
+
+def test_a_server_over_tls(action: HttpAction, secured: str) -> None:
+    for _ in range(2):
+        # The second time on the connection of the first.
+        assert run(action, url=f"{secured}/", verify=False)["status_code"] == 200
+    assert failure(action, url=f"{secured}/drip", verify=False, timeout=0.5).code == "timeout"
+    refused = failure(action, url=f"{secured}/")
+    assert refused.code == "http_connection" and "certificate" in str(refused)
 
 
 def test_cancel_ends_the_request(action: HttpAction, server: str) -> None:

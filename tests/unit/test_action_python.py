@@ -13,6 +13,7 @@ import pytest
 
 from executors.actions.python import PythonAction
 from executors.contract import ActionFailed, ActionRequest
+from executors.sandbox.host import Isolation
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,48 @@ def test_prints_are_logged_with_the_execution(
     assert record.execution_id == "e1" and record.step == "s"  # type: ignore[attr-defined]  # from `extra`
 
 
-@pytest.mark.parametrize("arguments", [{}, {"code": ""}, {"code": "x", "more": 1}])
+WHO = "def main(): return os.getcwd()"
+
+
+def test_an_executions_steps_share_a_child_until_the_turn_ends(action: PythonAction, tmp_path: Path) -> None:
+    first = run(action, WHO, tmp_path)
+    assert run(action, WHO, tmp_path) == first
+    action.end_turn()
+    assert run(action, WHO, tmp_path) != first
+
+
+def ask(action: PythonAction, isolation: Any) -> Any:
+    request = ActionRequest("python", {"code": WHO, "isolation": isolation}, {}, "e1", "e1:s", "s", 1, "e1:s", 10)
+    return action.run(request, SimpleNamespace(cancelled=threading.Event()))
+
+
+def test_a_step_can_ask_for_a_stronger_level(action: PythonAction) -> None:
+    shared = ask(action, "turn")
+    assert len({ask(action, "turn"), ask(action, None), shared}) == 1
+    assert len({ask(action, "job"), ask(action, "job"), shared}) == 3
+
+
+@pytest.mark.parametrize("isolation", [None, "turn", "job"])
+def test_a_step_below_the_least_level_is_refused(isolation: str | None) -> None:
+    action = PythonAction(isolation=Isolation.JOB, least=Isolation.JOB)
+    try:
+        if isolation == "turn":
+            with pytest.raises(ActionFailed, match=r"asks for the isolation turn; .* nothing below job") as caught:
+                ask(action, isolation)
+            assert caught.value.code == "isolation_refused"
+        else:
+            assert ask(action, isolation) != ask(action, isolation)
+    finally:
+        action.close()
+
+
+def test_levels_are_in_order() -> None:
+    levels = list(Isolation)
+    assert levels == [Isolation.TURN, Isolation.JOB, Isolation.BWRAP]
+    assert [one for one in levels for other in levels if one.is_below(other)] == [levels[0], levels[0], levels[1]]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"code": ""}, {"code": "x", "more": 1}, {"code": "x", "isolation": "none"}])
 def test_arguments_are_checked(action: PythonAction, arguments: dict[str, Any]) -> None:
     request = ActionRequest("python", arguments, {}, "e1", "e1:s", "s", 1, "e1:s", 5)
     with pytest.raises(ActionFailed) as caught:

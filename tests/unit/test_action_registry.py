@@ -13,6 +13,7 @@ import pytest
 
 from executors.actions.postgres import ForbiddenTarget
 from executors.registry import RegistryConfig, argument_schemas, build_registry
+from executors.sandbox.host import Isolation
 from executors.worker.wire import ENCODED, INPUTS, TYPE_SPELLINGS, ActionUnreadable, read_action, tell_action
 
 
@@ -45,10 +46,13 @@ def test_the_settings_databases_are_forbidden(tmp_path: Path) -> None:
     settings = SimpleNamespace(
         NOETL_DATA_DIR=str(tmp_path),
         NOETL_HTTP_ALLOWED_NETWORKS=["10.0.0.0/8"],
+        NOETL_PYTHON_ISOLATION="bwrap",
+        NOETL_PYTHON_ISOLATION_LEAST="job",
         DATABASES={"default": database},
     )
     config = RegistryConfig.from_settings(settings)
     assert config.forbidden_postgres == (ForbiddenTarget("db", "5433", "noetl", "app"),)
+    assert (config.python_isolation, config.python_isolation_least) == (Isolation.BWRAP, Isolation.JOB)
     assert config.http_allowed_networks == ("10.0.0.0/8",) and config.data_dir == tmp_path
 
 

@@ -296,6 +296,14 @@ def test_the_playbooks_own_keys() -> None:
     assert playbook.steps[0].next_reads == ("load",)
 
 
+def test_what_counts_when_a_playbook_says_nothing() -> None:
+    playbook, _ = read("workflow:\n  - {step: start, type: python, code: x, retry: true}")
+    [start] = playbook.steps
+    assert (playbook.max_visits, playbook.timeout_seconds, playbook.coerce) == (1000, None, "native")
+    assert start.retry == Retry(max_attempts=3, initial_delay=1, backoff_multiplier=2, max_delay=60, jitter=0)
+    assert (start.join, start.on_error, start.timeout_seconds, start.inputs) == (None, "fail", None, {})
+
+
 @pytest.mark.parametrize("finally_steps", ["tidy", "[tidy]"])
 def test_spellings_of_finally(finally_steps: str) -> None:
     playbook, _ = read(f"finally: {finally_steps}\non_error: start\nworkflow:\n  - step: start\n  - step: tidy")

@@ -180,6 +180,39 @@ def test_spellings_of_inputs(body: str, inputs: dict[str, Any], warned: set[str]
     assert (step.action.kind, step.inputs, codes) == ("python", inputs, warned)
 
 
+@pytest.mark.parametrize(
+    ("body", "auth", "warned"),
+    [
+        ("auth: shop", "shop", set()),
+        ("credential: shop", "shop", set()),
+        ("credentialRef: shop", "shop", set()),
+        ("credentials: shop", "shop", set()),
+        ("credentials: {pg: {key: shop}}", "shop", set()),
+        ("credentials: {httpBearerAuth: {name: shop}}", "shop", set()),
+        ("auth: {pg: {type: postgres, key: shop}}", "shop", set()),
+        ("auth: {source: credential, key: shop}", "shop", set()),
+        ("auth: {type: postgres, credential: shop}", "shop", set()),
+        ("auth: shop\ncredential: shop", "shop", set()),
+        ("auth: shop\ncredential: other", "shop", {"spelling_conflict"}),
+        ("credentialRef: other\ncredential: shop", "shop", {"spelling_conflict"}),
+    ],
+)
+def test_spellings_of_the_credential(body: str, auth: str, warned: set[str]) -> None:
+    step, codes = step_of(f"type: postgres\ncommand: SELECT 1\n{body}")
+    assert step.action is not None
+    assert (step.action.arguments, codes) == ({"command": "SELECT 1", "auth": auth}, warned)
+
+
+@pytest.mark.parametrize(
+    "auth", ["{a: {key: x}, b: {key: y}}", "{source: env, key: X}", "{type: postgres, inline: x}", "{}"]
+)
+def test_a_credential_that_names_none_is_refused(auth: str) -> None:
+    step = f"{{step: start, type: postgres, command: SELECT 1, credentials: {auth}}}"
+    playbook, problems = read_playbook(f"{HEAD}workflow:\n  - {step}\n", SCHEMAS)
+    assert playbook is None
+    assert [problem.code for problem in problems] == ["invalid_argument"]
+
+
 def test_http_keeps_its_own_meaning_of_payload_params_and_data() -> None:
     step, _ = step_of("type: http\nendpoint: x\npayload: {a: 1}\nparams: {b: 2}\ndata: {c: 3}\nwith: {d: 4}")
     assert step.action is not None

@@ -246,6 +246,16 @@ def test_environment_and_descriptors(sandbox: Sandbox) -> None:
     assert run(sandbox, code).value == [{}, kinds, "", True], "what the first three are put back from, and the wire"
 
 
+def test_programs_inherit_no_descriptor(sandbox: Sandbox) -> None:
+    code = """
+        import subprocess
+        def main():
+            listed = subprocess.run(["ls", "/proc/self/fd"], close_fds=False, stdout=subprocess.PIPE, text=True)
+            return listed.stdout.split()
+    """
+    assert run(sandbox, code).value == ["0", "1", "2", "3"], "the streams, and the folder that is listed"
+
+
 def test_the_working_folder_is_private_and_goes(sandbox: Sandbox) -> None:
     code = """
         import tempfile

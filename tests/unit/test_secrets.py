@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from pathlib import Path
+from threading import Event
+from urllib.parse import quote
+
 import pytest
 
-from executors.contract import ActionFailed, Credential
+from executions.domain.secrets import mark_of as mark_in_rendered_work
+from executors.contract import ActionContext, ActionFailed, ActionRequest, Credential, Outcome
+from executors.running import Lent, run_action
 from executors.secrets import Revealed, mark_of
+from noetl_site.environment import values_for_templates
 
 STORED = {
     "api": Credential("api", "bearer", {"token": "t0p-s3cret"}),
@@ -52,3 +60,42 @@ def test_a_secret_that_cannot_be_told_fails_the_action(name: str) -> None:
     with pytest.raises(ActionFailed) as caught:
         Revealed({}, {"t": mark_of(name)}, {"/inputs/t": [name]}, resolve)
     assert caught.value.code == "secret_not_found"
+
+
+def test_a_credential_that_an_action_asks_for_never_comes_out() -> None:
+    stored = Credential("shop", "basic", {"username": "ada", "password": "p4ss w", "url": "shop.example"})
+
+    class Tells:
+        name = "tells"
+
+        def run(self, request: ActionRequest, context: ActionContext) -> object:
+            password = context.credential("shop").data["password"]
+            pair = b64encode(f"ada:{password}".encode()).decode()
+            if request.inputs:
+                raise ActionFailed("boom", f"no {password}", data=[password])
+            return {"sent": [f"Basic {pair}", quote(password), "shop.example", "ada"]}
+
+        def close(self) -> None: ...
+
+    def run(inputs: dict[str, int]) -> Outcome:
+        request = ActionRequest("tells", {}, inputs, "1", "1:s", "s", 1, "1:s", 5)
+        return run_action({"tells": Tells()}, request, Lent(Path(), Event(), lambda name: stored))  # type: ignore[dict-item]  # it has no arguments
+
+    assert run({}).data == {"sent": ["Basic ***", "***", "shop.example", "ada"]}
+    failed = run({"n": 1})
+    assert (failed.code, failed.message, failed.data) == ("boom", "no ***", ["***"])
+
+
+def test_all_who_write_marks_write_the_same() -> None:
+    values = values_for_templates(["DB_PASSWORD"], {"DB_PASSWORD": "x"})
+    assert values == {"DB_PASSWORD": mark_of("DB_PASSWORD")} == {"DB_PASSWORD": mark_in_rendered_work("DB_PASSWORD")}
+
+
+@pytest.mark.parametrize("name", ["DB_PASSWORD", "api_token", "S3_KEY", "BASIC_AUTH", "MY_SECRETS", "SENTRY_DSN"])
+def test_a_name_that_sounds_secret_is_given_as_a_reference(name: str) -> None:
+    assert values_for_templates([name, "ABSENT_KEY"], {name: "x"}) == {name: mark_of(name)}
+
+
+@pytest.mark.parametrize("name", ["HOME", "MONKEY", "AUTHOR", "REGION", "KEYBOARD"])
+def test_any_other_name_is_given_with_its_value(name: str) -> None:
+    assert values_for_templates([name], {name: "x"}) == {name: "x"}

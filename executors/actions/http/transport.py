@@ -7,6 +7,7 @@ connection goes to a checked address, so no second resolution can answer differe
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -78,9 +79,9 @@ class Exchange:
             guard.close()
 
     def guard(self, connected: socket.socket) -> None:
-        """Watch over a socket by a duplicate, which survives its wrapping into TLS."""
+        """Watch over a socket by a plain duplicate, whether TLS wraps it later or has done so already."""
         with self._lock:
-            duplicate = connected.dup()
+            duplicate = socket.socket(fileno=os.dup(connected.fileno()))
             self._sockets.append(duplicate)
             if self.cause:
                 _shut(duplicate)

@@ -49,11 +49,14 @@ class PostgresArguments(contract.Arguments):
     auth: str = Field(min_length=1)
     params: dict[str, Any] | None = None
     transaction: Literal["per_statement", "all"] = "per_statement"
+    on_statement_error: Literal["stop", "continue"] = "stop"
 
     @model_validator(mode="after")
     def _one_sql(self) -> PostgresArguments:
         if sum(given is not None for given in (self.command, self.commands, self.query)) != 1:
             raise ValueError("give exactly one of command, commands and query")
+        if self.transaction == "all" and self.on_statement_error == "continue":
+            raise ValueError("with transaction: all, on_statement_error cannot be continue")
         return self
 
     def statements(self) -> list[str]:
@@ -63,7 +66,7 @@ class PostgresArguments(contract.Arguments):
 
 
 class PostgresAction:
-    """Runs statements in order on one connection and stops at the first error."""
+    """Runs statements in order on one connection and stops at the first error, unless told to go on."""
 
     name: ClassVar[str] = "postgres"
     Arguments: ClassVar[type[contract.Arguments]] = PostgresArguments
@@ -118,6 +121,7 @@ class _Run:
         self._credential = credential
         self._budget = RowBudget()
         self._results: dict[str, Any] = {}
+        self._failures: list[str] = []
 
     def all(self) -> dict[str, Any]:
         statements = self._arguments.statements()
@@ -131,6 +135,8 @@ class _Run:
             self._plain("BEGIN")
         for index, statement in enumerate(statements):
             self._one(f"command_{index}", statement)
+        if self._failures:
+            raise ActionFailed("sql_error", "; ".join(self._failures), data=self._results)
         if whole:
             self._plain("COMMIT")
         elif self._connection.in_transaction:
@@ -150,8 +156,13 @@ class _Run:
                 )
 
     def _one(self, name: str, statement: str) -> None:
-        with self._naming(name):
-            self._results[name] = self._connection.run(statement, self._arguments.params, self._budget)
+        try:
+            with self._naming(name):
+                self._results[name] = self._connection.run(statement, self._arguments.params, self._budget)
+        except ActionFailed as failure:
+            if failure.code != "sql_error" or self._arguments.on_statement_error == "stop":
+                raise
+            self._failures.append(str(failure))
 
     def _plain(self, statement: str) -> None:
         with self._naming(statement.split(" ", 1)[0]):

@@ -111,7 +111,7 @@ class _Pool:
             "runtime": settings.NOETL_WORKER_POOL_RUNTIME or "cpu",
             "base_url": os.environ.get("NOETL_WORKER_BASE_URL") or "http://queue-worker",
             "capacity": 1,
-            "labels": {"queues": self.queues},
+            "labels": {"queues": self.queues, "python_isolation": settings.NOETL_PYTHON_ISOLATION},
             "pid": os.getpid(),
             "hostname": socket.gethostname(),
         }
