@@ -23,6 +23,7 @@ from executions.errors import (
     OutcomeRecorded,
     StartConflict,
     TemplateError,
+    TooBusy,
     WorkloadInvalid,
 )
 from executions.explaining import Explanation, explain_execution
@@ -98,6 +99,7 @@ __all__ = [
     "StartConflict",
     "StepView",
     "TemplateError",
+    "TooBusy",
     "Unknown",
     "WorkloadInvalid",
     "answer_approval",

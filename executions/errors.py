@@ -60,6 +60,17 @@ class StartConflict(ExecutionError):
         super().__init__(f"the idempotency key {key!r} was used for another start")
 
 
+class TooBusy(ExecutionError):
+    """So much waits or runs that no execution is started now; nothing was started."""
+
+    code = "too_busy"
+    retry_after_seconds = 5
+
+    def __init__(self, what: str, bound: int) -> None:
+        self.bound = bound
+        super().__init__(f"{what}, and no more than {bound} are allowed here: try again later")
+
+
 class OutcomeRecorded(ExecutionError):
     """A dead job of a step has its outcome in the log, and a node has one outcome only; nothing was changed."""
 

@@ -19,7 +19,7 @@ from executions.errors import ExecutionNotFound, shorten
 from executions.models import EventLog, Execution, Timer
 from executions.selectors import get_execution
 from executions.store import count_items
-from queueing.api import query_jobs
+from queueing.api import DEFAULT_POOL, query_jobs
 
 _TOLD: Final = (
     ev.STEP_STARTED,
@@ -198,6 +198,8 @@ class _Story:
         jobs = Counter(query_jobs(execution_id=self.row.id, node_name=step.name).values_list("status", flat=True))
         if open_jobs := {status: jobs[status] for status in ("queued", "leased") if jobs[status]}:
             yield "has jobs: " + ", ".join(f"{count} {status}" for status, count in open_jobs.items())
+        if jobs["queued"]:
+            yield from _queued(self.row.id, step.name)
         for timer in Timer.objects.filter(execution_id=self.row.id, node_id=node_id):
             yield f"its {timer.kind} is due at {timer.due_at.isoformat()}"
         children = Execution.objects.filter(
@@ -205,6 +207,16 @@ class _Story:
         )
         for child in children.order_by("id")[:10]:
             yield f"waits for the execution {child.id}, which is {child.status}"
+
+
+def _queued(execution_id: int, step: str) -> Iterator[str]:
+    """Whose workers the step's queued jobs wait for, and which keys have no room for them."""
+    queued = query_jobs(execution_id=execution_id, node_name=step, status="queued")
+    for pool, key in queued.order_by("pool", "parked_by").values_list("pool", "parked_by").distinct():
+        if key is not None:
+            yield f"waits for room at {key}, which has as many jobs running as it allows"
+        elif pool != DEFAULT_POOL:
+            yield f"waits for a worker of the pool `{pool}`"
 
 
 def _context(event: EventLog) -> Mapping[str, Any]:

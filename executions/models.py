@@ -60,6 +60,7 @@ class Execution(models.Model):
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     updated_at = models.DateTimeField(db_default=CLOCK)
+    priority = models.IntegerField(db_default=0, help_text="Of jobs whose step has none; higher runs first.")
 
     class Meta:
         db_table = "execution"

@@ -54,6 +54,7 @@ class ExecutionView:
     ended_at: datetime | None
     parent_node_id: str | None = None
     children_count: int = 0
+    priority: int = 0
 
     @property
     def is_terminal(self) -> bool:
@@ -172,6 +173,7 @@ def view_of(row: Execution, children_count: int | None = None) -> ExecutionView:
         ended_at=row.ended_at,
         parent_node_id=row.parent_node_id,
         children_count=getattr(row, "children_count", 0) if children_count is None else children_count,
+        priority=row.priority,
     )
 
 

@@ -8,7 +8,7 @@ from executors.errors import CredentialNotFound, CredentialUnreadable, ExecutorE
 from executors.models import Runtime
 from executors.registry import argument_schemas
 from executors.services import save_credential
-from executors.worker.presence import Component, Presence, find_live
+from executors.worker.presence import Component, Presence, find_live, find_unserved_pools
 
 __all__ = [
     "Component",
@@ -22,6 +22,7 @@ __all__ = [
     "broker_answers",
     "delete_credential",
     "find_live",
+    "find_unserved_pools",
     "list_credentials",
     "save_credential",
 ]

@@ -105,6 +105,32 @@ def words(name: str, default: str = "") -> list[str]:
     return [word for part in os.environ.get(name, default).split(",") if (word := part.strip())]
 
 
+def pools(name: str, default: str = "") -> list[str]:
+    """Names of worker pools, separated by commas. Raises: `ImproperlyConfigured`."""
+    given = words(name, default)
+    for text in given:
+        _check_pool(name, text)
+    return given
+
+
+def pools_by_kind(name: str) -> dict[str, str]:
+    """`KIND=POOL`, separated by commas. Raises: `ImproperlyConfigured`."""
+    by_kind = {}
+    for word in words(name):
+        kind, equals, pool = (part.strip() for part in word.partition("="))
+        if not equals or not kind:
+            raise ImproperlyConfigured(f"{name} is a list of KIND=POOL, and has {word!r}")
+        _check_pool(name, pool)
+        by_kind[kind] = pool
+    return by_kind
+
+
+def _check_pool(name: str, pool: str) -> None:
+    if not re.fullmatch("[a-z0-9_-]{1,50}", pool):
+        advice = "1 to 50 characters out of a-z, 0-9, _ and -"
+        raise ImproperlyConfigured(f"{name}: a pool's name is {advice}, and {pool!r} is none")
+
+
 def database_from_url(url: str, timeouts: dict[str, str]) -> dict[str, Any]:
     """A database on a server of the user's. Raises: `ImproperlyConfigured` for anything but Postgres."""
     if url.split(":", 1)[0] not in {"postgres", "postgresql", "pgsql"}:

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler, set_rollback
 
 from catalog.errors import CatalogError, PlaybookInvalid
-from executions.errors import ExecutionError
+from executions.errors import ExecutionError, TooBusy
 from executors.errors import ExecutorError
 from queueing.errors import QueueError
 
@@ -36,6 +36,7 @@ STATUS: Final = {
     "approval_closed": 409,
     "not_approver": 403,
     "lease_lost": 409,
+    "too_busy": 429,
     "component_taken": 409,
 }
 """By the stable code of an app's error; every other one is 500."""
@@ -46,7 +47,10 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response | No
     """The problem document for an error in a view; None for a surprise, which Django reports."""
     if isinstance(error, CatalogError | ExecutionError | ExecutorError | QueueError):
         set_rollback()
-        return _problem(STATUS.get(error.code, 500), error.code, str(error), _problems_of(error))
+        answer = _problem(STATUS.get(error.code, 500), error.code, str(error), _problems_of(error))
+        if isinstance(error, TooBusy):
+            answer["Retry-After"] = str(error.retry_after_seconds)
+        return answer
     if isinstance(error, OperationalError | InterfaceError):
         set_rollback()
         answer = _problem(503, "database_unreachable", "the database cannot be reached now; try again", [])

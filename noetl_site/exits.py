@@ -21,6 +21,7 @@ NOT_FOUND: Final = 4
 PLAYBOOK_INVALID: Final = 5
 CONFLICT: Final = 6
 UNREACHABLE: Final = 7
+TOO_BUSY: Final = 8
 EXECUTION_FAILED: Final = 20
 CANCELLED: Final = 21
 TIMED_OUT: Final = 124
@@ -46,6 +47,7 @@ EXIT_CODES: Final = {
     "access_error": USAGE,
     "not_authenticated": NOT_AUTHENTICATED,
     "server_unreachable": UNREACHABLE,
+    "too_busy": TOO_BUSY,
 }
 """By the stable code of an app's error; every other one is `ERROR`."""
 

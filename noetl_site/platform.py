@@ -49,6 +49,7 @@ class Wanted:
     port: int = 8080
     workers: int = 2
     with_web: bool = True
+    pools: tuple[str, ...] = ("default",)
 
 
 class Platform:
@@ -134,7 +135,8 @@ class Platform:
             gunicorn = [python, "-m", "gunicorn", "-c", "python:noetl_site.web", "--bind", f"fd://{listener}"]
             programs.append(Program(WEB, [*gunicorn, "noetl_site.wsgi"], stop_seconds=8, pass_fds=(listener,)))
         if self._wanted.workers:
-            celery = [python, "-m", "celery", "-A", "noetl_site", "worker", "-Q", settings.CELERY_TASK_DEFAULT_QUEUE]
+            queues = [f"noetl.{pool}" for pool in self._wanted.pools]
+            celery = [python, "-m", "celery", "-A", "noetl_site", "worker", "-Q", ",".join(queues)]
             quiet = ["--without-mingle", "--without-gossip", "--without-heartbeat"]
             command = [*celery, "-c", str(self._wanted.workers), *quiet]
             programs.append(Program(WORKER, command, stop_seconds=10))

@@ -26,6 +26,8 @@ from noetl_site.environment import (
     networks,
     number,
     one_of,
+    pools,
+    pools_by_kind,
     secret,
     values_for_templates,
     words,
@@ -236,6 +238,12 @@ CELERY_WORKER_DETECT_QUORUM_QUEUES = False
 NOETL_EVALUATE_INLINE = boolean("NOETL_EVALUATE_INLINE", default=True)
 NOETL_INLINE_RESULT_BYTES = int(number("NOETL_INLINE_RESULT_BYTES", default=65536, least=1024))
 NOETL_MAX_CHILD_DEPTH = int(number("NOETL_MAX_CHILD_DEPTH", default=16, least=1))
+# Whose workers run an action when neither its step nor its playbook names a pool; what this platform's workers serve.
+NOETL_POOLS_BY_KIND = pools_by_kind("NOETL_POOLS_BY_KIND")
+NOETL_WORKER_POOLS = pools("NOETL_WORKER_POOLS", default=",".join(["default", *NOETL_POOLS_BY_KIND.values()]))
+# Starts are refused when so many jobs wait, or executions run; 0: never.
+NOETL_MAX_QUEUED_JOBS = int(number("NOETL_MAX_QUEUED_JOBS", default=1_000_000))
+NOETL_MAX_RUNNING_EXECUTIONS = int(number("NOETL_MAX_RUNNING_EXECUTIONS", default=0))
 NOETL_LEASE_SECONDS = number("NOETL_LEASE_SECONDS", default=60.0, least=1.0)
 NOETL_TEMPLATE_ENV = words("NOETL_TEMPLATE_ENV")
 NOETL_TEMPLATE_ENV_VALUES = values_for_templates(NOETL_TEMPLATE_ENV, os.environ)

@@ -15,8 +15,18 @@ class JobAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     """The queue."""
 
     empty_text = "Jobs come from executions. Start a playbook from a terminal: manage.py run examples/hello.yaml"
-    list_display = ("node_id", "execution_id", "kind", "status", "attempts", "lost_leases", "worker_id", "created_at")
-    list_filter = ("status", "origin")
+    list_display = (
+        "node_id",
+        "execution_id",
+        "kind",
+        "status",
+        "pool",
+        "priority",
+        "attempts",
+        "worker_id",
+        "created_at",
+    )
+    list_filter = ("status", "pool", "origin")
     search_fields = ("id__exact", "execution_id__exact", "node_name", "worker_id")
     search_help_text = "A job, an execution, a step or a worker"
     exclude: ClassVar = ("lease_token", "accepted_token")
@@ -28,7 +38,11 @@ class JobAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
         (None, {"fields": ["status", "execution_id", "node_id", "id", "kind", "origin"]}),
         ("Lease", {"fields": ["worker_id", "lease_until", "last_heartbeat", "cancel_requested_at"]}),
         ("Counted", {"fields": ["attempts", "lost_leases", "max_attempts", "tries"]}),
-        ("Queued", {"fields": ["pool", "priority", "timeout_seconds", "available_at", "created_at", "finished_at"]}),
+        (
+            "Queued",
+            {"fields": ["pool", "priority", "round", "limit_keys", "limit_maxs", "parked_by", "timeout_seconds"]},
+        ),
+        ("Time", {"fields": ["available_at", "created_at", "finished_at"]}),
         ("What is to be done", {"fields": ["action", "context", "uuid"]}),
     ]
 

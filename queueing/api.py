@@ -10,6 +10,7 @@ from __future__ import annotations
 from queueing.domain.jobs import DEAD, DEFAULT_POOL, DONE, EXTERNAL, FAILED, Fence, FoundJob, LeasedJob, NewJob
 from queueing.domain.jobs import STATUSES as JOB_STATUSES
 from queueing.domain.leases import Claim, ExpiredLease, FinishedJob, HeldLease, Judgement, ReapedLease, Take
+from queueing.domain.limits import Limit
 from queueing.errors import JobNotFound, LeaseLost, QueueError
 from queueing.selectors import (
     count_jobs,
@@ -27,18 +28,27 @@ from queueing.selectors import (
     list_leases,
     query_jobs,
 )
-from queueing.services import extend_leases, lease_jobs, release_jobs, retry_external_job
-from queueing.store import close_nodes as close_jobs_at
-from queueing.store import close_open as close_open_jobs
+from queueing.services import (
+    admit_jobs,
+    close_jobs_at,
+    close_open_jobs,
+    extend_leases,
+    finish_jobs,
+    hold_open_jobs,
+    lease_jobs,
+    reap_lease,
+    release_jobs,
+    retry_external_job,
+    take_back_lease,
+    tell_of_admitted,
+)
 from queueing.store import enqueue as enqueue_jobs
 from queueing.store import enqueue_leased as enqueue_leased_jobs
 from queueing.store import find as find_job
-from queueing.store import finish as finish_jobs
-from queueing.store import hold_open as hold_open_jobs
-from queueing.store import reap as reap_lease
+from queueing.store import parking_keys as find_parking_keys
 from queueing.store import requeue_dead as requeue_dead_job
 from queueing.store import retry as retry_job
-from queueing.store import take_back as take_back_lease
+from queueing.store import waiting_up_to as count_waiting_up_to
 
 __all__ = [
     "DEAD",
@@ -57,16 +67,19 @@ __all__ = [
     "Judgement",
     "LeaseLost",
     "LeasedJob",
+    "Limit",
     "NewJob",
     "QueueError",
     "ReapedLease",
     "Take",
+    "admit_jobs",
     "close_jobs_at",
     "close_open_jobs",
     "count_jobs",
     "count_jobs_of_execution",
     "count_recent_jobs",
     "count_waiting_by_pool",
+    "count_waiting_up_to",
     "enqueue_jobs",
     "enqueue_leased_jobs",
     "extend_leases",
@@ -75,6 +88,7 @@ __all__ = [
     "find_fence",
     "find_job",
     "find_job_of_node",
+    "find_parking_keys",
     "finish_jobs",
     "get_live_action",
     "hold_open_jobs",
@@ -90,4 +104,5 @@ __all__ = [
     "retry_external_job",
     "retry_job",
     "take_back_lease",
+    "tell_of_admitted",
 ]

@@ -11,6 +11,12 @@ from django.db.models import F, Func, Q
 CLOCK = Func(function="clock_now", output_field=models.DateTimeField())
 """The database's clock as a column default (rule R4)."""
 
+CLOCK_MICROSECONDS = Func(
+    function="clock_now",
+    template="(extract(epoch FROM %(function)s()) * 1000000)::bigint",
+    output_field=models.BigIntegerField(),
+)
+
 NEXT_ID = Func(function="next_id", output_field=models.BigIntegerField())
 
 
@@ -53,7 +59,9 @@ class Job(models.Model):
     status = models.TextField(choices=Status.choices, db_default=Status.QUEUED)
     pool = models.TextField(db_default="default")
     priority = models.IntegerField(db_default=0, help_text="Higher first.")
-    round = models.BigIntegerField(db_default=0, help_text="Lower first: an execution has few jobs in each.")
+    round = models.BigIntegerField(
+        db_default=CLOCK_MICROSECONDS, help_text="Lower first: an execution has few jobs in each."
+    )
     held = models.BooleanField(db_default=False, help_text="Its execution is paused: nobody may lease it.")
     limit_keys = ArrayField(models.TextField(), null=True, help_text="What it counts against while it is leased.")
     limit_maxs = ArrayField(models.IntegerField(), null=True, help_text="For each key: how many leases at once.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from catalog.domain.action_schemas import ActionSchemas
+from catalog.domain.playbook import MAX_PRIORITY, POOL_PATTERN
 from catalog.domain.spelling import (
     CHILD_ANSWER,
     CHILD_PATH,
@@ -71,6 +72,20 @@ _RETRY: Final = {
         },
     ],
     "description": "Tries in all (true: 3), or when a failed action is tried again.",
+}
+_PRIORITY: Final = {
+    "type": "integer",
+    "minimum": -MAX_PRIORITY,
+    "maximum": MAX_PRIORITY,
+    "description": "Higher runs first.",
+}
+_POOL: Final = {"type": "string", "pattern": f"^{POOL_PATTERN}$", "description": "The worker pool that runs it."}
+_LIMIT: Final = {
+    "type": "object",
+    "required": ["key", "max"],
+    "properties": {"key": {**_TEXT, "minLength": 1}, "max": _COUNT},
+    "additionalProperties": False,
+    "description": "At most `max` jobs with this key run at once, over all executions.",
 }
 _LOOP_KEYS: Final[dict[str, Any]] = {
     **{key: {"type": ["string", "array"], "description": "A list, or a template that gives one."} for key in ITEMS},
@@ -145,6 +160,9 @@ def _language(schemas: ActionSchemas) -> dict[str, Any]:
             "on_error": {**_BRANCH, "description": "Where a failure leads that its step does not handle."},
             "finally": {**_NAMES, "description": "Steps that run before the end, however it comes."},
             "coerce": _words("native", "legacy"),
+            "priority": _PRIORITY,
+            "pool": _POOL,
+            "max_running_jobs": {**_COUNT, "description": "So many of its jobs run at once, over all its executions."},
             "credentials": {"type": "array"},
         },
         "$defs": {
@@ -201,6 +219,10 @@ def _step(schemas: ActionSchemas) -> dict[str, Any]:
             "on_error": _ON_ERROR,
             "undo": {"type": ["object", "string"], "description": "Undoes the step when the execution fails later."},
             "save": _SAVE,
+            "priority": _PRIORITY,
+            "pool": _POOL,
+            # On an iterator a number is the loop's.
+            "limit": {"anyOf": [_LIMIT, *_LOOP_KEYS["limit"]["anyOf"]]},
             "transform": {"type": "object", "properties": _transform()},
         },
         "allOf": _arguments(schemas),

@@ -16,6 +16,7 @@ from catalog.domain.loop_checks import link_loops
 from catalog.domain.naming import NamedPart, read_name
 from catalog.domain.parser import Document, join_pointer, parse
 from catalog.domain.playbook import MAX_VISITS, Playbook
+from catalog.domain.queueing_keys import read_pool, read_priority
 from catalog.domain.reading import Field, Fields, Reading, Use, shown, suggestion
 from catalog.domain.reads import with_reads
 from catalog.domain.spelling import TOP_KEYS, TOP_NOT_SUPPORTED
@@ -57,6 +58,9 @@ def _read(reading: Reading) -> Playbook | None:
     workload = _read_workload(reading, fields.pop("workload", None), uses)
     max_visits = reading.count(fields.pop("max_visits", None), "`max_visits`", MAX_VISITS) or DEFAULT_MAX_VISITS
     timeout = reading.duration(fields.pop("timeout", None), "`timeout` of the playbook")
+    priority = read_priority(reading, fields.pop("priority", None), "of the playbook")
+    pool = read_pool(reading, fields.pop("pool", None), "of the playbook")
+    max_running_jobs = reading.count(fields.pop("max_running_jobs", None), "`max_running_jobs`")
     coerce = reading.choice(fields.pop("coerce", None), "`coerce`", _COERCIONS, "native")
     handlers, closing = fields.pop("on_error", None), fields.pop("finally", None)
     credentials = fields.pop("credentials", None)
@@ -86,6 +90,9 @@ def _read(reading: Reading) -> Playbook | None:
             steps=tuple(found.step for found in reads),
             max_visits=max_visits,
             timeout_seconds=timeout,
+            priority=priority,
+            pool=pool,
+            max_running_jobs=max_running_jobs,
             on_error=error_targets,
             finally_steps=tuple(finally_steps),
             coerce=coerce,

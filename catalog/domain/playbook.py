@@ -15,11 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from catalog.domain.graph import ancestor_bitmaps, bits_of, reachable_from
 
-FORMAT = 2
+FORMAT = 3
 """Version of the normalised form; it rises when an old form can no longer be read as it is."""
 
 MAX_VISITS = 10_000
 """What `max_visits` may be at most: one planning may go through all of them."""
+
+MAX_PRIORITY = 100
+POOL_PATTERN = "[a-z0-9_-]{1,50}"
 
 
 class Part(BaseModel):
@@ -87,6 +90,17 @@ class Loop(Part):
     end: Annotated[str | None, Field(description="The step that closes a loop over several steps.")] = None
 
 
+class Limit(Part):
+    """A bound on how many jobs with one key are leased at once, over all executions of all playbooks."""
+
+    key: Annotated[str, Field(description="A text, or a template that gives one, per item of a loop.")]
+    max: Annotated[int, Field(ge=1)]
+
+
+_Priority = Annotated[int | None, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="Higher runs first.")]
+_Pool = Annotated[str | None, Field(pattern=f"^{POOL_PATTERN}$", description="Whose workers run it.")]
+
+
 class Target(Part):
     """Where a transition leads, with the inputs it hands over."""
 
@@ -133,6 +147,9 @@ class Step(Part):
     next: tuple[Transition, ...] = ()
     next_mode: Literal["inclusive", "exclusive"] = "inclusive"
     timeout_seconds: Annotated[float | None, Field(gt=0)] = None
+    priority: _Priority = None
+    pool: _Pool = None
+    limit: Limit | None = None
     result: Annotated[
         Any,
         Field(description="Rendered when the step ends, and its result then: `end`, `end_loop` and transform steps."),
@@ -154,7 +171,7 @@ class Step(Part):
 class Playbook(Part):
     """A whole playbook in its one internal form; steps in file order."""
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     name: str
     path: str
     description: str = ""
@@ -162,6 +179,11 @@ class Playbook(Part):
     steps: Annotated[tuple[Step, ...], Field(min_length=1)]
     max_visits: Annotated[int, Field(ge=1, le=MAX_VISITS, description="Visits of one step at most.")] = 1000
     timeout_seconds: Annotated[float | None, Field(gt=0)] = None
+    priority: _Priority = None
+    pool: _Pool = None
+    max_running_jobs: Annotated[
+        int | None, Field(ge=1, description="Leased at once over all executions of the playbook's path.")
+    ] = None
     on_error: Annotated[
         tuple[Target, ...], Field(description="Where a failure leads that its step does not handle.")
     ] = ()

@@ -28,6 +28,8 @@ def _read_at_start(step: Step) -> list[Any]:
     values = [step.inputs, step.skip_if, step.run_if, step.result, *_arguments(step.action)]
     if step.child is not None:
         values += [step.child.path, step.child.version]
+    if step.limit is not None:
+        values.append(step.limit.key)
     if step.wait is not None:
         values += [step.wait.what, step.wait.form]
     if (loop := step.loop) is not None:

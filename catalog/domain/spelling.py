@@ -28,6 +28,7 @@ STEP_CONTROL: Final = frozenset(
     {
         *(*DESCRIPTION, *KIND, "step", "call", "pass", "when", "next", "next_mode", "loop", "timeout", "result"),
         *("end_loop", "join", "retry", "retry_delay", "on_error", "undo", "save", "resources", "transform"),
+        *("priority", "pool"),
     }
 )
 """Keys that belong to the step, whatever kind its action is of."""
@@ -57,6 +58,7 @@ METADATA_KEYS: Final = frozenset({"name", "path", "version", "description", "aut
 TOP_KEYS: Final = METADATA_KEYS | {
     *("apiVersion", "kind", "metadata", "workload", "workflow", "steps", "tasks", "workbook", "workbooks"),
     *("max_visits", "timeout", "on_error", "finally", "coerce", "credentials"),
+    *("priority", "pool", "max_running_jobs"),
 }
 
 WORKBOOK: Final = "workbook"
@@ -75,6 +77,11 @@ _WAIT: Final = "belongs on a step of `type: wait`: move it, or add the type"
 _APPROVAL: Final = "belongs on a step of `type: approval`: move it, or add the type"
 _CHILD: Final = "belongs on a step of `type: playbook`: move it, or add the type"
 _LOOP: Final = "belongs inside `loop`, or on a step of `type: iterator`: move it"
+
+_LIMIT: Final = (
+    "of a step is a map, {key: ..., max: ...}; a number of items belongs inside `loop`, "
+    "or on a step of `type: iterator`"
+)
 
 TOP_NOT_SUPPORTED: Final[dict[str, str]] = {
     "environment": f"{_GRAMMAR}: use `workload`, or {{{{ env.NAME }}}}",
@@ -107,7 +114,9 @@ STEP_NOT_SUPPORTED: Final[dict[str, str]] = {
     "until": "belongs on a step of `type: wait`; to repeat, lead back to the step with `next`",
     "mode": "belongs inside `loop`, or is `next_mode`: move it",
     **dict.fromkeys((*ITEMS, *ELEMENT, *FILTER), _LOOP),
-    **dict.fromkeys(("order_by", "limit", "chunk", "enumerate", "concurrency", "distribution"), _LOOP),
+    **dict.fromkeys(("order_by", "chunk", "enumerate", "concurrency", "distribution"), _LOOP),
+    "limit": _LIMIT,
+    "max_running_jobs": "belongs to the playbook: move it beside `workflow`",
     "else": "belongs to an item of `next`: move it",
     "then": "belongs to an item of `next`: move it",
     "verify": "is an argument of the http action: it is not taken here",
@@ -118,6 +127,7 @@ STEP_NOT_SUPPORTED: Final[dict[str, str]] = {
 TASK_NOT_SUPPORTED: Final[dict[str, str]] = {
     **STEP_NOT_SUPPORTED,
     **dict.fromkeys(("pass", "when", "next", "loop", "end_loop", "join", "undo"), "belongs on the step: move it"),
+    **dict.fromkeys(("priority", "pool", "limit"), "belongs on the step: move it"),
     **dict.fromkeys((*ITEMS, *ELEMENT, *FILTER, "mode", "concurrency"), "belongs in the `loop` of a step: move it"),
 }
 

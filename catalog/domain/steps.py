@@ -11,6 +11,7 @@ from catalog.domain.failing import on_error_word, read_on_error, read_retry
 from catalog.domain.loops import LoopReader, warn_of_save
 from catalog.domain.naming import NamedPart
 from catalog.domain.playbook import Action, Loop, Step
+from catalog.domain.queueing_keys import read_limit, read_pool, read_priority, take_limit
 from catalog.domain.reading import Field, Fields, Reading, Use, shown, suggestion
 from catalog.domain.spelling import (
     DESCRIPTION,
@@ -30,7 +31,7 @@ _NEXT_MODES: Final[dict[str, Literal["inclusive", "exclusive"]]] = {
     "exclusive": "exclusive",
 }
 _JOINS: Final[dict[str, Literal["any", "all"]]] = {"any": "any", "all": "all"}
-_KEPT_PLACES: Final[tuple[str, ...]] = ("loop", "end_loop", "join", "undo")
+_KEPT_PLACES: Final[tuple[str, ...]] = ("loop", "end_loop", "join", "undo", "priority", "pool", "limit")
 
 
 @dataclass(slots=True)
@@ -67,6 +68,9 @@ class StepReader:
         skip_if = self._condition(fields, "pass", owner, uses)
         run_if = self._condition(fields, "when", owner, uses)
         timeout = reading.duration(fields.pop("timeout", None), f"`timeout` {owner.where}")
+        priority = read_priority(reading, fields.pop("priority", None), owner.where)
+        pool = read_pool(reading, fields.pop("pool", None), owner.where)
+        limit = read_limit(reading, limited := take_limit(fields), owner.where, uses)
         modes = fields.pop("next_mode", None)
         fields.pop("resources", None)
         targets = TransitionReader(reading, self._steps, f"in `next` {owner.where}", uses)
@@ -91,6 +95,7 @@ class StepReader:
         result = self._result(work, fields, owner, uses, end_loop)
         if retry is not None:
             self._check_retry(work, owner)
+        self._check_queued(work, owner, {"priority": priority, "pool": pool, "limit": limited})
         undo = self._undo(undone, work, owner, looped=loop is not None)
         self._tell_leftovers(work, fields)
         seconds = timeout or work.timeout_seconds
@@ -116,6 +121,9 @@ class StepReader:
             next=leads_to,
             next_mode=reading.choice(modes, f"`next_mode` {owner.where}", _NEXT_MODES, "inclusive"),
             timeout_seconds=seconds,
+            priority=priority,
+            pool=pool,
+            limit=limit,
             result=result,
         )
         return StepRead(
@@ -247,6 +255,19 @@ class StepReader:
         if work.child is not None or work.kind == "playbook":
             advice = f"set `retry` on the steps of the child playbook: {owner.where.removeprefix('of ')} only starts it"
         self._reading.error("misplaced_key", advice, f"{owner.pointer}/retry", key=True)
+
+    def _check_queued(self, work: Work, owner: Owner, given: Mapping[str, Any]) -> None:
+        """Only an action is queued; a child takes the step's priority, and has pools and limits of its own."""
+        if work.action is not None or work.kind == "":
+            return
+        is_child = work.child is not None or work.kind == "playbook"
+        for key, value in given.items():
+            if value is None or (is_child and key == "priority"):
+                continue
+            advice = f"move `{key}` to a step with an action: here is nothing to queue"
+            if is_child:
+                advice = f"set `{key}` in the child playbook: {owner.where.removeprefix('of ')} only starts it"
+            self._reading.error("misplaced_key", advice, f"{owner.pointer}/{key}", key=True)
 
     def _undo(self, found: Field | None, work: Work, owner: Owner, *, looped: bool) -> Work:
         if found is None or found.value is None:

@@ -27,7 +27,8 @@ class StartChild:
     """Ask for a child execution of `path` with `payload`; `version` None is the newest.
 
     The shell answers with `child_started` and, at last, `child_completed` at the node; when no child can be started,
-    with a failed `child_completed` alone. `answer` is what the child's result is taken from (`Child.answer`).
+    with a failed `child_completed` alone. `answer` is what the child's result is taken from (`Child.answer`);
+    `priority` is the step's, for a child whose playbook has none.
     """
 
     node_id: str
@@ -37,3 +38,4 @@ class StartChild:
     version: str | None
     payload: dict[str, Any]
     answer: str | None
+    priority: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from catalog.domain.playbook import Action
@@ -16,6 +16,8 @@ from executions.domain.sqltext import render_sql
 from executions.domain.templating import Lookup
 from executions.errors import TemplateError
 
+MAX_LIMIT_KEY: Final = 200
+
 _REFERENCES: Final = References()
 
 
@@ -24,7 +26,8 @@ class EnqueueJob:
     """Ask for one job. `action` is rendered: `{kind, arguments, inputs}`; `context` is told to workers.
     Where it holds marks of secrets, `action` has `secrets`, too: JSON pointer -> their names.
 
-    `index` is the item's place when the job is one item of a loop.
+    `index` is the item's place when the job is one item of a loop. `pool` and `priority` are the step's own;
+    `limit_key` is rendered, of at most `limit_max` jobs with this key at once.
     """
 
     node_id: str
@@ -35,6 +38,16 @@ class EnqueueJob:
     context: dict[str, Any]
     uuid: str
     timeout_seconds: float | None
+    pool: str | None = None
+    priority: int | None = None
+    limit_key: str | None = None
+    limit_max: int | None = None
+
+
+class LimitKeyInvalid(TemplateError):
+    """The key of a limit is neither a text nor a whole number, or is empty or too long."""
+
+    code = "limit_key_invalid"
 
 
 class NoChildPath(TemplateError):
@@ -70,7 +83,21 @@ def render_work(
     assert action is not None
     context = {"inputs": inputs, **({"_loop": variables["_loop"]} if "_loop" in variables else {})}
     work = _Work(action, sight.step(spot).inputs, inputs, context, lookup)
-    return _job(sight, spot, work, node_id, item)
+    return replace(_job(sight, spot, work, node_id, item), **_limit(sight, spot, lookup))
+
+
+def _limit(sight: Sight, spot: Spot, lookup: Lookup) -> dict[str, Any]:
+    """The step's limit as fields of its job."""
+    limit = sight.step(spot).limit
+    if limit is None:
+        return {}
+    key = sight.render(limit.key, lookup)
+    if isinstance(key, int) and not isinstance(key, bool):
+        key = str(key)
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_LIMIT_KEY:
+        message = f"the key of a limit must be a text of 1 to {MAX_LIMIT_KEY} characters, and is {key!r:.60}"
+        raise LimitKeyInvalid(limit.key, message)
+    return {"limit_key": key, "limit_max": limit.max}
 
 
 def render_undo(sight: Sight, spot: Spot, node_id: str, undo_node_id: str) -> EnqueueJob:
@@ -126,6 +153,8 @@ def _job(sight: Sight, spot: Spot, work: _Work, node_id: str, index: int | None)
         context=work.context,
         uuid=job_uuid(node_id),
         timeout_seconds=step.timeout_seconds,
+        pool=step.pool,
+        priority=step.priority,
     )
 
 
@@ -155,4 +184,5 @@ def _child(
         version=version,
         payload={**element, **inputs},
         answer=child.answer,
+        priority=step.priority,
     )

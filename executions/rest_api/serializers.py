@@ -48,6 +48,15 @@ class RunSerializer(serializers.Serializer[Any]):
         required=False, default=False, help_text="Merge maps deeply instead of replacing keys."
     )
 
+    priority = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        default=None,
+        min_value=-100,
+        max_value=100,
+        help_text="Of jobs whose step has none; higher runs first. Absent: the playbook's, or 0.",
+    )
+
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """One name for each thing."""
         named = [attrs[key] for key in ("playbook_id", "path") if attrs.get(key)]
@@ -61,6 +70,7 @@ class RunSerializer(serializers.Serializer[Any]):
             "version": attrs.get("version"),
             "payload": payload,
             "merge": attrs["merge"],
+            "priority": attrs["priority"],
         }
 
 
@@ -90,6 +100,7 @@ class ExecutionSerializer(serializers.Serializer[Any]):
     parent_node_id = serializers.CharField(allow_null=True, help_text="The node there that it is the work of.")
     children_count = serializers.IntegerField(help_text="How many executions it has started itself.")
     rerun_of = serializers.CharField(allow_null=True, help_text="The execution that it repeats.")
+    priority = serializers.IntegerField(help_text="Of its jobs whose step has none; higher runs first.")
     progress = serializers.IntegerField(help_text="Percent of the playbook's steps that have ended.")
     result = serializers.JSONField(allow_null=True)
     error = serializers.JSONField(allow_null=True, help_text="Root cause: code, message, step, node_id.")

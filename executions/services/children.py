@@ -88,7 +88,9 @@ def _make(
         raise _Refused(error.code, str(error)) from None
     request = {"path": asked.path, "version": asked.version, "payload": asked.payload}
     meta = {"answer": asked.answer, "request": request}
-    return NewChild(id_, found.id, found.path, found.version, workload, meta, asked.node_id), start
+    asked_priority = parent.priority if asked.priority is None else asked.priority
+    priority = asked_priority if playbook.priority is None else playbook.priority
+    return NewChild(id_, found.id, found.path, found.version, workload, meta, asked.node_id, priority), start
 
 
 def _find(asked: StartChild) -> PinnedVersion | _Refused:

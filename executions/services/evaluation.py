@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from django.conf import settings
@@ -27,7 +27,9 @@ from executions.services.children import start_children, take_in_ended
 from executions.services.turns import Turn
 from executions.store import LockedExecution
 from queueing.api import (
+    DEFAULT_POOL,
     LeasedJob,
+    Limit,
     NewJob,
     Take,
     close_jobs_at,
@@ -163,7 +165,9 @@ class _Effects:
     def enqueue(self, jobs: list[NewJob]) -> None:
         """Put jobs into the queue, and into the hands of the worker that takes them."""
         take = self.take
-        if take is not None and len(jobs) <= take.count and all(job.pool in take.pools for job in jobs):
+        # Whether there is room at a job's limits is judged when it is leased from the queue.
+        is_free = all(job.pool in take.pools and not job.limits for job in jobs) if take is not None else False
+        if take is not None and len(jobs) <= take.count and is_free:
             self.leased = enqueue_leased_jobs(jobs, take)
             self.take = None
         else:
@@ -187,7 +191,7 @@ def _carry_out(locked: LockedExecution, turn: Turn, decision: Decision, effects:
     elif decision.close_nodes:
         effects.others += _close_nodes(locked.id, turn.playbook, decision.close_nodes)
     if decision.jobs:
-        effects.enqueue([_new_job(locked.id, job) for job in decision.jobs])
+        effects.enqueue([_new_job(locked, turn.playbook, job) for job in decision.jobs])
     store.set_timers(locked.id, decision.timers)
     children, answers = start_children(locked, decision.children, decision.state.seq + 1)
     store.append_events(locked.id, answers)
@@ -232,9 +236,10 @@ def _close_nodes(execution_id: int, playbook: Playbook, nodes: list[str]) -> lis
     return []
 
 
-def _new_job(execution_id: int, job: EnqueueJob) -> NewJob:
+def _new_job(locked: LockedExecution, playbook: Playbook, job: EnqueueJob) -> NewJob:
+    """Whose workers run it, and when, is said by the step before anybody else."""
     return NewJob(
-        execution_id=execution_id,
+        execution_id=locked.id,
         node_id=job.node_id,
         node_name=job.step,
         kind=job.kind,
@@ -243,7 +248,18 @@ def _new_job(execution_id: int, job: EnqueueJob) -> NewJob:
         uuid=job.uuid,
         item_index=job.index,
         timeout_seconds=job.timeout_seconds,
+        pool=job.pool or playbook.pool or settings.NOETL_POOLS_BY_KIND.get(job.kind, DEFAULT_POOL),
+        priority=locked.priority if job.priority is None else job.priority,
+        limits=tuple(_limits_of(playbook, job)),
     )
+
+
+def _limits_of(playbook: Playbook, job: EnqueueJob) -> Iterator[Limit]:
+    """The playbook's and the step's; the names of paths and the keys of steps are apart."""
+    if job.limit_key is not None and job.limit_max is not None:
+        yield Limit(f"key:{job.limit_key}", job.limit_max)
+    if playbook.max_running_jobs is not None:
+        yield Limit(f"playbook:{playbook.path}", playbook.max_running_jobs)
 
 
 # -- cancelling --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from executions.domain.start import build_workload, overlay_workload, reuse_of, 
 from executions.errors import StartConflict, WorkloadInvalid
 from executions.failpoints import failpoint
 from executions.nudges import Nudge, send_after_commit
+from executions.services.busyness import refuse_when_busy
 from executions.services.evaluation import evaluate_locked
 from executions.store import LockedExecution, NewExecution
 
@@ -34,24 +35,35 @@ def start_execution(
     merge: bool = False,
     idempotency_key: str | None = None,
     started_by: str = "",
+    priority: int | None = None,
 ) -> int:
     """Start an execution of a playbook and give its id; with a known `idempotency_key`, the id of the first start.
 
-    Raises: `PlaybookNotFound`, `WorkloadInvalid`, `StartConflict`; nothing is started then.
+    `priority` counts before the playbook's, from -100 to 100.
+    Raises: `PlaybookNotFound`, `WorkloadInvalid`, `StartConflict`, `TooBusy`; nothing is started then.
     """
     found = pin_playbook_version(path, version)
     playbook = load_playbook(found.id)
     payload = {} if payload is None else payload
-    digest = _digest([path, version, payload, merge])
+    digest = _digest([path, version, payload, merge, *([] if priority is None else [priority])])
+    if idempotency_key is None or not store.is_start_known(idempotency_key):
+        refuse_when_busy()
     execution_id = store.new_id()
     identity = job_uuid(str(execution_id))
     workload = build_workload(playbook, payload, settings.NOETL_TEMPLATE_ENV_VALUES, identity, merge=merge)
-    return _start(
-        NewExecution(
-            execution_id, found.id, found.path, found.version, workload, idempotency_key, digest, started_by, {}
-        ),
-        None,
+    new = NewExecution(
+        execution_id,
+        found.id,
+        found.path,
+        found.version,
+        workload,
+        idempotency_key,
+        digest,
+        started_by,
+        {},
+        priority=playbook.priority or 0 if priority is None else priority,
     )
+    return _start(new, None)
 
 
 def rerun_execution(
@@ -88,6 +100,7 @@ def rerun_execution(
         started_by,
         {},
         rerun_of=execution_id,
+        priority=before.priority,
     )
     return _start(new, reuse)
 

@@ -3,38 +3,41 @@
 -- name: new_ids(count)
 SELECT next_id() FROM generate_series(1, :count);
 
--- name: insert_execution(id, playbook_version_id, path, version, workload, idempotency_key, request_hash, created_by, meta, rerun_of)
+-- name: insert_execution(id, playbook_version_id, path, version, workload, idempotency_key, request_hash, created_by, meta, rerun_of, priority)
 INSERT INTO execution (id, playbook_version_id, path, version, workload, idempotency_key, request_hash, created_by,
-                       meta, rerun_of)
+                       meta, rerun_of, priority)
 VALUES (:id, :playbook_version_id, :path, :version, :workload::jsonb, :idempotency_key, :request_hash, :created_by,
-        :meta::jsonb, :rerun_of)
+        :meta::jsonb, :rerun_of, :priority)
 ON CONFLICT (idempotency_key) DO NOTHING
 RETURNING id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now(), parent_execution_id,
-          parent_node_id, depth, cancel_reason, created_by, rerun_of;
+          parent_node_id, depth, cancel_reason, created_by, rerun_of, priority;
 
 -- name: find_start(idempotency_key)
 SELECT id, request_hash FROM execution WHERE idempotency_key = :idempotency_key;
 
+-- name: count_open(bound)
+SELECT count(*) FROM (SELECT 1 FROM execution WHERE status IN ('pending', 'running', 'paused') LIMIT :bound) AS open;
+
 -- name: lock_execution(execution_id)
 -- The execution's lock (rules R1, R2): taken before any row of its queue.
 SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now(), parent_execution_id,
-       parent_node_id, depth, cancel_reason, created_by, rerun_of
+       parent_node_id, depth, cancel_reason, created_by, rerun_of, priority
 FROM execution WHERE id = :execution_id FOR NO KEY UPDATE;
 
 -- name: lock_execution_if_free(execution_id)
 SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now(), parent_execution_id,
-       parent_node_id, depth, cancel_reason, created_by, rerun_of
+       parent_node_id, depth, cancel_reason, created_by, rerun_of, priority
 FROM execution WHERE id = :execution_id FOR NO KEY UPDATE SKIP LOCKED;
 
 -- name: read_execution(execution_id)
 SELECT id, playbook_version_id, status, workload::text, state::text, last_seq, clock_now(), parent_execution_id,
-       parent_node_id, depth, cancel_reason, created_by, rerun_of
+       parent_node_id, depth, cancel_reason, created_by, rerun_of, priority
 FROM execution WHERE id = :execution_id;
 
 -- name: read_view(execution_id)
 SELECT e.id, e.playbook_version_id, e.path, e.version, e.status, e.workload::text, e.state::text,
        coalesce(r.data, e.result)::text, e.error::text, e.parent_execution_id, e.parent_node_id, e.rerun_of,
-       e.created_at, e.started_at, e.ended_at,
+       e.created_at, e.started_at, e.ended_at, e.priority,
        (SELECT count(*) FROM execution child WHERE child.parent_execution_id = e.id)
 FROM execution e
 LEFT JOIN large_result r ON r.execution_id = e.id AND r.key = e.result_ref

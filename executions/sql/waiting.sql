@@ -48,14 +48,15 @@ WHERE t.execution_id = :execution_id
 -- name: drop_all_timers(execution_id)!
 DELETE FROM timer WHERE execution_id = :execution_id;
 
--- name: insert_children(ids, version_ids, paths, versions, workloads, metas, node_ids, parent_execution_id, depth, created_by)
+-- name: insert_children(ids, version_ids, paths, versions, workloads, metas, node_ids, priorities, parent_execution_id, depth, created_by)
 -- Not evaluated here: whoever holds the parent must not wait for its children.
 INSERT INTO execution (id, playbook_version_id, path, version, workload, meta, parent_execution_id, parent_node_id,
-                       parent_waits, depth, created_by, last_seq, needs_evaluation_since)
-SELECT id, version_id, path, version, workload, meta, :parent_execution_id, node_id, true, :depth, :created_by, 1,
-       clock_now()
+                       parent_waits, depth, created_by, priority, last_seq, needs_evaluation_since)
+SELECT id, version_id, path, version, workload, meta, :parent_execution_id, node_id, true, :depth, :created_by,
+       priority, 1, clock_now()
 FROM unnest(:ids::bigint[], :version_ids::bigint[], :paths::text[], :versions::text[], :workloads::jsonb[],
-            :metas::jsonb[], :node_ids::text[]) AS child (id, version_id, path, version, workload, meta, node_id)
+            :metas::jsonb[], :node_ids::text[], :priorities::int[])
+     AS child (id, version_id, path, version, workload, meta, node_id, priority)
 ON CONFLICT (parent_execution_id, parent_node_id) DO NOTHING
 RETURNING id;
 

@@ -20,6 +20,7 @@ class NewChild:
     workload: dict[str, Any]
     meta: dict[str, Any]
     node_id: str
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ def insert_children(parent_execution_id: int, depth: int, created_by: str, child
         workloads=[json_text(child.workload) for child in children],
         metas=[json_text(child.meta) for child in children],
         node_ids=[child.node_id for child in children],
+        priorities=[child.priority for child in children],
         parent_execution_id=parent_execution_id,
         depth=depth,
         created_by=created_by,

@@ -31,6 +31,7 @@ class NewExecution:
     created_by: str
     meta: dict[str, Any]
     rerun_of: int | None = None
+    priority: int = 0
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class StoredExecution:
     """An execution's row as it was at `now`.
 
     `cancel_reason` is set while it is asked to cancel by what happened to its parent. `depth` is 0 for one that was
-    started by itself.
+    started by itself. `priority` is that of jobs whose step has none.
     """
 
     id: int
@@ -54,6 +55,7 @@ class StoredExecution:
     cancel_reason: str | None
     created_by: str
     rerun_of: int | None
+    priority: int
 
     def state(self) -> State:
         """A fresh copy of the stored state, or the empty one when it must be rebuilt from the log."""
@@ -121,6 +123,7 @@ def insert_execution(new: NewExecution) -> LockedExecution | None:
         created_by=new.created_by,
         meta=json_text(new.meta),
         rerun_of=new.rerun_of,
+        priority=new.priority,
     )
     if not found:
         return None
@@ -134,6 +137,17 @@ def find_start(idempotency_key: str) -> tuple[int, str]:
     """The execution that was started with this key: (id, hash of its request)."""
     row = rows("find_start", idempotency_key=idempotency_key)[0]
     return row[0], row[1]
+
+
+def is_start_known(idempotency_key: str) -> bool:
+    """Whether an execution was started with this key."""
+    return bool(rows("find_start", idempotency_key=idempotency_key))
+
+
+def count_running_up_to(bound: int) -> int:
+    """How many executions have not ended; no more than `bound` are counted."""
+    count: int = rows("count_open", bound=bound)[0][0]
+    return count
 
 
 def lock_execution(execution_id: int) -> LockedExecution:
@@ -182,7 +196,8 @@ def read_view(execution_id: int) -> dict[str, Any] | None:
 
 _VIEW: Final = (
     "id", "playbook_version_id", "path", "version", "status", "workload", "state", "result", "error",
-    "parent_execution_id", "parent_node_id", "rerun_of", "created_at", "started_at", "ended_at", "children_count",
+    "parent_execution_id", "parent_node_id", "rerun_of", "created_at", "started_at", "ended_at", "priority",
+    "children_count",
 )  # fmt: skip
 
 

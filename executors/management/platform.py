@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,22 +30,27 @@ def has_live_worker() -> bool:
 
 
 @contextmanager
-def platform_for_this_run(workers: int, stderr: OutputWrapper) -> Iterator[None]:
-    """Have a live platform inside the block. Raises: `CommandError` when it does not start."""
+def platform_for_this_run(workers: int, pools: Iterable[str], stderr: OutputWrapper) -> Iterator[None]:
+    """Have a live platform inside the block; one that is started serves these pools beside those of the settings.
+
+    Raises: `CommandError` when it does not start.
+    """
     if has_live_worker():
         yield
         return
     stderr.write("no live worker: starting the platform for this run")
-    process = _start(workers)
+    process = _start(workers, pools)
     try:
         yield
     finally:
         _stop(process)
 
 
-def _start(workers: int) -> subprocess.Popen[str]:
+def _start(workers: int, pools: Iterable[str]) -> subprocess.Popen[str]:
     manage = Path(settings.BASE_DIR) / "manage.py"
     command = [sys.executable, str(manage), "standalone", "--no-web", "--json", "--workers", str(workers)]
+    for pool in dict.fromkeys([*settings.NOETL_WORKER_POOLS, *pools]):
+        command += ["--pool", pool]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()

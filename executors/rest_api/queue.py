@@ -89,7 +89,7 @@ class LeaseView(GenericAPIView[Any]):
 
     @extend_schema(operation_id="queue_lease", responses=LeaseReplySerializer)
     def post(self, request: Request) -> Response:
-        """Lease one job: the oldest of the highest priority that may start now."""
+        """Lease one job: of the highest priority, in fair order, and with room at its limits."""
         given = valid(self, request)
         pools = given.get("pools", [DEFAULT_POOL])
         leased = lease_jobs(given["worker_id"], pools, 1, given["lease_seconds"], principal_of(request))
@@ -194,7 +194,7 @@ class ListView(GenericAPIView[Any]):
 
     @extend_schema(operation_id="queue_list", parameters=[JobsQuery], responses=JobsSerializer)
     def get(self, request: Request) -> Response:
-        """Jobs, higher priority and older first."""
+        """Jobs, in the order in which they are leased."""
         asked = asked_of(JobsQuery, request)
         limit = asked.pop("limit")
         return Response({"status": "ok", "items": self.get_serializer(query_jobs(**asked)[:limit], many=True).data})

@@ -126,6 +126,10 @@ class JobSerializer(serializers.Serializer[Any]):
     status = serializers.CharField()
     pool = serializers.CharField()
     priority = serializers.IntegerField()
+    limit_keys = serializers.ListField(
+        child=serializers.CharField(), allow_null=True, help_text="What it counts against while it is leased."
+    )
+    parked_by = serializers.CharField(allow_null=True, help_text="The key of these that it waits for to have room.")
     attempts = serializers.IntegerField()
     max_attempts = serializers.IntegerField()
     lost_leases = serializers.IntegerField()
@@ -243,7 +247,7 @@ class LeaseReplySerializer(serializers.Serializer[Any]):
 
 
 class JobsSerializer(serializers.Serializer[Any]):
-    """Jobs, higher priority and older first."""
+    """Jobs, in the order in which they are leased."""
 
     status = serializers.CharField()
     items = JobSerializer(many=True)

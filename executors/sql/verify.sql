@@ -190,6 +190,38 @@ WHERE h.ending IS NULL AND (q.status IS DISTINCT FROM 'leased' OR q.attempts <> 
 SELECT execution_id, format('job %%s has held a lease past its time since %%s', id, lease_until) FROM queue
 WHERE status = 'leased' AND lease_until < clock_now() - interval '60 seconds';
 
+-- name: no_key_above_its_limit()
+SELECT min(q.execution_id), format('%%s jobs with the key %%s are leased, and %%s are allowed', count(*), k.key,
+                                   max(k.most))
+FROM queue q CROSS JOIN LATERAL unnest(q.limit_keys, q.limit_maxs) AS k (key, most)
+WHERE q.status = 'leased'
+GROUP BY k.key HAVING count(*) > max(k.most);
+
+-- name: parked_job_has_no_room()
+-- Who waits for a key waits for those that have it: leased, or ready in its pool. The reconciler looks every half
+-- second, so only what has not moved for a minute is told.
+SELECT p.execution_id, format('%%s jobs wait for room at the key %%s, which has room', p.jobs, p.key)
+FROM (SELECT min(execution_id) AS execution_id, count(*) AS jobs, parked_by AS key, pool,
+             min(limit_maxs[array_position(limit_keys, parked_by)]) AS most
+      FROM queue WHERE status = 'queued' AND NOT held AND parked_by IS NOT NULL GROUP BY parked_by, pool) AS p
+WHERE p.most > (SELECT count(*) FROM queue q
+                WHERE q.limit_keys IS NOT NULL AND p.key = ANY(q.limit_keys) AND q.parked_by IS NULL
+                  AND (q.status = 'leased' OR (q.status = 'queued' AND NOT q.held AND q.pool = p.pool)))
+  AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.limit_keys IS NOT NULL AND p.key = ANY(q.limit_keys)
+                  AND q.updated_at > clock_now() - interval '60 seconds');
+
+-- name: waiting_job_has_a_worker()
+-- A job that has been ready for a minute is in a pool that somebody serves, where anybody is there to serve.
+SELECT min(q.execution_id), format('%%s jobs wait in the pool %%s, which no worker serves', count(*), q.pool)
+FROM queue q
+WHERE q.status = 'queued' AND NOT q.held AND q.parked_by IS NULL
+  AND q.available_at < clock_now() - interval '60 seconds' AND q.updated_at < clock_now() - interval '60 seconds'
+  AND EXISTS (SELECT 1 FROM runtime r WHERE r.component_type = 'worker_pool' AND r.status = 'ready')
+  AND NOT EXISTS (SELECT 1 FROM runtime r
+                  WHERE r.component_type = 'worker_pool' AND r.status = 'ready'
+                    AND r.labels -> 'queues' @> ANY(ARRAY[to_jsonb(q.pool), to_jsonb('noetl.' || q.pool)]))
+GROUP BY q.pool;
+
 -- name: evaluation_is_not_stuck()
 SELECT id, format('evaluation has failed %%s times: %%s', evaluation_failures, evaluation_error) FROM execution
 WHERE evaluation_failures >= 3;

@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 
 from executors.errors import ComponentTaken
 from executors.models import CLOCK, Runtime
+from queueing.api import count_waiting_by_pool
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +100,18 @@ def find_live(component_type: str) -> list[Runtime]:
     limit = CLOCK - timedelta(seconds=settings.NOETL_RUNTIME_OFFLINE_SECONDS)
     rows = Runtime.objects.filter(component_type=component_type, status=Runtime.Status.READY, last_heartbeat__gte=limit)
     return [row for row in rows if _process_is_there(row.runtime)]
+
+
+def find_unserved_pools(older_than_seconds: float = 10.0) -> dict[str, int]:
+    """How many jobs could have been leased for so long in each pool that no live worker serves."""
+    # Celery's names of queues are those of pools behind a word of their own.
+    served = {
+        str(name).removeprefix("noetl.")
+        for row in find_live(Runtime.ComponentType.WORKER_POOL)
+        for name in row.labels.get("queues") or ()
+    }
+    waiting = count_waiting_by_pool(older_than_seconds)
+    return {pool: count for pool, count in sorted(waiting.items()) if pool not in served}
 
 
 def _process_is_there(runtime: dict[str, Any]) -> bool:

@@ -1,8 +1,8 @@
 """The reconciler: what makes every message dispensable (rule R11). A plain process, not a Celery task.
 
-It takes back expired leases, fires timers, tells parents of their children, evaluates what was left pending, wakes
-workers for jobs that wait, and runs turns itself while the broker is away. One works at a time: the others wait for
-its advisory lock.
+It takes back expired leases, fires timers, tells parents of their children, evaluates what was left pending, admits
+jobs whose keys have room, wakes workers for jobs that wait, and runs turns itself while the broker is away. One works
+at a time: the others wait for its advisory lock.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from executors.worker.gateway import GatewayUnavailable
 from executors.worker.presence import sweep_offline
 from executors.worker.process import this_worker
 from executors.worker.turn import TurnBounds
-from queueing.api import count_waiting_by_pool, find_expired_leases
+from queueing.api import admit_jobs, count_waiting_by_pool, find_expired_leases, find_parking_keys
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +101,7 @@ class Reconciler:
         self._partitioned_at = float("-inf")
         self._locked_in: int | None = None
         self._wake_ups = WakeUps()
+        self._admitted_up_to = ""
         self._alone: Thread | None = None
 
     def run(self, stop: Event) -> None:
@@ -129,7 +130,15 @@ class Reconciler:
 
     def tick(self) -> None:
         """One round of repairs; what goes wrong in one part keeps no other from its turn."""
-        for part in (self.reap, self.fire_timers, self.tell_parents, self.evaluate_pending, self.wake, self.sweep):
+        for part in (
+            self.reap,
+            self.fire_timers,
+            self.tell_parents,
+            self.evaluate_pending,
+            self.admit,
+            self.wake,
+            self.sweep,
+        ):
             with _apart(part.__name__):
                 part()
 
@@ -161,6 +170,13 @@ class Reconciler:
         for execution_id in find_executions_to_evaluate(PENDING_SECONDS, BATCH):
             with _apart(f"evaluating execution {execution_id}"):
                 evaluate_execution(execution_id)
+
+    def admit(self) -> None:
+        """Let parked jobs be leased whose key has room, when whoever made it did not: a batch of keys at a time."""
+        keys = find_parking_keys(self._admitted_up_to, BATCH)
+        self._admitted_up_to = keys[-1] if len(keys) == BATCH else ""
+        if admitted := admit_jobs(keys):
+            logger.info("%s jobs that waited for room can be leased", admitted)
 
     def wake(self) -> None:
         """Send wake-ups for jobs that wait; with the broker away, work on them here."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from executions.api import count_recent_executions, list_executions
-from executors.api import Runtime, find_live
+from executors.api import Runtime, find_live, find_unserved_pools
 from noetl_site.console import values
 from noetl_site.console.panels import EXECUTION, EXECUTION_HEADERS, JOB, Panel, execution_row
 from noetl_site.console.values import Viewer
@@ -57,6 +57,12 @@ def dashboard(user: Viewer) -> dict[str, Any]:
         address = values.list_of(WORKER, component_type__exact="worker_pool")
         cards = [Card(values.show_pill("ready"), live, address)] if live else []
         rows.append(Row("Live worker pools", cards, "No worker is live: jobs wait until one starts."))
+        if live and (unserved := find_unserved_pools()):
+            cards = [
+                Card(values.show_pill(pool), count, values.list_of(JOB, status__exact="queued", pool=pool))
+                for pool, count in unserved.items()
+            ]
+            rows.append(Row("Jobs in pools that no live worker serves", cards, ""))
     return {"rows": rows, "newest": newest, "has_run": newest is None or bool(newest.rows)}
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from queueing.domain.limits import Limit
+
 QUEUED: Final = "queued"
 LEASED: Final = "leased"
 DONE: Final = "done"
@@ -27,7 +29,7 @@ class NewJob:
     """A job to be queued. `action` is rendered: `{kind, arguments, inputs}`; one per (execution, node).
 
     `uuid` is the same for every attempt; `available_at` None is now. `held`: nobody may lease it, its execution is
-    paused.
+    paused. `limits` are two at most.
     """
 
     execution_id: int
@@ -45,6 +47,7 @@ class NewJob:
     origin: str = ENGINE
     available_at: datetime | None = None
     held: bool = False
+    limits: tuple[Limit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,14 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="job",
             name="round",
-            field=models.BigIntegerField(db_default=0, help_text="Lower first: an execution has few jobs in each."),
+            field=models.BigIntegerField(
+                db_default=models.Func(
+                    function="clock_now",
+                    output_field=models.BigIntegerField(),
+                    template="(extract(epoch FROM %(function)s()) * 1000000)::bigint",
+                ),
+                help_text="Lower first: an execution has few jobs in each.",
+            ),
         ),
         migrations.AddIndex(
             model_name="job",

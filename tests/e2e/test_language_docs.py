@@ -276,7 +276,7 @@ def _coded_maps(folder: str) -> Iterator[str]:
 
 
 OTHERS = {
-    *("template_error", "workload_invalid", "lease_exhausted"),
+    *("template_error", "workload_invalid", "too_busy", "lease_exhausted"),
     *("child_failed", "child_cancelled", "child_not_found", "child_too_deep"),
 }
 """Codes that are not written as such in the executions' domain."""

@@ -24,6 +24,12 @@ def test_accepts_a_whole_playbook() -> None:
     VALIDATOR.validate(parse(ORDER_CHECK).value)
 
 
+def test_accepts_priorities_pools_and_limits() -> None:
+    step = {"step": "start", "type": "python", "code": "x", "priority": -100, "pool": "io-1"}
+    head = {**parse(HEAD).value, "priority": 100, "pool": "_", "max_running_jobs": 1}
+    VALIDATOR.validate({**head, "workflow": [{**step, "limit": {"key": "{{ a }}", "max": 3}}]})
+
+
 @pytest.mark.parametrize(
     "step",
     [
@@ -36,6 +42,10 @@ def test_accepts_a_whole_playbook() -> None:
         {"step": "start", "type": "wait", "duration": []},
         {"step": "start", "type": "iterator", "collection": 5},
         {"step": "start", "type": "approval", "form": {"a": {"type": "colour"}}},
+        {"step": "start", "priority": 101},
+        {"step": "start", "pool": "Heavy"},
+        {"step": "start", "limit": {"key": "k"}},
+        {"step": "start", "limit": {"key": "k", "max": 1, "per": "day"}},
     ],
 )
 def test_refuses_slips(step: dict[str, object]) -> None:

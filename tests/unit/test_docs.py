@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_every_setting_is_in_the_table_and_every_row_is_a_setting() -> None:
     code = "".join((ROOT / "noetl_site" / name).read_text() for name in ("settings.py", "web.py"))
     read = re.compile(
-        r'(?:\benv(?:\.\w+)?|boolean|words|networks|number|one_of|secret|_secret_or_kept|environ\.get)\(\s*"([A-Z_]+)"'
+        r"(?:\benv(?:\.\w+)?|boolean|words|networks|number|one_of|pools(?:_by_kind)?|secret|_secret_or_kept|environ\.get)"
+        r'\(\s*"([A-Z_]+)"'
     )
     table = re.findall(r"^\| `([A-Z_]+)`", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
     assert set(table) == set(read.findall(code))

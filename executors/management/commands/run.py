@@ -27,7 +27,7 @@ class Command(BaseCommand):
     help = (
         "Start an execution of FILE (registered first) or of PATH[:VERSION] in the catalog. With no live worker, "
         "--wait and --watch start the platform for this run; --local runs a FILE with none. "
-        "Exit codes: 0 completed, 20 failed, 21 cancelled, 124 the wait timed out."
+        "Exit codes: 0 completed, 20 failed, 21 cancelled, 124 the wait timed out, 8 too busy."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -43,6 +43,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--payload", metavar="JSON|@FILE", help="a map of workload keys")
         parser.add_argument("--merge", action="store_true", help="merge the payload's maps instead of replacing keys")
+        parser.add_argument(
+            "--priority", type=int, choices=range(-100, 101), metavar="N", help="from -100 to 100; higher runs first"
+        )
         follow = parser.add_mutually_exclusive_group()
         follow.add_argument("--wait", action="store_true", help="wait for the end")
         follow.add_argument("--watch", action="store_true", help="wait and show the steps as they run")
@@ -66,7 +69,7 @@ class Command(BaseCommand):
         if not (options["wait"] or options["watch"]):
             self._print_started(self._start(options, text, payload), options)
             return
-        with platform_for_this_run(options["workers"], self.stderr):
+        with platform_for_this_run(options["workers"], _pools_named(text), self.stderr):
             execution_id = self._start(options, text, payload)
             deadline = None if options["timeout"] is None else time.monotonic() + options["timeout"]
             execution = follow(execution_id, watch=options["watch"], deadline=deadline)
@@ -92,7 +95,8 @@ class Command(BaseCommand):
             path, version = registered.playbook.path, registered.playbook.version
             for problem in registered.warnings:
                 self.stderr.write(problem.told_of(options["playbook"]))
-        return start_execution(path, version, payload, merge=options["merge"], started_by="manage.py")
+        how = {"merge": options["merge"], "priority": options["priority"]}
+        return start_execution(path, version, payload, **how, started_by="manage.py")
 
     def _print_started(self, execution_id: int, options: dict[str, Any]) -> None:
         if options["json"]:
@@ -110,6 +114,14 @@ class Command(BaseCommand):
             self.stdout.write(f"failed at {execution.error.get('step')}: {execution.error.get('message')}")
         if execution.result is not None:
             self.stdout.write(json.dumps(execution.result, indent=2, ensure_ascii=False))
+
+
+def _pools_named(text: str | None) -> set[str]:
+    """The worker pools that a playbook's text names; its children are not looked at."""
+    playbook = validate_text(text)[0] if text is not None else None
+    if playbook is None:
+        return set()
+    return {pool for pool in (playbook.pool, *(step.pool for step in playbook.steps)) if pool is not None}
 
 
 def _exit_with(code: int) -> None:

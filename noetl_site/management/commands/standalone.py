@@ -26,6 +26,13 @@ class Command(BaseCommand):
         parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default 127.0.0.1)")
         parser.add_argument("--port", type=int, default=8080, help="the port of the console; 0 takes a free one")
         parser.add_argument("--workers", type=int, default=2, metavar="N", help="worker processes; 0 starts none")
+        parser.add_argument(
+            "--pool",
+            action="append",
+            dest="pools",
+            metavar="NAME",
+            help="a worker pool that the workers serve; may be repeated (default NOETL_WORKER_POOLS)",
+        )
         # Read by manage.py before the settings are.
         parser.add_argument("--data-dir", metavar="DIR", help="the data folder (default NOETL_DATA_DIR or ./data)")
         parser.add_argument("--no-web", action="store_true", help="no web server")
@@ -33,7 +40,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Prepare, start, tell, keep running."""
-        wanted = Wanted(options["host"], options["port"], options["workers"], with_web=not options["no_web"])
+        pools = tuple(dict.fromkeys(options["pools"] or settings.NOETL_WORKER_POOLS))
+        web = {"host": options["host"], "port": options["port"], "with_web": not options["no_web"]}
+        wanted = Wanted(**web, workers=options["workers"], pools=pools)
         platform = Platform(wanted, self.stderr.write)
         try:
             platform.prepare()
