@@ -64,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--state", type=Path, default=Path(".faults"), help="where the state is kept (default .faults)")
     parser.add_argument("--way", action="append", default=[], help="points: a shape, or SHAPE/inline, SHAPE/broker")
     parser.add_argument("--sample", type=int, help="points: so many of each way instead of all")
+    parser.add_argument("--hands", action="store_true", help="points: only the deaths of workers with full hands")
     parser.add_argument("--at", help="points: one point of one way, before:N or after:N")
     parser.add_argument("--kills", type=int, help="soak: until so many faults (default 1000); release: kills (30)")
     parser.add_argument("--jobs", type=int, default=30_000, help="soak: and until so many jobs (default 30000)")

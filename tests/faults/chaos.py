@@ -17,8 +17,6 @@ from tests.faults.faulty import Faulty
 
 APART_SECONDS: Final = 35.0
 """Between two deaths of one program: the supervisor waits longer and longer for one that does not stay up for 30 s."""
-START_SECONDS: Final = 8.0
-"""Celery ends when a process of its pool dies while the pool starts; it would be dead more often than alive."""
 PROGRAMS: Final = {"worker": "celery", "web": "gunicorn", "reconciler": "reconcile"}
 
 
@@ -31,6 +29,7 @@ class Chaos:
         self._dice = random.Random(seed)
         self._due: dict[str, float] = {}
         self._resumes: list[threading.Timer] = []
+        self._started_fleet = 0
         self._faults: list[tuple[Callable[[], str | None], float]] = [
             (self._kill_pool_process, 70),
             (self._kill_web_process, 6),
@@ -86,10 +85,7 @@ class Chaos:
         return self._dice.choice(below) if below else None
 
     def _kill_pool_process(self) -> str | None:
-        fleet = self._program("worker")
-        if fleet is None or time.time() - fleet.create_time() < START_SECONDS:
-            return None
-        process = self._one_below("worker")
+        process = self._one_of_the_pool()
         if process is None:
             return None
         process.kill()
@@ -110,8 +106,19 @@ class Chaos:
         return f"killed {name}"
 
     def _pause_pool_process(self) -> str | None:
-        process = self._one_below("worker")
-        return self._pause(process, 2.0, 4.0, "paused pool process")
+        return self._pause(self._one_of_the_pool(), 2.0, 4.0, "paused pool process")
+
+    def _one_of_the_pool(self) -> psutil.Process | None:
+        """A process of a pool that has announced itself: Celery ends when one dies while the pool starts."""
+        fleet = self._program("worker")
+        if fleet is None:
+            return None
+        if fleet.pid != self._started_fleet:
+            known = "SELECT 1 FROM runtime WHERE component_type = 'worker_pool' AND (runtime ->> 'pid')::int = %s"
+            if not self._faulty.query(known, fleet.pid):
+                return None
+            self._started_fleet = fleet.pid
+        return self._one_below("worker")
 
     def _pause_program(self, name: str) -> str | None:
         return self._pause(self._program(name), 1.0, 4.0, f"paused {name}")

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -131,3 +132,11 @@ def killed_at(points: Failpoints, point: Any) -> int:
     pid = points.wait_until_reached(point)
     wait_for(lambda: not psutil.pid_exists(pid))
     return pid
+
+
+def keep_logs(faulty: Faulty, folder: Path) -> None:
+    """The logs of the last run, to look into."""
+    kept = folder / "logs"
+    kept.mkdir(exist_ok=True)
+    for log in (faulty.platform.data_dir / "logs").glob("*.log*"):
+        (kept / log.name).write_bytes(log.read_bytes())

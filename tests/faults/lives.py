@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +26,12 @@ from django.db import connection
 from executions.api import Nudge, carry_with, evaluate_execution, get_execution, start_execution
 from executors.contract import ActionContext, ActionFailed, ActionKind, ActionRequest, Arguments
 from executors.selectors import find_violations
+from executors.worker import drain
 from executors.worker.gateway import DatabaseGateway
 from executors.worker.heartbeat import LeaseKeeper
 from executors.worker.reconciler import Reconciler
 from executors.worker.turn import TurnBounds, Worker
+from noetl_site.database.prepared import PreparedStatements
 
 T = TypeVar("T")
 
@@ -57,32 +59,45 @@ class Doom:
 class Calls:
     """Counts the calls of the database that this process makes, and ends it at the one that it is doomed to die at.
 
-    Everything that psycopg sends or waits for goes through `Connection.wait`: statements, BEGIN, COMMIT, ROLLBACK. Of
-    these, `trips` are those that wait for an answer; what is only put into a pipeline goes out with a later one.
+    A call is what psycopg waits for (`Connection.wait`: Django's own statements, BEGIN, COMMIT, ROLLBACK) or what
+    `PreparedStatements` sends at once: a round trip each.
     """
 
     def __init__(self, doom: Doom | None) -> None:
         self.made = 0
-        self.trips: list[int] = []
         self._doom = doom
         self._counting = True
 
     def install(self) -> None:
         """Watch this process's calls from now on; heartbeats have a thread of their own and do not count."""
-        wait = psycopg.Connection.wait
         main = threading.main_thread()
 
-        def watched(self_: Any, gen: Generator[Any, Any, Any], *given: Any, **named: Any) -> Any:
-            if not self._counting or threading.current_thread() is not main:
-                return wait(self_, gen, *given, **named)
-            self.made += 1
-            self._die_if(after=False)
-            try:
-                return wait(self_, self._noted(gen), *given, **named)
-            finally:
-                self._die_if(after=True)
+        def watched(call: Callable[..., T]) -> Callable[..., T]:
+            def counted(self_: Any, *given: Any, **named: Any) -> T:
+                if not self._counting or threading.current_thread() is not main:
+                    return call(self_, *given, **named)
+                self.made += 1
+                self._die_if(after=False)
+                try:
+                    # What it calls below is a part of it.
+                    return self.uncounted(lambda: call(self_, *given, **named))
+                finally:
+                    self._die_if(after=True)
 
-        setattr(psycopg.Connection, "wait", watched)  # noqa: B010  # this process exists for it
+            return counted
+
+        def send(self_: PreparedStatements, *, and_commit: bool = False) -> None:
+            if self_.has_asked or and_commit:
+                counted_send(self_, and_commit=and_commit)
+
+        counted_send = watched(PreparedStatements.send)
+        for class_, name, replacement in (
+            (psycopg.Connection, "wait", watched(psycopg.Connection.wait)),
+            (PreparedStatements, "_prepare", watched(PreparedStatements._prepare)),
+            (PreparedStatements, "send", send),
+        ):
+            # This process exists for it.
+            setattr(class_, name, replacement)
 
     def uncounted(self, work: Callable[[], T]) -> T:
         """Do what only the test wants."""
@@ -91,16 +106,6 @@ class Calls:
             return work()
         finally:
             self._counting = True
-
-    def _noted(self, gen: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """The same, and a note when it waits for the server."""
-        try:
-            wanted = next(gen)
-            self.trips.append(self.made)
-            while True:
-                wanted = gen.send((yield wanted))
-        except StopIteration as end:
-            return end.value
 
     def _die_if(self, *, after: bool) -> None:
         if self._doom is not None and self._doom.call == self.made and self._doom.after is after:
@@ -132,7 +137,8 @@ class HerePython:
 class Life:
     """All that is done in one process. `seconds` is by how much its clock is ahead."""
 
-    def __init__(self, calls: Calls, seconds: float) -> None:
+    def __init__(self, calls: Calls, seconds: float, bounds: TurnBounds | None = None) -> None:
+        self._bounds = bounds or TurnBounds()
         self._calls = calls
         self._seconds = seconds
         self._evaluate: list[tuple[int, bool]] = []
@@ -156,6 +162,8 @@ class Life:
         execution_id = start_execution(path, None, {"n": n}, idempotency_key=key, merge=True)
         give_up_at = time.monotonic() + LIFE_SECONDS
         while self._calls.uncounted(lambda: get_execution(execution_id)).status not in ENDED:
+            if drain.has_begun():
+                return
             assert time.monotonic() < give_up_at, f"execution {execution_id} got stuck"
             if not self._work():
                 self._seconds += STEP_SECONDS
@@ -167,7 +175,7 @@ class Life:
         while self._evaluate:
             execution_id, wait = self._evaluate.pop()
             evaluate_execution(execution_id, wait=wait)
-        if self._worker.run_turn(["default"], TurnBounds()).jobs:
+        if self._worker.run_turn(["default"], self._bounds).jobs:
             return True
         if busy:
             return True
@@ -240,7 +248,7 @@ def live(key: str, path: str, n: int, *, doom: Doom | None, inline: bool, later:
         calls = Calls(doom)
         calls.install()
         Life(calls, LATER_SECONDS if later else 0.0).lead(key, path, n)
-        return {"trips": calls.trips}
+        return {"trips": calls.made}
 
     return forked(work)
 

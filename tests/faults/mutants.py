@@ -29,6 +29,7 @@ LANGUAGE: Final = "tests/integration/test_language_services.py"
 CHILDREN: Final = "tests/integration/test_child_executions.py"
 RETRIES: Final = "tests/integration/test_retries_and_reruns.py"
 WORKER: Final = "tests/unit/test_worker.py"
+HANDS: Final = "tests/integration/test_full_hands.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,20 @@ FINISH_FENCE: Final = """    WHERE q.execution_id = :execution_id AND q.status =
       AND q.attempts = shown.attempt AND q.lease_token = shown.token
 """
 BATCHES: Final = f"{SCHEDULES}::test_two_batches_over_the_same_jobs_never_wait_for_each_other"
-IN_ORDER: Final = "    ORDER BY q.id FOR NO KEY UPDATE OF q\n)"
-EVALUATE: Final = "            nudge = evaluate_locked(locked)\n    except Exception as error:\n"
+SHOWN: Final = """
+WITH held AS (
+    SELECT q.id
+    FROM (SELECT * FROM unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS given (id, attempt, token)
+          ORDER BY id) AS shown"""
+BEATING: Final = f"whoever may reap it decides (rule R4).{SHOWN}"
+FINISHING: Final = "AS given (id, attempt, token, status) ORDER BY id) AS shown"
+GIVING_BACK: Final = f"nothing is counted against it.{SHOWN}"
 QUEUE: Final = "queueing/sql/queue.sql"
+AHEAD: Final = (
+    " + __import__('time').time()"
+    " - connection.ask_prepared('now', 'SELECT extract(epoch FROM clock_now())::float8', {})()[0][0]"
+)
+"""How far a worker's clock is ahead of the database's: a lease until the worker's clock says so."""
 LOCKED: Final = """       parent_node_id, depth, cancel_reason, created_by, rerun_of
 FROM execution WHERE id = :execution_id FOR NO KEY UPDATE"""
 
@@ -107,15 +119,15 @@ MUTANTS: Final = (
         f"{SERVICES}::test_a_heartbeat_does_not_revive_a_lease_that_ran_out",
     ),
     Mutant(
-        "heartbeat-out-of-order", QUEUE, f"{IN_ORDER}\nUPDATE", f"{IN_ORDER}\nUPDATE".replace("ORDER BY q.id ", ""),
+        "heartbeat-out-of-order", QUEUE, BEATING, BEATING.replace("\n          ORDER BY id", ""),
         f"{BATCHES}[heartbeats]",
     ),
     Mutant(
-        "finish-out-of-order", QUEUE, f"{IN_ORDER}, finished", f"{IN_ORDER}, finished".replace("ORDER BY q.id ", ""),
+        "finish-out-of-order", QUEUE, FINISHING, FINISHING.replace(" ORDER BY id", ""),
         f"{BATCHES}[reports]",
     ),
     Mutant(
-        "release-out-of-order", QUEUE, f"{IN_ORDER}, released", f"{IN_ORDER}, released".replace("ORDER BY q.id ", ""),
+        "release-out-of-order", QUEUE, GIVING_BACK, GIVING_BACK.replace("\n          ORDER BY id", ""),
         f"{BATCHES}[releases]",
     ),
     Mutant(
@@ -124,8 +136,31 @@ MUTANTS: Final = (
         f"{BATCHES}[cancelling]",
     ),
     Mutant(
-        "lease-without-lock", QUEUE, "    FOR UPDATE SKIP LOCKED\n", "",
+        "lease-without-lock", QUEUE, "LIMIT :count\n        FOR UPDATE SKIP LOCKED\n", "LIMIT :count\n",
         f"{SCHEDULES}::test_a_job_that_is_being_leased_is_leased_to_nobody_else",
+    ),
+    Mutant(
+        "take-without-lock", QUEUE, "LIMIT :count\n    FOR UPDATE SKIP LOCKED\n", "LIMIT :count\n",
+        f"{HANDS}::test_a_report_takes_no_job_that_is_being_leased",
+    ),
+    Mutant(
+        "lease-by-the-workers-clock", "queueing/store.py",
+        "        lease_seconds=lease_seconds,\n        principal=principal,",
+        f"        lease_seconds=lease_seconds{AHEAD},\n        principal=principal,",
+        f"{HANDS}::test_a_lease_ends_by_the_clock_of_the_database_alone",
+    ),
+    Mutant(
+        "child-outside-the-transaction", "executions/services/evaluation.py",
+        "start_children(locked, decision.children, decision.state.seq + 1)",
+        "__import__('concurrent.futures').futures.ThreadPoolExecutor(1).submit("
+        "start_children, locked, decision.children, decision.state.seq + 1).result()",
+        f"{HANDS}::test_a_child_is_started_with_what_its_parent_plans_or_not_at_all",
+    ),
+    Mutant(
+        "waits-with-all-threads-stopped", "noetl_site/database/prepared.py",
+        "        while self._pgconn.is_busy():", "        while False:",
+        "tests/integration/test_prepared_statements.py"
+        "::test_whoever_waits_for_the_database_lets_the_threads_beside_it_work",
     ),
     Mutant(
         "worker-never-gives-up", "executors/worker/heartbeat.py", "if now >= lease.give_up_at:", "if now < 0:",
@@ -136,9 +171,8 @@ MUTANTS: Final = (
         "_carry(nudge)", f"{SCHEDULES}::test_nothing_is_told_before_the_commit",
     ),
     Mutant(
-        "evaluation-takes-the-result-along", "executions/services/evaluation.py",
-        f"        with transaction.atomic():\n{EVALUATE}",
-        EVALUATE.replace("    nudge", "nudge").replace("Exception", "KeyError"),
+        "evaluation-takes-the-result-along", "executions/services/reporting.py",
+        "    except Exception as failure:\n", "    except KeyError as failure:\n",
         f"{SERVICES}::test_what_was_reported_survives_a_broken_evaluation",
     ),
     Mutant(
@@ -177,12 +211,13 @@ MUTANTS: Final = (
         f"{CHILDREN}::test_a_child_whose_step_ran_out_of_time_is_cancelled_and_not_heard",
     ),
     Mutant(
-        "paused-jobs-are-leased", QUEUE, "status = 'queued' AND NOT held AND pool", "status = 'queued' AND pool",
+        "paused-jobs-are-leased", QUEUE, "served.pool AND status = 'queued' AND NOT held",
+        "served.pool AND status = 'queued'",
         f"{LANGUAGE}::test_jobs_of_a_paused_execution_are_held_also_when_they_come_back",
     ),
     Mutant(
         "pausing-waits-for-an-evaluation", "executions/services/steering.py",
-        "        hold_open_jobs(execution_id, held=True)\n        send_after_commit(evaluate_locked(locked))",
+        "        hold_open_jobs(execution_id, held=True)\n        send_after_commit(evaluate_locked(locked).nudge)",
         "        hold_open_jobs(execution_id, held=True)\n        evaluate_here_or_later(locked)",
         f"{LANGUAGE}::test_a_paused_execution_takes_results_and_starts_nothing[False]",
     ),
@@ -206,6 +241,18 @@ MUTANTS: Final = (
         "tests/faults/test_servers.py::test_redis_hung_keeps_no_start_waiting[3.0]",
     ),
 )  # fmt: skip
+
+NAMED: Final = {
+    "no token check": ("finish-without-token",),
+    "no attempt check": ("finish-without-attempt",),
+    "no unique index": ("outcome-not-unique", "end-not-unique", "word-of-a-child-not-unique"),
+    "no execution lock": ("report-without-lock", "evaluate-without-lock"),
+    "the worker's clock": ("lease-by-the-workers-clock",),
+    "the reaper without a re-check": ("reap-without-checks", "reap-without-time", "reap-without-attempt"),
+    "publish before commit": ("nudge-before-commit",),
+    "a child outside the transaction": ("child-outside-the-transaction",),
+}
+"""What must be guarded in any case, and the mutants that show it is."""
 
 
 def main() -> int:

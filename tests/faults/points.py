@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,8 +56,13 @@ def ways_named(names: list[str]) -> list[Way]:
 class Points:
     """The points of one database, which is made for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, texts: Sequence[str] = TEXTS) -> None:
         database.prepare_template()
+        with embedded.connect(embedded.open_folder(database.data_dir())) as connection:
+            # The server is not what crashes here; waiting for its disk would be most of the time.
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+        self._texts = texts
         self._nth = 0
         self._superuser: psycopg.Connection[tuple[Any, ...]] | None = None
         self.renew()
@@ -67,7 +73,7 @@ class Points:
             self._superuser.close()
         database.recreate(NAME)
         database.use_database(NAME)
-        ended = forked(_register)
+        ended = forked(self._register)
         if "error" in ended.told:
             raise RuntimeError(ended.told["error"])
         self._superuser = embedded.connect(embedded.open_folder(database.data_dir()), NAME)
@@ -78,8 +84,8 @@ class Points:
         key = self._key(way, None)
         ended = live(key, way.shape.path, self._nth, doom=None, inline=way.inline, later=False)
         self._check_life(ended, way, None)
-        self._check_end(key, way, None)
-        return [Doom(call, after) for call in ended.told["trips"] for after in (False, True)]
+        self.check_end(key, way.shape.result_for(self._nth), _place(way, None))
+        return [Doom(call, after) for call in range(1, ended.told["trips"] + 1) for after in (False, True)]
 
     def crash(self, way: Way, doom: Doom) -> bool:
         """Crash there, and finish. Returns: whether the point was reached. Raises: `Broken`."""
@@ -91,7 +97,7 @@ class Points:
         else:
             second = live(key, way.shape.path, self._nth, doom=None, inline=way.inline, later=True)
             self._check_life(second, way, doom)
-        self._check_end(key, way, doom)
+        self.check_end(key, way.shape.result_for(self._nth), _place(way, doom))
         return first.killed
 
     def check_all(self) -> None:
@@ -99,13 +105,19 @@ class Points:
         found = violations()
         if not found:
             return
-        keys = dict(self._query("SELECT id::text, idempotency_key FROM execution"))
+        keys = dict(self.query("SELECT id::text, idempotency_key FROM execution"))
         named = [f"{line} (point {next((keys[id_] for id_ in keys if id_ in line), '?')})" for line in found]
         raise Broken("verify finds:\n  " + "\n  ".join(named))
 
-    def _query(self, statement: str, *parameters: str) -> list[tuple[Any, ...]]:
+    def query(self, statement: str, *parameters: str) -> list[tuple[Any, ...]]:
+        """Rows of the database."""
         assert self._superuser is not None
         return self._superuser.execute(statement, parameters or None).fetchall()
+
+    def _register(self) -> dict[str, Any]:
+        for text in self._texts:
+            register_playbook(text, "faults")
+        return {}
 
     def _key(self, way: Way, doom: Doom | None) -> str:
         self._nth += 1
@@ -115,23 +127,18 @@ class Points:
         if ended.killed or "error" in ended.told:
             raise Broken(f"{_place(way, doom)}: {ended.told.get('error', 'was killed')}")
 
-    def _check_end(self, key: str, way: Way, doom: Doom | None) -> None:
+    def check_end(self, key: str, result: Any, place: str) -> None:
+        """The execution of this key is there once and completed with this result. Raises: `Broken`."""
         statement = "SELECT status, result FROM execution WHERE idempotency_key = %s"
-        rows = self._query(statement, key)
-        expected = [("completed", way.shape.result_for(self._nth))]
+        rows = self.query(statement, key)
+        expected = [("completed", result)]
         if rows != expected:
-            raise Broken(f"{_place(way, doom)}: the execution is {rows} and must be {expected}")
+            raise Broken(f"{place}: the execution is {rows} and must be {expected}")
 
 
 def _place(way: Way, doom: Doom | None) -> str:
     again = f"python -m tests.faults points --way {way.name} --at {doom}" if doom else "an undisturbed life"
     return f"{way.name} {doom or ''} ({again})"
-
-
-def _register() -> dict[str, Any]:
-    for text in TEXTS:
-        register_playbook(text, "faults")
-    return {}
 
 
 def run(progress: Progress, ways: list[Way], seed: int, sample: int | None) -> bool:

@@ -6,13 +6,12 @@ import random
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 
 from tests.faults.chaos import Chaos
-from tests.faults.faulty import ENDED, Faulty
+from tests.faults.faulty import ENDED, Faulty, keep_logs
 from tests.faults.orders import SLOW, Orders
 from tests.faults.platforms import served_platform
 from tests.faults.progress import Broken, Progress, tell
@@ -42,9 +41,11 @@ def run(progress: Progress, seed: int, kills: int, jobs: int) -> bool:
         _rain(faulty, chaos, progress, kills - progress.of("kills"), jobs - progress.of("jobs"), seed + runs)
         chaos.end()
         orders.stop()
-        told = _check(faulty, orders, f"--seed {seed + runs}")
+        try:
+            told = _check(faulty, orders, f"--seed {seed + runs}")
+        finally:
+            keep_logs(faulty, progress.file.parent)
         seconds = time.monotonic() - begun_at
-        _keep_logs(faulty, progress.file.parent)
     told |= {"runs": 1, "kills": chaos.kills, "seconds": round(seconds), "unanswered_starts": orders.refused}
     progress.count(**told)
     faults = Counter(progress.state.get("faults", {})) + chaos.done
@@ -151,11 +152,3 @@ def _impossible(faulty: Faulty) -> list[str]:
         text = log.read_text(errors="replace")
         problems += [f"{log.name} tells of {name}" for name in IMPOSSIBLE if name in text]
     return problems
-
-
-def _keep_logs(faulty: Faulty, folder: Path) -> None:
-    """The logs of the last run, to look into."""
-    kept = folder / "logs"
-    kept.mkdir(exist_ok=True)
-    for log in (faulty.platform.data_dir / "logs").glob("*.log*"):
-        (kept / log.name).write_bytes(log.read_bytes())

@@ -28,11 +28,17 @@ class Starter:
     platform: Platform
     slowest_seconds: float = 0.0
 
-    def start(self, path: str, parameters: dict[str, Any] | None = None, key: str | None = None) -> str:
-        """Start an execution. Returns: its id. Raises: `NotAcknowledged`."""
+    def start(
+        self,
+        path: str,
+        parameters: dict[str, Any] | None = None,
+        key: str | None = None,
+        within: float = ANSWER_SECONDS,
+    ) -> str:
+        """Start an execution. Returns: its id. Raises: `NotAcknowledged`, also when no answer comes `within` seconds."""
         headers = {} if key is None else {"Idempotency-Key": key}
         begun_at = time.monotonic()
-        told = self._post("executions/run", {"path": path, "parameters": parameters or {}}, headers)
+        told = self._post("executions/run", {"path": path, "parameters": parameters or {}}, headers, within)
         self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - begun_at)
         return str(told["id"])
 
@@ -55,13 +61,15 @@ class Starter:
         """Cancel an execution. Returns: whether it was this that ended it. Raises: `NotAcknowledged`."""
         return bool(self._post(f"executions/{execution_id}/cancel", {"reason": "enough"}, {})["cancelled"])
 
-    def _post(self, place: str, body: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+    def _post(
+        self, place: str, body: dict[str, Any], headers: dict[str, str], within: float = ANSWER_SECONDS
+    ) -> dict[str, Any]:
         headers = {
             **headers,
             "Authorization": f"Bearer {self.platform.ready['token']}",
             "Content-Type": "application/json",
         }
-        connection = http.client.HTTPConnection(urlsplit(self.platform.ready["url"]).netloc, timeout=ANSWER_SECONDS)
+        connection = http.client.HTTPConnection(urlsplit(self.platform.ready["url"]).netloc, timeout=within)
         try:
             connection.request("POST", f"/api/{place}", json.dumps(body), headers)
             answer = connection.getresponse()

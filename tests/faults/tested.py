@@ -1,0 +1,61 @@
+"""Parts of the suite that are tests of pytest: run, counted, and not run again when they have passed before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.faults.progress import Broken, Progress, tell
+from tests.support.platform import ROOT
+
+SCHEDULES: Final = (
+    "tests/faults/test_kills.py",
+    "tests/faults/test_points.py",
+    "tests/faults/test_processes.py",
+    "tests/faults/test_restarts.py",
+    "tests/faults/test_schedules.py",
+    "tests/faults/test_servers.py",
+    "tests/integration/test_forced_schedules.py",
+    "tests/integration/test_full_hands.py",
+    "tests/integration/test_prepared_statements.py",
+)
+DEGRADE: Final = ("tests/faults/test_degrading.py", "tests/faults/test_poison.py")
+
+
+def run(part: str, progress: Progress, files: Sequence[str]) -> bool:
+    """Run the tests of these files, file by file. Returns: whether all were run in time. Raises: `Broken`."""
+    done: dict[str, int] = progress.state.setdefault("done", {})
+    for file in files:
+        if file in done:
+            continue
+        left = progress.deadline - time.monotonic()
+        if left <= 0:
+            return False
+        done[file] = _passed(file, left)
+        progress.save()
+        tell(f"{part}: {file}: {done[file]} passed")
+    tell(f"{part}: {sum(done.values())} tests in {len(done)} files passed, 0 failed")
+    return True
+
+
+def _passed(file: str, seconds: float) -> int:
+    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report.name}", file]
+        try:
+            done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 600)
+        except subprocess.TimeoutExpired:
+            raise Broken(f"{file} hangs; repeat it with: pytest {file}") from None
+        if done.returncode:
+            raise Broken(f"repeat it with: pytest {file}\n{done.stdout[-4000:]}")
+        suite = ElementTree.parse(Path(report.name)).getroot().find("testsuite")
+    assert suite is not None
+    counts = {name: int(suite.get(name, "0")) for name in ("tests", "skipped", "failures", "errors")}
+    if counts["skipped"]:
+        tell(f"{file}: {counts['skipped']} skipped")
+    return counts["tests"] - counts["skipped"]
