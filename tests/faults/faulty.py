@@ -45,6 +45,11 @@ class Faulty:
         """Rows of its database."""
         return query(self.platform, statement, *parameters)
 
+    def order(self, statement: str) -> None:
+        """Have the database do a statement that gives no rows."""
+        with embedded.connect(self._folder, "noetl") as connection:
+            connection.execute(statement.encode())
+
     def log_of(self, program: str) -> str:
         """What a program has written so far."""
         return (self.platform.data_dir / "logs" / f"{program}.log").read_text()

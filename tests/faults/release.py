@@ -61,6 +61,8 @@ def run(progress: Progress, kills: int) -> bool:
             seconds += taken
             progress.save()
             tell(f"release: {len(seconds)} kills; leased again after {', '.join(f'{each:.1f}' for each in taken)} s")
+        # Everything that was killed here has ended by its second try.
+        assert faulty.query("SELECT DISTINCT status, result FROM execution") == [("completed", 2)]
         faulty.check_invariants()
     if len(seconds) < kills:
         return False
@@ -95,5 +97,5 @@ def _kill_some(faulty: Faulty, count: int) -> list[float]:
         [(leased_at,)] = wait_for(partial(faulty.query, statement, int(execution_id)), 3 * LEASE)
         # Both clocks are this machine's.
         taken.append(round(leased_at - killed_at[execution_id], 2))
-        faulty.check_completed(execution_id, result=2)
+    faulty.wait_until_ended(*ids)
     return taken

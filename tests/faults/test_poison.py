@@ -56,10 +56,10 @@ def test_poison_beside_a_hundred_good_jobs(killable: Faulty, tmp_path_factory: p
     killable.wait_until_ended(*started.values(), *more, seconds=180)
     for name, execution_id in started.items():
         [(status, error)] = killable.query("SELECT status, error FROM execution WHERE id = %s", int(execution_id))
-        code = POISON[name][1]
+        expected = POISON[name][1]
         if name == "kill the parent" and status == "completed":
             # It may not even be allowed to: then nothing has happened.
             continue
         assert status == "failed", (name, status, error)
-        assert code is None or error["code"] == code, (name, error)
+        assert expected is None or error["code"] == expected, (name, error)
     killable.check_invariants()

@@ -35,7 +35,7 @@ class Starter:
         key: str | None = None,
         within: float = ANSWER_SECONDS,
     ) -> str:
-        """Start an execution. Returns: its id. Raises: `NotAcknowledged`, also when no answer comes `within` seconds."""
+        """Start an execution. Returns: its id. Raises: `NotAcknowledged`, also with no answer `within` seconds."""
         headers = {} if key is None else {"Idempotency-Key": key}
         begun_at = time.monotonic()
         told = self._post("executions/run", {"path": path, "parameters": parameters or {}}, headers, within)
