@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.faulty import Faulty
-from tests.support.inspection import run_json
+from tests.support.starting import register
 
 POISON = {
     "segfault": ("import ctypes\ndef main(): ctypes.string_at(0)", None),
@@ -16,7 +16,7 @@ POISON = {
     ),
     "endless loop": ("def main():\n    while True: pass", "timeout"),
     "kill the parent": ("import os, signal\ndef main():\n    os.kill(os.getppid(), signal.SIGKILL)", None),
-    "huge": ("def main(): return 'x' * (11 * 2 ** 20)", "output_invalid"),
+    "huge": ("def main(): return 'x' * (11 * 2 ** 20)", "output_too_large"),
     "deep": (
         "def main():\n    value = []\n    for _ in range(7000): value = [value]\n    return value",
         "output_invalid",
@@ -28,8 +28,8 @@ POISON = {
 BOOK = """
 apiVersion: noetl.io/v1
 kind: Playbook
-name: poison
-path: tests/poison
+name: poison{nth}
+path: tests/poison{nth}
 workflow:
   - {{step: start, next: bad}}
   - step: bad
@@ -44,13 +44,13 @@ workflow:
 
 @pytest.mark.long
 def test_poison_beside_a_hundred_good_jobs(killable: Faulty, tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("poison")
+    books = [
+        BOOK.format(nth=nth, code="\n".join(f"      {line}" for line in code.split("\n")))
+        for nth, (code, _) in enumerate(POISON.values())
+    ]
+    register(killable.platform, tmp_path_factory.mktemp("poison"), *books)
     good = killable.start_fan(items=100)
-    started: dict[str, str] = {}
-    for nth, (name, (code, _)) in enumerate(POISON.items()):
-        file = folder / f"poison{nth}.yaml"
-        file.write_text(BOOK.format(code="\n".join(f"      {line}" for line in code.split("\n"))))
-        started[name] = run_json(killable.platform, str(file))["execution_id"]
+    started = {name: killable.starter.start(f"tests/poison{nth}") for nth, name in enumerate(POISON)}
     more = [killable.start_chain() for _ in range(10)]
     killable.check_completed(good, result={"results": [2 * item for item in range(100)]}, seconds=180)
     killable.wait_until_ended(*started.values(), *more, seconds=180)
