@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs Python 3.11, git and make.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo browser test faults mutants bench bench-planning lint openapi format lock clean
+.PHONY: help setup demo browser test faults mutants bench bench-planning bench-sandbox lint openapi format lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -47,6 +47,9 @@ bench: setup ## Measure a platform beside raw Celery and bare Postgres (ARGS="--
 
 bench-planning: setup ## What planning costs, at the beginning and at the end of long executions
 	$(BIN)/python -m benchmarks.planning $(ARGS)
+
+bench-sandbox: setup ## What a python step costs at each level of isolation, beside a bare call and a bare fork
+	$(BIN)/python -m benchmarks.sandbox $(ARGS)
 
 lint: setup ## Style, types, import contracts, missing migrations
 	$(BIN)/ruff check .

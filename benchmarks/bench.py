@@ -49,6 +49,8 @@ class Peers:
     """As Celery comes."""
     celery_noack: CeleryPeer
     """The same without the Redis transport's acknowledgements, as the platform uses it."""
+    celery_results: CeleryPeer
+    """As it comes, with its results kept in Redis and collected."""
     postgres: PostgresPeer
 
 
@@ -67,7 +69,8 @@ def scene(data_dir: Path, *, workers: int = 2, **extra: str) -> Iterator[Scene]:
 def peers_of(platform: Platform) -> Iterator[Peers]:
     """The peers on the platform's servers until the block ends."""
     with ExitStack() as stack:
-        plain = stack.enter_context(celery_peer(platform, acknowledges=True))
-        noack = stack.enter_context(celery_peer(platform, acknowledges=False))
+        plain = stack.enter_context(celery_peer(platform, "plain"))
+        noack = stack.enter_context(celery_peer(platform, "noack"))
+        results = stack.enter_context(celery_peer(platform, "results"))
         postgres = stack.enter_context(closing(PostgresPeer(platform)))
-        yield Peers(plain, noack, postgres)
+        yield Peers(plain, noack, results, postgres)

@@ -84,6 +84,10 @@ def running(data_dir: Path, *, workers: int = WORKERS, **extra: str) -> Iterator
         process.send_signal(signal.SIGTERM)
         if process.wait(STOP_SECONDS) != 0:
             raise PlatformFailed(said.read_text())
+    except Exception:
+        # Its folder is about to be removed, and what it said with it.
+        print(said.read_text(), file=sys.stderr)
+        raise
     finally:
         _end(process)
 

@@ -200,6 +200,8 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": env("LOG_LEVEL", default="INFO").upper()},
+    # Two lines for every message, and a message is only a hint: what came of the jobs is told by events.
+    "loggers": {name: {"level": "WARNING"} for name in ("celery.worker.strategy", "celery.app.trace")},
 }
 
 # --- Celery: JSON only, no results, and messages that are nothing but hints (rule R11).

@@ -112,12 +112,14 @@ def measure_wide(scene: Scene, peers: Peers, extent: Extent) -> Iterator[Row]:
             f"loop of {items:,}": per_second(play_wide(scene, items), items),
             f"Celery group of {items:,}": per_second(partial(peers.celery.group, items), items),
             f"Celery group of {items:,}, no ack": per_second(partial(peers.celery_noack.group, items), items),
+            f"Celery group of {items:,}, collected": per_second(partial(peers.celery_results.gather, items), items),
         }
     found = interleave(extent.repeat, ways, unit)
     for items in filter(None, (small, large)):
         mine, name = found[f"loop of {items:,}"], f"Celery group of {items:,}"
         yield Row("T3", mine.name, mine, found[name], Target(">=", 8))
         yield Row("T3", mine.name, mine, found[f"{name}, no ack"])
+        yield Row("T3", mine.name, mine, found[f"{name}, collected"])
     if large:
         yield Row(
             "T3", "time of an item, by number", *_seconds_each(found, (large, small), "loop of"), Target("<=", 1.2)

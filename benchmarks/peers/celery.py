@@ -15,7 +15,7 @@ from typing import Final
 import redis
 from celery import chain, group
 
-from benchmarks.peers.tasks import ACKNOWLEDGES, BROKER, make_app
+from benchmarks.peers.tasks import BROKER, VARIANT, Variant, make_app
 from benchmarks.platform import ROOT, WORKERS, Platform
 
 ANSWER_SECONDS: Final = 600
@@ -26,9 +26,10 @@ TELLERS: Final = 8
 class CeleryPeer:
     """One variant of the application, with a worker behind it."""
 
-    def __init__(self, broker: str, *, acknowledges: bool) -> None:
-        self.app = make_app(broker, acknowledges=acknowledges)
-        self._redis = redis.Redis(unix_socket_path=broker.removeprefix("redis+socket://"))
+    def __init__(self, broker: str, variant: Variant) -> None:
+        self.app = make_app(broker, variant)
+        # It waits for its answers as long as they take; redis-py by itself gives up after five seconds.
+        self._redis = redis.Redis(unix_socket_path=broker.removeprefix("redis+socket://"), socket_timeout=None)
         self._calls = 0
 
     def close(self) -> None:
@@ -50,6 +51,15 @@ class CeleryPeer:
         # Only the last tell of their end: all others are over when those are, and none costs more than it must.
         group(*[nothing.si() for _ in range(tasks - TELLERS)], *[tell.si(key) for _ in range(TELLERS)]).apply_async()
         return self._told(key, TELLERS) - begun
+
+    def gather(self, tasks: int) -> float:
+        """Seconds of a `group` of tasks that do nothing, until all their results are there, in order."""
+        nothing = self.app.tasks["bench.nothing"]
+        begun = time.time()
+        results = group(*[nothing.si() for _ in range(tasks)]).apply_async().get(timeout=ANSWER_SECONDS)
+        if len(results) != tasks:
+            raise RuntimeError(f"Celery gave {len(results)} results of {tasks} tasks")
+        return time.time() - begun
 
     def links(self, length: int) -> float:
         """Seconds of steps each of which sends the next: one message a step."""
@@ -90,15 +100,15 @@ class CeleryPeer:
 
 
 @contextmanager
-def celery_peer(platform: Platform, *, acknowledges: bool) -> Iterator[CeleryPeer]:
+def celery_peer(platform: Platform, variant: Variant) -> Iterator[CeleryPeer]:
     """The variant with its worker, on the platform's Redis, until the block ends."""
     broker = platform.services.redis_url
-    env = os.environ | {BROKER: broker, ACKNOWLEDGES: "1" if acknowledges else "0"}
-    log = Path(platform.data_dir) / f"celery-{acknowledges}.log"
+    env = os.environ | {BROKER: broker, VARIANT: variant}
+    log = Path(platform.data_dir) / f"celery-{variant}.log"
     command = [sys.executable, "-m", "celery", "-A", "benchmarks.peers.tasks", "worker", "-c", str(WORKERS)]
     with log.open("w") as output:
         worker = subprocess.Popen(command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT)
-    peer = CeleryPeer(broker, acknowledges=acknowledges)
+    peer = CeleryPeer(broker, variant)
     try:
         # The first answer tells that it is ready.
         peer.round_trip()

@@ -1,4 +1,4 @@
-"""A plain Celery application: nothing durable, no results, tasks that do nothing but send the next one.
+"""A plain Celery application: nothing durable, tasks that do nothing but send the next one.
 
 `celery -A benchmarks.peers.tasks worker` reads its broker and its variant from the environment; the benchmark, which
 sends the tasks, makes the same application by `make_app`.
@@ -9,27 +9,25 @@ from __future__ import annotations
 import os
 import time
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 import redis
 from celery import Celery, Task
 
 BROKER: Final = "BENCH_BROKER"
-ACKNOWLEDGES: Final = "BENCH_ACKNOWLEDGES"
+VARIANT: Final = "BENCH_VARIANT"
+
+Variant = Literal["plain", "noack", "results"]
+"""Celery as it comes with no results kept; its Redis transport without acknowledgements; with results in Redis."""
 
 
-def queue_of(*, acknowledges: bool) -> str:
-    """The variant's queue: both have workers at the same time."""
-    return "bench.plain" if acknowledges else "bench.noack"
-
-
-def make_app(broker: str, *, acknowledges: bool) -> Celery:
-    """Celery as it comes; without acknowledgements its Redis transport does less."""
-    app = Celery("bench", broker=broker)
-    app.conf.task_ignore_result = True
-    app.conf.task_default_queue = queue_of(acknowledges=acknowledges)
+def make_app(broker: str, variant: Variant) -> Celery:
+    """The application. Each variant has a queue of its own, as all have workers at the same time."""
+    app = Celery("bench", broker=broker, backend=broker if variant == "results" else None)
+    app.conf.task_ignore_result = variant != "results"
+    app.conf.task_default_queue = f"bench.{variant}"
     app.conf.broker_connection_retry_on_startup = True
-    if not acknowledges:
+    if variant == "noack":
         app.conf.broker_transport_options = {"ack_emulation": False}
     app.task(name="bench.nothing")(nothing)
     app.task(name="bench.tell")(tell)
@@ -75,4 +73,4 @@ def _redis(broker: str) -> redis.Redis:
 
 
 if BROKER in os.environ:
-    app = make_app(os.environ[BROKER], acknowledges=os.environ[ACKNOWLEDGES] == "1")
+    app = make_app(os.environ[BROKER], cast("Variant", os.environ[VARIANT]))

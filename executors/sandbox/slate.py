@@ -36,7 +36,7 @@ class Slate:
         # At the top, out of the way of the numbers that jobs get.
         self._nothing, self._printed = os.dup(0), os.dup(1)
         self._open_streams()
-        self._handlers = {number: _signal.getsignal(number) for number in signal.valid_signals()}
+        self._handlers = {number: _signal.getsignal(number) for number in range(1, signal.NSIG)}
         self._filters = list(warnings.filters)
         self._path = list(sys.path)
         self._recursion = sys.getrecursionlimit()

@@ -475,7 +475,7 @@ RETURNING q.pool, q.status = 'queued' AND q.parked_by IS NULL AND q.available_at
 -- Pools with jobs that could have been leased for longer than so many seconds. Nobody was told of a repeated try.
 SELECT pool, count(*) FROM queue
 WHERE status = 'queued' AND NOT held AND parked_by IS NULL
-  AND available_at <= clock_now() - make_interval(secs => CASE WHEN tries > 0 THEN 0 ELSE :seconds END)
+  AND available_at <= clock_now() - make_interval(secs => CASE WHEN tries > 0 THEN 0 ELSE :seconds::float8 END)
 GROUP BY pool;
 
 -- name: queue_size(status, pool)

@@ -88,6 +88,13 @@ def test_what_is_hidden_cannot_be_asked_for(model: Any, field: str, console: Cli
     assert console.get(list_of(model, **{f"{field}__gt": "a"})).status_code == 400
 
 
+@pytest.mark.parametrize(("labels", "told"), [({"python_isolation": "bwrap"}, True), ({}, False), (["bwrap-2"], False)])
+def test_a_workers_isolation_is_shown(labels: Any, told: bool, console: Client) -> None:
+    row = Runtime.objects.create(name="w", component_type="worker_pool", labels=labels)
+    assert (">bwrap<" in "".join(shown(console, list_of(Runtime)).split())) == told
+    assert ("Python isolation" in shown(console, page_of(row))) == told, "a page leaves out what is empty"
+
+
 def test_searching_answers(console: Client) -> None:
     start(CHAIN)
     for model in PAGES:

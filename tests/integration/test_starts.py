@@ -35,8 +35,8 @@ from tests.support.books import CHAIN, start
 
 pytestmark = pytest.mark.usefixtures("fresh_db")
 
-IN_A_START = 8
-"""pin the version, take an id, BEGIN, execution, events, jobs, state, COMMIT."""
+IN_A_START = 5
+"""Pin the version, take an id, insert the execution, write its events and jobs, save its state and commit."""
 IN_A_REQUEST = IN_A_START + 2
 """The token before, the execution's row for the answer after it."""
 
