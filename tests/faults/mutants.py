@@ -28,6 +28,7 @@ SCHEDULES: Final = "tests/integration/test_forced_schedules.py"
 LANGUAGE: Final = "tests/integration/test_language_services.py"
 CHILDREN: Final = "tests/integration/test_child_executions.py"
 RETRIES: Final = "tests/integration/test_retries_and_reruns.py"
+ORDER: Final = "tests/integration/test_queue_order.py"
 WORKER: Final = "tests/unit/test_worker.py"
 HANDS: Final = "tests/integration/test_full_hands.py"
 
@@ -61,10 +62,43 @@ AHEAD: Final = (
     " - connection.ask_prepared('now', 'SELECT extract(epoch FROM clock_now())::float8', {})()[0][0]"
 )
 """How far a worker's clock is ahead of the database's: a lease until the worker's clock says so."""
-LOCKED: Final = """       parent_node_id, depth, cancel_reason, created_by, rerun_of
+FIRST_ROUND: Final = """               (extract(epoch FROM clock_now()) * 1000000)::bigint) AS round
+    FROM unnest("""
+LOCKED: Final = """       parent_node_id, depth, cancel_reason, created_by, rerun_of, priority
 FROM execution WHERE id = :execution_id FOR NO KEY UPDATE"""
 
 MUTANTS: Final = (
+    Mutant(
+        "fan-out-in-one-round", QUEUE, "least(round, waited_for) + further,", "least(round, waited_for),",
+        f"{ORDER}::test_a_newcomer_is_taken_after_at_most_one_job_of_each_other",
+    ),
+    Mutant(
+        "what-follows-begins-with-the-others", QUEUE, "ORDER BY q.node_id LIMIT 1), 0)", "LIMIT 0), 0)",
+        f"{ORDER}::test_what_follows_is_not_punished_and_starves_nobody",
+    ),
+    Mutant(
+        "rounds-begin-anew", QUEUE, FIRST_ROUND,
+        FIRST_ROUND.replace("(extract(epoch FROM clock_now()) * 1000000)", "0"),
+        f"{ORDER}::test_where_the_queue_was_empty_rounds_go_on",
+    ),
+    Mutant(
+        "keys-without-locks", "queueing/services.py", "store.lock_keys(keys_of(limited), wait=may_wait)",
+        "set(keys_of(limited))",
+        f"{ORDER}::test_within_a_transaction_a_lease_waits_for_no_key",
+    ),
+    Mutant(
+        "full-keys-are-not-parked", "queueing/services.py", "            _park(judged, full)\n", "",
+        f"{ORDER}::test_a_full_key_keeps_nobody_behind_it_waiting",
+    ),
+    Mutant(
+        "nobody-is-admitted", "queueing/services.py",
+        "    if keys:\n        # A failure", "    if not keys:\n        # A failure",
+        f"{ORDER}::test_no_more_leases_than_a_key_allows_and_each_end_admits_the_next",
+    ),
+    Mutant(
+        "limits-are-not-judged", "queueing/domain/limits.py", "if taken[limit.key] >= limit.most", "if False",
+        f"{ORDER}::test_leasers_at_the_same_time_never_exceed_a_limit_and_get_all_done[keyed0]",
+    ),
     Mutant(
         "finish-without-token", QUEUE, FINISH_FENCE, FINISH_FENCE.replace(" AND q.lease_token = shown.token", ""),
         f"{SCHEDULES}::test_a_lease_is_told_by_its_attempt_and_by_its_token",
@@ -136,7 +170,8 @@ MUTANTS: Final = (
         f"{BATCHES}[cancelling]",
     ),
     Mutant(
-        "lease-without-lock", QUEUE, "LIMIT :count\n        FOR UPDATE SKIP LOCKED\n", "LIMIT :count\n",
+        "lease-without-lock", QUEUE,
+        "        FOR UPDATE SKIP LOCKED\n    ) AS job\n), of_execution", "    ) AS job\n), of_execution",
         f"{SCHEDULES}::test_a_job_that_is_being_leased_is_leased_to_nobody_else",
     ),
     Mutant(
@@ -211,8 +246,8 @@ MUTANTS: Final = (
         f"{CHILDREN}::test_a_child_whose_step_ran_out_of_time_is_cancelled_and_not_heard",
     ),
     Mutant(
-        "paused-jobs-are-leased", QUEUE, "served.pool AND status = 'queued' AND NOT held",
-        "served.pool AND status = 'queued'",
+        "paused-jobs-are-leased", QUEUE,
+        "WHERE pool = served.pool AND status = 'queued' AND NOT held", "WHERE pool = served.pool AND status = 'queued'",
         f"{LANGUAGE}::test_jobs_of_a_paused_execution_are_held_also_when_they_come_back",
     ),
     Mutant(

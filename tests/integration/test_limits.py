@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -294,17 +294,34 @@ def test_a_start_over_the_bound_of_executions_is_refused_but_children_and_reruns
 
 
 def test_what_is_counted_counts_for_a_while_that_the_counting_pays_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, counted = iter([0.0, 1.0, 20.9, 21.1, 22.1]), []
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    now = 0.0
+    counted: list[float] = []
+    monkeypatch.setattr(busyness, "time", SimpleNamespace(monotonic=lambda: now))
 
-    def count(bound: int) -> int:
-        counted.append(bound)
-        return 3
+    def count(waiting: int, seconds: float) -> Callable[[int], int]:
+        def counting(bound: int) -> int:
+            nonlocal now
+            counted.append(now)
+            now += seconds
+            return waiting
 
-    for _ in range(3):
-        busyness._check("jobs wait", 9, count)
-    monkeypatch.undo()
-    assert counted == [9, 9]
+        return counting
+
+    busyness._check("jobs wait", 9, count(7, 0.01))
+    busyness._check("jobs wait", 9, count(7, 0.01))
+    with pytest.raises(TooBusy):
+        busyness._check("jobs wait", 9, count(9, 1.0))
+    assert counted == [0.0]
+    now = 0.3
+    with pytest.raises(TooBusy):
+        busyness._check("jobs wait", 9, count(9, 1.0))
+    assert counted == [0.0, 0.3]
+    now = 21.2
+    with pytest.raises(TooBusy):
+        busyness._check("jobs wait", 9, count(0, 0.0))
+    now = 21.4
+    busyness._check("jobs wait", 9, count(0, 0.0))
+    assert counted == [0.0, 0.3, 21.4]
 
 
 # -- the api -----------------------------------------------------------------------------------------
