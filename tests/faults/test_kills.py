@@ -17,6 +17,7 @@ ENDINGS: dict[Point, list[str | None]] = {
     "report.inside": ["lost", "done"],
     "report.committed": ["done"],
 }
+ENDINGS_OF_NEXT: dict[bool, list[list[str | None]]] = {False: [["done"]], True: [["done"], ["lost", "done"]]}
 SHORT = {"report.inside", "report.committed"}
 
 
@@ -27,7 +28,8 @@ def test_a_worker_killed_at_this_point_loses_nothing(killable: Faulty, point: Po
     killed_at(killable.points, point)
     killable.check_completed(execution_id, result=CHAIN_RESULT)
     assert killable.endings_of(execution_id, "one") == ENDINGS[point]
-    assert killable.endings_of(execution_id, "two") == ["done"]
+    # The report that was committed may have leased the next job for the worker that died.
+    assert killable.endings_of(execution_id, "two") in ENDINGS_OF_NEXT[point == "report.committed"]
 
 
 @pytest.mark.long

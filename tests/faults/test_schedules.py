@@ -52,7 +52,8 @@ def test_a_zombies_late_report_is_refused_and_writes_nothing(killable: Faulty) -
         killable.points.release("report.before")
     finally:
         zombie.resume()
-    wait_for(lambda: f"result of {execution_id}:one came too late: the lease was lost" in killable.log_of("worker"))
+    [(job_id,)] = killable.query("SELECT id FROM queue WHERE node_id = %s", f"{execution_id}:one")
+    wait_for(lambda: f"result of job {job_id} came too late: the lease was lost" in killable.log_of("worker"))
     assert killable.types_of(execution_id) == events
     assert killable.endings_of(execution_id, "one") == ["lost", "done"]
     killable.check_completed(execution_id, result=CHAIN_RESULT)

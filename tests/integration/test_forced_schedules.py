@@ -217,25 +217,26 @@ BATCHES = {
 def test_two_batches_over_the_same_jobs_never_wait_for_each_other(batch: str) -> None:
     """A third session holds the middle one; both come to it, each from its end of the batch, and are let go.
 
-    One plan follows the table, in which they lie the wrong way round, and the other an index: without an order of their
-    own each would hold what the other still needs, and one be killed as the victim of a deadlock.
+    One is given the jobs the other way round; its plan follows the table, in which they lie the wrong way round, and
+    the other an index. Without an order of their own each would hold what the other still needs, and one be killed as
+    the victim of a deadlock.
     """
     start(FAN)
     jobs = lease(count=5)
     for nth, job in enumerate(reversed(jobs)):
         Job.objects.filter(id=job.id).update(lease_until=job.lease_until - timedelta(seconds=nth))
 
-    def run(name: str, *off: str) -> int:
+    def run(name: str, given: list[LeasedJob], *off: str) -> int:
         with transaction.atomic(), connection.cursor() as cursor:
             for plan in ("hashjoin", "mergejoin", *off):
                 cursor.execute(f"SET LOCAL enable_{plan} = off")
-            return BATCHES[name](jobs)
+            return BATCHES[name](given)
 
     with transaction.atomic():
         Job.objects.select_for_update(no_key=True).get(id=jobs[2].id)
-        one = in_thread(lambda: run(batch, "indexscan", "bitmapscan"))
+        one = in_thread(lambda: run(batch, jobs[::-1], "indexscan", "bitmapscan"))
         wait_until_waiting(one, sessions=1)
-        other = in_thread(lambda: run("heartbeats", "seqscan"))
+        other = in_thread(lambda: run("heartbeats", jobs, "seqscan"))
         wait_until_waiting(one, other, sessions=2)
     assert one.result(30) == (1 if batch == "cancelling" else 5)
     assert other.result(30) in (0, 5)
