@@ -64,7 +64,8 @@ def test_every_failpoint_is_told() -> None:
 
 
 def test_every_test_of_a_fault_that_is_told_is_there() -> None:
-    tests = "".join(file.read_text() for file in (ROOT / "tests" / "faults").glob("test_*.py"))
+    files = [file for folder in ("faults", "integration") for file in (ROOT / "tests" / folder).glob("test_*.py")]
+    tests = "".join(file.read_text() for file in files)
     told = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "reliability.md").read_text())
     assert len(told) > 10
     assert [name for name in told if f"def {name}(" not in tests] == []
