@@ -22,6 +22,8 @@ UNFINISHED: Final = 3
 def main() -> int:
     """Run the chosen parts. Returns: the exit code."""
     options = _options()
+    # A data folder of its own, which is removed at the end: a test that starts this has one that is not to be.
+    os.environ.pop("NOETL_TEST_DATA_DIR", None)
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     import django
 
