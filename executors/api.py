@@ -8,6 +8,7 @@ from executors.errors import CredentialNotFound, CredentialUnreadable, ExecutorE
 from executors.models import Runtime
 from executors.registry import argument_schemas
 from executors.services import save_credential
+from executors.worker.drain import StopEvent
 from executors.worker.presence import Component, Presence, find_live, find_unserved_pools
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "ExecutorError",
     "Presence",
     "Runtime",
+    "StopEvent",
     "argument_schemas",
     "broker_answers",
     "delete_credential",

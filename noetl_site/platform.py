@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 from typing import Final
 
 from django.conf import settings
@@ -23,7 +22,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
 
-from executors.api import Runtime, broker_answers, find_live, save_credential
+from executors.api import Runtime, StopEvent, broker_answers, find_live, save_credential
 from noetl_site import embedded
 from noetl_site.access.tokens import create_token
 from noetl_site.supervisor import Program, Supervisor
@@ -63,7 +62,7 @@ class Platform:
         self._revived_at = time.monotonic()
         self._looked_at = float("-inf")
         self._supervisor: Supervisor | None = None
-        self.stop_event = Event()
+        self.stop_event = StopEvent()
         self.password: str | None = None
         """Of the user `admin`, when it was created by this start."""
         self.token: str | None = None

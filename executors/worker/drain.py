@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 from multiprocessing.sharedctypes import RawValue
-from threading import Event
+from threading import Condition, Event, RLock
 from typing import Any, Final
 
 GRACE_SECONDS: Final = 5.0
@@ -17,9 +17,21 @@ GRACE_SECONDS: Final = 5.0
 _word: Final[Any] = RawValue("b", 0)
 
 
+class StopEvent(Event):
+    """An event that a signal's handler may set.
+
+    The handler runs in the main thread, which may be inside `wait` and hold the event's lock: here one that the same
+    thread may take again. A `wait` that it comes just before ends with its time-out.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cond = Condition(RLock())
+
+
 def stop_on_signals() -> Event:
     """Let SIGTERM and SIGINT give the word. Returns: an event that is set with it, for a process that waits."""
-    stop = Event()
+    stop = StopEvent()
 
     def stop_soon(*_: Any) -> None:
         stop.set()
