@@ -51,6 +51,7 @@ def measure_memory(here: Scene, extent: Extent) -> Iterator[Row]:
     here.play(path, items=50)
     series: dict[str, Series] = {}
     for _ in range(extent.repeat):
+        # What an idle platform holds is asked for, and there is no event of its having come to rest.
         time.sleep(SETTLE_SECONDS)
         for name, megabytes in resident_mb(here.platform).items():
             series.setdefault(name, Series(name, "MB")).samples.append(megabytes)

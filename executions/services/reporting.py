@@ -97,6 +97,7 @@ def _whatever_follows(transact: Callable[[bool, str], T]) -> T:
     except (OperationalError, InterfaceError, ExecutionNotFound, EventIdTaken):
         raise
     except Exception as failure:
+        # Of any kind: what is left is a defect of the evaluator or of what it planned.
         logger.exception("the evaluation failed, and is put off")
         return transact(True, f"{type(failure).__name__}: {failure}"[:1000])
 

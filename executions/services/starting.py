@@ -116,6 +116,7 @@ def _start(new: NewExecution, reuse: dict[str, Any] | None) -> int:
     except (OperationalError, InterfaceError, StartConflict, WorkloadInvalid):
         raise
     except Exception as failure:
+        # Of any kind: a defect of the planner, and the start is kept in spite of it.
         logger.exception("the first evaluation of execution %s failed, and is put off", new.id)
         return _insert_and_plan(new, reuse, failed=f"{type(failure).__name__}: {failure}"[:1000])
 

@@ -89,6 +89,7 @@ def main(wire_descriptor: int, program_name: str, spec: ChildSpec) -> None:
         jail.confine(spec)
         program: Any = importlib.import_module(child.PROGRAMS[program_name])
     except BaseException as error:
+        # Whatever keeps it from being confined, nothing is run.
         child.refuse(wire, f"{type(error).__name__}: {error}")
         return
     frames.say_hello(wire)

@@ -64,6 +64,7 @@ def _answer(asked: AskedJob, spec: ChildSpec, program: Program, *, is_first: boo
         jail.limit_cpu(asked.soft_seconds, asked.hard_seconds if is_first else None)
         answer = _encoded(program.run(json.loads(asked.question), spec.output_bytes))
     except BaseException as error:
+        # The job's code may raise anything, and whoever asked wants an answer.
         answer = _encoded(frames.failure("sandbox_error", f"{type(error).__name__}: {error}"))
     # User code may have replaced or closed the stream; the answer matters more than its last words.
     with contextlib.suppress(BaseException):

@@ -112,6 +112,7 @@ class Sandbox:
             result = child.wait(deadline, timeout_seconds, cancelled or NEVER)
             self._keep_if_fit(child, asked.turn)
         except BaseException:
+            # Whatever ends the wait, Ctrl-C among it: no child outlives it.
             self._end([child])
             raise
         return result

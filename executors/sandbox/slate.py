@@ -55,6 +55,7 @@ class Slate:
             os.umask(0o077)
             return self._is_fit()
         except BaseException:
+            # What a job left behind may raise anything: then this process has served its last one.
             return False
 
     def _open_streams(self) -> None:

@@ -110,6 +110,7 @@ class Zygote:
                 jail.confine(spec)
                 jail.die_with_zygote(self._lifeline)
             except BaseException as error:
+                # Whatever keeps it from being confined, nothing is run.
                 confined.refuse(connection, f"{type(error).__name__}: {error}")
             else:
                 confined.serve(connection, spec, self._program)

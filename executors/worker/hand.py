@@ -98,6 +98,7 @@ class Hand:
         try:
             report = self._run(job, held, begun_at)
         except BaseException:
+            # Also when this process is told to end: a lease that nobody works under is not to be kept alive.
             self._means.keeper.drop(held)
             raise
         done_at = time.monotonic()

@@ -7,7 +7,6 @@ the jobs after it.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from executors.worker.hand import Hand, Means
 from executors.worker.heartbeat import LeaseKeeper
 from executors.worker.pace import Pace
 from queueing.api import LeasedJob, Take
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,6 +233,7 @@ def _be_a_fork(work: Callable[[], dict[str, Any]], writing: int) -> NoReturn:
     try:
         told = work()
     except BaseException:
+        # A fork that must not return into the parent's code: whatever it was is told.
         told = {"error": traceback.format_exc()}
     with suppress(OSError), os.fdopen(writing, "w") as pipe:
         json.dump(told, pipe)
