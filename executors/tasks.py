@@ -38,9 +38,13 @@ def _drain_pool(**_: Any) -> None:
     drain.begin()
 
 
-@signals.worker_process_init.connect
+@signals.worker_before_create_process.connect
 def _keep_what_is_loaded(**_: Any) -> None:
-    """No job waits while the collector looks through all that was loaded before the first one."""
+    """What is loaded by now stays, and the pool's processes share it.
+
+    The collector, which writes to all it looks through, would make copies of it; and a job would wait meanwhile.
+    """
+    gc.collect()
     gc.freeze()
 
 

@@ -24,12 +24,18 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 _presence: dict[int, Any] = {}
 
 
-def post_worker_init(worker: Any) -> None:
-    """Let the platform know this server, from each of its workers."""
-    # What is loaded by now stays: to look through it again and again would make a request wait, now and then, for as
-    # long as it takes to answer ten.
+def pre_fork(server: Any, worker: Any) -> None:
+    """What is loaded by now stays, and the workers share it.
+
+    The collector, which writes to all it looks through, would make copies of it; and a request would wait, now and
+    then, for as long as it takes to answer ten.
+    """
     gc.collect()
     gc.freeze()
+
+
+def post_worker_init(worker: Any) -> None:
+    """Let the platform know this server, from each of its workers."""
     from django.conf import settings
 
     from executors.api import Component, Presence, Runtime
