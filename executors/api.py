@@ -6,7 +6,7 @@ from executors.broker import broker_answers
 from executors.credentials.store import CredentialSummary, delete_credential, list_credentials
 from executors.errors import CredentialNotFound, CredentialUnreadable, ExecutorError
 from executors.models import Runtime
-from executors.registry import argument_schemas
+from executors.registry import argument_schemas, find_kinds
 from executors.services import save_credential
 from executors.worker.drain import StopEvent
 from executors.worker.presence import Component, Presence, find_live, find_unserved_pools
@@ -23,6 +23,7 @@ __all__ = [
     "argument_schemas",
     "broker_answers",
     "delete_credential",
+    "find_kinds",
     "find_live",
     "find_unserved_pools",
     "list_credentials",

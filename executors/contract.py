@@ -5,6 +5,7 @@ Knows nothing of queues, leases, events or any particular kind.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -118,17 +119,40 @@ class ActionFailed(Exception):
         super().__init__(message)
 
 
-class ActionKind(Protocol):
-    """One kind of action. An instance is shared by all jobs of a worker process and keeps no job's state."""
+class ActionKind(ABC):
+    """One kind of action: the door for those that are built in and for plugins alike.
+
+    A kind is one subclass. Its first paragraph of documentation, its arguments' descriptions and what stands in
+    `result`, `errors` and `example` are its page in docs/actions.md. An instance is shared by all jobs of a worker
+    process and keeps no job's state.
+    """
 
     name: ClassVar[str]
+    """What a step's `type` says: lower case letters, digits and underscores."""
     Arguments: ClassVar[type[Arguments]]
+    """What a step gives it: the keys of the step that are its own."""
+    result: ClassVar[str] = ""
+    """What `run` returns, in Markdown."""
+    errors: ClassVar[Mapping[str, str]] = {}
+    """The codes with which it fails, and when it does."""
+    example: ClassVar[str] = ""
+    """A whole playbook, in YAML."""
 
+    @classmethod
+    def build(cls, settings: Any) -> Self:
+        """One for a worker process. `settings` is an object with Django's settings.
+
+        Cheap: processes, pools and files come with the first job. Raises: `ValueError` for a setting that is wrong.
+        """
+        return cls()
+
+    @abstractmethod
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """Do it and return JSON-like data. Raises: `ActionFailed`."""
 
-    def end_turn(self) -> None:
+    # Not abstract: most kinds keep nothing.
+    def end_turn(self) -> None:  # noqa: B027
         """End what was kept for a worker's turn, which is over; called often, so that it must cost nothing else."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Release what the kind keeps warm (processes, pools); called once when the worker stops."""

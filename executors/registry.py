@@ -1,72 +1,100 @@
-"""Which kinds of action there are, and what each is built with.
+"""Which kinds of action there are: the built-in ones and those of installed plugins, found by their entry points.
 
-Knows every kind by name and none of their workings. Schemas are given without building a kind, so the server
+Knows where kinds are found and none of their workings. Their schemas are given without building a kind, so the server
 can validate playbooks without processes, pools or data folders.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final
 
 from executors.actions.duckdb import DuckdbAction
 from executors.actions.http import HttpAction
-from executors.actions.postgres import ForbiddenTarget, PostgresAction
+from executors.actions.postgres import PostgresAction
 from executors.actions.python import PythonAction
-from executors.contract import ActionKind
-from executors.sandbox.host import Isolation, Limits
+from executors.contract import ActionKind, Arguments
 
-KINDS: tuple[type[ActionKind], ...] = (PythonAction, HttpAction, PostgresAction, DuckdbAction)
+BUILT_IN: Final[tuple[type[ActionKind], ...]] = (PythonAction, HttpAction, PostgresAction, DuckdbAction)
+ENTRY_POINTS: Final = "noetl.actions"
+"""The group of entry points: the name is the kind's, the object its class."""
+NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
-class RegistryConfig:
-    """What the settings say about actions."""
+class InstalledKind:
+    """A kind and where it comes from: `built in`, or the plugin's distribution and its version."""
 
-    data_dir: Path
-    http_allowed_networks: tuple[str, ...] = ()
-    duckdb_allowed_directories: tuple[Path, ...] = ()
-    duckdb_memory_limit: str = "1GB"
-    forbidden_postgres: tuple[ForbiddenTarget, ...] = ()
-    python_limits: Limits = field(default_factory=Limits)
-    python_isolation: Isolation = Isolation.TURN
-    python_isolation_least: Isolation = Isolation.TURN
-
-    @classmethod
-    def from_settings(cls, settings: Any) -> Self:
-        """From an object with Django's settings; the databases named there are forbidden to steps."""
-        own = [
-            ForbiddenTarget(
-                host=str(database.get("HOST") or ""),
-                port=str(database.get("PORT") or ""),
-                dbname=str(database.get("NAME") or ""),
-                user=str(database.get("USER") or ""),
-            )
-            for database in settings.DATABASES.values()
-        ]
-        directories = getattr(settings, "NOETL_DUCKDB_ALLOWED_DIRECTORIES", ())
-        return cls(
-            data_dir=Path(settings.NOETL_DATA_DIR),
-            http_allowed_networks=tuple(getattr(settings, "NOETL_HTTP_ALLOWED_NETWORKS", ())),
-            duckdb_allowed_directories=tuple(Path(directory) for directory in directories),
-            forbidden_postgres=tuple(own),
-            python_isolation=Isolation(getattr(settings, "NOETL_PYTHON_ISOLATION", Isolation.TURN)),
-            python_isolation_least=Isolation(getattr(settings, "NOETL_PYTHON_ISOLATION_LEAST", Isolation.TURN)),
-        )
+    kind: type[ActionKind]
+    origin: str
 
 
-def build_registry(config: RegistryConfig) -> dict[str, ActionKind]:
-    """One instance of every kind by its name; cheap, as processes start with the first job."""
-    kinds: list[ActionKind] = [
-        PythonAction(config.python_limits, isolation=config.python_isolation, least=config.python_isolation_least),
-        HttpAction(config.http_allowed_networks),
-        PostgresAction(config.forbidden_postgres),
-        DuckdbAction(config.duckdb_allowed_directories, memory_limit=config.duckdb_memory_limit),
-    ]
-    return {kind.name: kind for kind in kinds}
+@dataclass(frozen=True, slots=True)
+class BrokenPlugin:
+    """A plugin whose kind cannot be used: the entry point's name, the distribution and why."""
+
+    name: str
+    origin: str
+    problem: str
 
 
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What this process can use, by name, and what it found and cannot."""
+
+    kinds: dict[str, InstalledKind]
+    broken: tuple[BrokenPlugin, ...]
+
+
+@cache
+def find_kinds() -> Installed:
+    """Every installed kind. A plugin that cannot be used takes nothing else along; looked for once per process."""
+    kinds = {kind.name: InstalledKind(kind, "built in") for kind in BUILT_IN}
+    broken: list[BrokenPlugin] = []
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: (point.name, _origin(point))):
+        try:
+            kind = _load(point)
+            if point.name in kinds:
+                raise ValueError(f"there is such a kind already ({kinds[point.name].origin})")
+        except Exception as error:
+            # Whatever a foreign module raises while it is imported.
+            broken.append(BrokenPlugin(point.name, _origin(point), f"{type(error).__name__}: {error}"))
+        else:
+            kinds[point.name] = InstalledKind(kind, _origin(point))
+    return Installed(kinds, tuple(broken))
+
+
+def build_registry(settings: Any) -> dict[str, ActionKind]:
+    """One instance of every kind by its name; cheap, as processes start with the first job.
+
+    `settings` is an object with Django's settings.
+    """
+    return {name: installed.kind.build(settings) for name, installed in find_kinds().kinds.items()}
+
+
+@cache
 def argument_schemas() -> dict[str, dict[str, Any]]:
     """The JSON Schema of every kind's arguments by its name."""
-    return {kind.name: kind.Arguments.model_json_schema() for kind in KINDS}
+    return {name: installed.kind.Arguments.model_json_schema() for name, installed in find_kinds().kinds.items()}
+
+
+def _load(point: EntryPoint) -> type[ActionKind]:
+    """The class behind an entry point. Raises: anything; what is no usable kind is a `ValueError` or `TypeError`."""
+    kind = point.load()
+    if not (isinstance(kind, type) and issubclass(kind, ActionKind)):
+        raise TypeError(f"{point.value} is no subclass of executors.contract.ActionKind")
+    if kind.name != point.name or not NAME.fullmatch(kind.name):
+        raise ValueError(f"the kind's name {kind.name!r} must be the entry point's, of a-z, 0-9 and _")
+    if not issubclass(kind.Arguments, Arguments):
+        raise TypeError(f"{point.value}.Arguments is no subclass of executors.contract.Arguments")
+    if abstract := sorted(kind.__abstractmethods__):
+        raise TypeError(f"{point.value} lacks {', '.join(abstract)}")
+    kind.Arguments.model_json_schema()
+    return kind
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else point.value

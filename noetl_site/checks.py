@@ -14,6 +14,8 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
+from executors.api import find_kinds
+
 DURABLE: Final = ("fsync", "full_page_writes", "synchronous_commit")
 """Rule R14: what must not be off where accepted results are kept."""
 
@@ -23,6 +25,7 @@ def register_checks() -> None:
     register(check_roles, Tags.security, deploy=True)
     register(check_failpoints, Tags.security, deploy=True)
     register(check_durability, Tags.database)
+    register(check_plugins)
 
 
 def check_roles(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
@@ -48,6 +51,18 @@ def check_failpoints(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[
             hint="Unset NOETL_FAILPOINTS.",
             id="noetl_site.W002",
         )
+    ]
+
+
+def check_plugins(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Whether every installed plugin's kind of action can be used."""
+    return [
+        Warning(
+            f"The action kind {plugin.name} of {plugin.origin} cannot be used: {plugin.problem}",
+            hint="Install a version of the plugin that fits, or remove it.",
+            id="noetl_site.W003",
+        )
+        for plugin in find_kinds().broken
     ]
 
 

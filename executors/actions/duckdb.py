@@ -10,7 +10,7 @@ import importlib.util
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic.config import JsonDict
@@ -49,7 +49,7 @@ class DuckdbArguments(contract.Arguments):
         return [given] if isinstance(given, str) else given
 
 
-class DuckdbAction:
+class DuckdbAction(contract.ActionKind):
     """Runs statements in order and stops at the first error, unless told to go on."""
 
     name: ClassVar[str] = "duckdb"
@@ -64,6 +64,11 @@ class DuckdbAction:
         # Memory is bounded by DuckDB's own limit: its address space is much larger than what it uses.
         limits = Limits(memory_bytes=0, file_bytes=0, open_files=1024)
         self._sandbox = Sandbox("duckdb", limits, drop_privileges=False)
+
+    @classmethod
+    def build(cls, settings: Any) -> Self:
+        """With the folders that the settings allow to be read."""
+        return cls(Path(folder) for folder in getattr(settings, "NOETL_DUCKDB_ALLOWED_DIRECTORIES", ()))
 
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """`{"command_<i>": {...}}`.
@@ -97,9 +102,6 @@ class DuckdbAction:
         if result.failure is not None:
             raise ActionFailed(result.failure.code, result.failure.message, data=result.failure.data)
         return result.value
-
-    def end_turn(self) -> None:
-        """Nothing is kept for a turn."""
 
     def close(self) -> None:
         self._sandbox.close()

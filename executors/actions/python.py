@@ -6,7 +6,7 @@ Knows how a job's reply becomes an outcome; confinement is the sandbox's matter.
 from __future__ import annotations
 
 import logging
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -27,7 +27,7 @@ class PythonArguments(contract.Arguments):
     isolation: Literal["turn", "job", "bwrap"] | None = None
 
 
-class PythonAction:
+class PythonAction(contract.ActionKind):
     """Runs `main(**inputs)` and returns what it returned."""
 
     name: ClassVar[str] = "python"
@@ -43,6 +43,14 @@ class PythonAction:
         """`isolation` is the level of a step that asks for none; one that asks for less than `least` is refused."""
         self._least = least
         self._sandbox = Sandbox("python", limits, isolation=isolation)
+
+    @classmethod
+    def build(cls, settings: Any) -> Self:
+        """At the level that the settings say."""
+        return cls(
+            isolation=Isolation(getattr(settings, "NOETL_PYTHON_ISOLATION", Isolation.TURN)),
+            least=Isolation(getattr(settings, "NOETL_PYTHON_ISOLATION_LEAST", Isolation.TURN)),
+        )
 
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """What `main` returned. Raises: `ActionFailed` with a code of `JobFailure`, or `isolation_refused`."""

@@ -20,7 +20,7 @@ from executors.contract import ActionKind, Credential
 from executors.local.cutting import ENTRY, PLAYED_BACK, PlayBack, StepEnd, cut_next, cut_out
 from executors.local.files import LocalCatalog
 from executors.local.run import LocalRun, new_execution_id
-from executors.registry import RegistryConfig, build_registry
+from executors.registry import build_registry
 
 NextStep = tuple[str, dict[str, Any], str]
 """A step to go to, the inputs it is handed, and the condition that led there in words."""
@@ -48,7 +48,7 @@ class Broker:
         self._catalog = catalog or LocalCatalog()
         text, source = _text_of(playbook)
         self._found = self._catalog.add_text(text, source)
-        self._own_kinds = {} if kinds is not None else build_registry(RegistryConfig.from_settings(settings))
+        self._own_kinds = {} if kinds is not None else build_registry(settings)
         self._kinds = {**(kinds or self._own_kinds), PLAYED_BACK: PlayBack()}
         self._credentials = credentials
         self._workers = workers

@@ -35,7 +35,7 @@ class PlayedBackArguments(contract.Arguments):
     error: Any = None
 
 
-class PlayBack:
+class PlayBack(contract.ActionKind):
     """The action of a step that ran before: it gives again what it gave."""
 
     name: ClassVar[str] = PLAYED_BACK
@@ -48,12 +48,6 @@ class PlayBack:
             return given.data
         error = given.error if isinstance(given.error, dict) else {"message": str(given.error)}
         raise ActionFailed(error.get("code", "action_failed"), error.get("message", ""), data=given.data)
-
-    def end_turn(self) -> None:
-        """Nothing is kept for a turn."""
-
-    def close(self) -> None:
-        """Nothing is kept."""
 
 
 def cut_out(playbook: Playbook, name: str, before: Mapping[str, StepEnd], inputs: Mapping[str, Any]) -> Playbook:

@@ -22,7 +22,7 @@ from executions.api import OUTCOMES, Event, ExecutionView, StepView, step_status
 from executors.local import LocalCatalog, LocalRun, read_credentials
 from executors.local.run import Running
 from executors.management.following import Lines, steps_table
-from executors.registry import RegistryConfig, build_registry
+from executors.registry import build_registry
 
 SHOWN_EVERY_SECONDS = 0.1
 
@@ -48,7 +48,7 @@ def run_locally(
     for source, problem in catalog.warnings:
         stderr.write(problem.told_of(source))
     credentials = read_credentials(Path(options["credentials"])) if options["credentials"] else {}
-    kinds = build_registry(RegistryConfig.from_settings(settings))
+    kinds = build_registry(settings)
     try:
         with _watching(options["watch"]) as tell:
             run = LocalRun(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from django.conf import settings
 
-from executors.registry import RegistryConfig, build_registry
+from executors.registry import build_registry
 from executors.services import resolve_credential
 from executors.worker.gateway import DatabaseGateway
 from executors.worker.heartbeat import LeaseKeeper
@@ -24,7 +24,7 @@ def worker_for_process(pid: int) -> Worker:
     return Worker(
         worker_id=f"{socket.gethostname()}:{pid}",
         gateway=gateway,
-        kinds=build_registry(RegistryConfig.from_settings(settings)),
+        kinds=build_registry(settings),
         keeper=LeaseKeeper(gateway, lease_seconds),
         resolve=lambda _, name: resolve_credential(name),
         data_dir=Path(settings.NOETL_DATA_DIR),

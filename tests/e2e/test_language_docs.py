@@ -28,7 +28,8 @@ from catalog.domain.parser import parse
 from executors.contract import ActionKind, Credential
 from executors.local import LocalCatalog, LocalRun
 from executors.local.run import Running
-from executors.registry import RegistryConfig, argument_schemas, build_registry
+from executors.registry import argument_schemas, build_registry
+from tests.support.kinds import settings_with
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "language.md").read_text()
@@ -130,9 +131,8 @@ def api() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def kinds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, ActionKind]]:
-    config = RegistryConfig(tmp_path_factory.mktemp("data"), http_allowed_networks=("127.0.0.0/8",))
-    registry = build_registry(config)
+def kinds() -> Iterator[dict[str, ActionKind]]:
+    registry = build_registry(settings_with(NOETL_HTTP_ALLOWED_NETWORKS=("127.0.0.0/8",)))
     yield registry
     for kind in registry.values():
         kind.close()

@@ -112,7 +112,7 @@ class Calls:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class HerePython:
+class HerePython(ActionKind):
     """The `python` kind without its sandbox: what is tried here is what surrounds an action."""
 
     name: ClassVar[str] = "python"
@@ -126,12 +126,6 @@ class HerePython:
             return names["main"](**request.inputs)
         except ValueError as error:
             raise ActionFailed("python_error", str(error)) from None
-
-    def end_turn(self) -> None:
-        """Nothing is kept."""
-
-    def close(self) -> None:
-        """Nothing is kept."""
 
 
 class Life:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from django.conf import UserSettingsHolder, settings
+
 from executors import contract
 from executors.contract import ActionContext, ActionFailed, ActionKind, ActionRequest
 
@@ -15,7 +17,7 @@ class FakeArguments(contract.Arguments):
     code: str = ""
 
 
-class FakeKind:
+class FakeKind(ActionKind):
     """`python`, as the test does it."""
 
     name: ClassVar[str] = "python"
@@ -27,12 +29,6 @@ class FakeKind:
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         return self._work(request, context)
 
-    def end_turn(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
 
 def kinds(work: Work) -> Mapping[str, ActionKind]:
     return {"python": FakeKind(work)}
@@ -42,3 +38,11 @@ def until_cancelled(request: ActionRequest, context: ActionContext) -> Any:
     """An action that ends only when it is told to stop."""
     assert context.cancelled.wait(30), "nobody told it to stop"
     raise ActionFailed("cancelled", "told to stop")
+
+
+def settings_with(**others: Any) -> Any:
+    """The settings with some of them replaced, to build action kinds from."""
+    changed = UserSettingsHolder(settings)
+    for name, value in others.items():
+        setattr(changed, name, value)
+    return changed

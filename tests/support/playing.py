@@ -22,9 +22,10 @@ from executions.domain.state import encode
 from executors.contract import ActionKind
 from executors.local import LocalCatalog, LocalRun
 from executors.local.run import Running
-from executors.registry import RegistryConfig, build_registry
+from executors.registry import build_registry
 from noetl_site.environment import values_for_templates
 from tests.support.corpus import Case, Happening, Told, node_of, with_api
+from tests.support.kinds import settings_with
 from tests.support.lending import credentials_of, secrets_around
 
 ENVIRONMENT: Final = {"PLAYBOOK_REGION": "north", "PLAYBOOK_PASSWORD": "n0t-t0ld"}
@@ -46,8 +47,7 @@ OUTSIDE: Final = ev.OUTCOMES | {
 
 def play_locally(cases: Iterable[Case], api: str) -> dict[str, Told | BaseException]:
     """What came of every case in this process, by its name."""
-    config = replace(RegistryConfig.from_settings(settings), http_allowed_networks=("127.0.0.0/8",))
-    kinds = build_registry(config)
+    kinds = build_registry(settings_with(NOETL_HTTP_ALLOWED_NETWORKS=("127.0.0.0/8",)))
     try:
         with secrets_around(), ThreadPoolExecutor(AT_ONCE) as pool:
             plays = {case.name: pool.submit(_play_one, case, api, kinds) for case in cases}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +13,15 @@ import psutil
 import pytest
 
 from executors.actions.postgres import ForbiddenTarget
-from executors.registry import RegistryConfig, argument_schemas, build_registry
-from executors.sandbox.host import Isolation
+from executors.contract import ActionFailed, ActionRequest
+from executors.registry import argument_schemas, build_registry
+from executors.running import Lent
 from executors.worker.wire import ENCODED, INPUTS, TYPE_SPELLINGS, ActionUnreadable, read_action, tell_action
 
 
-def test_building_starts_no_process(tmp_path: Path) -> None:
+def test_building_starts_no_process() -> None:
     before = len(psutil.Process().children())
-    registry = build_registry(RegistryConfig(tmp_path))
+    registry = build_registry(SimpleNamespace(DATABASES={}))
     assert set(registry) == {"python", "http", "postgres", "duckdb"} == set(argument_schemas())
     assert len(psutil.Process().children()) == before
     for kind in registry.values():
@@ -41,19 +43,22 @@ def test_schemas_say_what_is_rendered_how() -> None:
     assert {"url", "endpoint", "json", "payload", "body"} <= set(schemas["http"]["properties"])
 
 
-def test_the_settings_databases_are_forbidden(tmp_path: Path) -> None:
+def test_kinds_are_built_as_the_settings_say() -> None:
+    """A step at the platform's own database, and one below the least isolation, are refused."""
     database = {"HOST": "db", "PORT": 5433, "NAME": "noetl", "USER": "app", "PASSWORD": "x"}
     settings = SimpleNamespace(
-        NOETL_DATA_DIR=str(tmp_path),
         NOETL_HTTP_ALLOWED_NETWORKS=["10.0.0.0/8"],
         NOETL_PYTHON_ISOLATION="bwrap",
         NOETL_PYTHON_ISOLATION_LEAST="job",
         DATABASES={"default": database},
     )
-    config = RegistryConfig.from_settings(settings)
-    assert config.forbidden_postgres == (ForbiddenTarget("db", "5433", "noetl", "app"),)
-    assert (config.python_isolation, config.python_isolation_least) == (Isolation.BWRAP, Isolation.JOB)
-    assert config.http_allowed_networks == ("10.0.0.0/8",) and config.data_dir == tmp_path
+    registry = build_registry(settings)
+    assert vars(registry["postgres"])["_forbidden"] == (ForbiddenTarget("db", "5433", "noetl", "app"),)
+    assert vars(registry["http"])["_policy"].allows("10.1.2.3")
+    arguments = {"code": "def main(): pass", "isolation": "turn"}
+    request = ActionRequest("python", arguments, {}, "e1", "e1:s", "s", 1, "e1:s", 5)
+    with pytest.raises(ActionFailed, match="runs nothing below job"):
+        registry["python"].run(request, Lent(Path(), Event(), pytest.fail))
 
 
 def test_no_kind_takes_an_argument_that_the_wire_form_has_other_uses_for() -> None:

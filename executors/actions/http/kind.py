@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 import requests
@@ -67,7 +67,7 @@ class HttpArguments(contract.Arguments):
         return next((body for body in given if body not in (None, {})), self.payload)
 
 
-class HttpAction:
+class HttpAction(contract.ActionKind):
     """Sends one request and returns `{status_code, headers, url, elapsed, data}`."""
 
     name: ClassVar[str] = "http"
@@ -78,6 +78,11 @@ class HttpAction:
         self._max_bytes = max_bytes
         self._local = threading.local()
         self._sessions: list[CheckedSession] = []
+
+    @classmethod
+    def build(cls, settings: Any) -> Self:
+        """With the networks that the settings allow. Raises: `ValueError` for a malformed one."""
+        return cls(getattr(settings, "NOETL_HTTP_ALLOWED_NETWORKS", ()))
 
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """The reply of a 2xx.
@@ -95,9 +100,6 @@ class HttpAction:
                 return self._send(arguments, request.effect_key, credential, exchange)
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             raise _failure(exchange, error, seconds, credential) from None
-
-    def end_turn(self) -> None:
-        """Nothing is kept for a turn."""
 
     def close(self) -> None:
         for session in self._sessions:

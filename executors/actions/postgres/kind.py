@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import psycopg
 from pydantic import Field, model_validator
@@ -65,7 +65,7 @@ class PostgresArguments(contract.Arguments):
         return [statement for text in texts for statement in split_statements(text)]
 
 
-class PostgresAction:
+class PostgresAction(contract.ActionKind):
     """Runs statements in order on one connection and stops at the first error, unless told to go on."""
 
     name: ClassVar[str] = "postgres"
@@ -73,6 +73,19 @@ class PostgresAction:
 
     def __init__(self, forbidden: Iterable[ForbiddenTarget] = ()) -> None:
         self._forbidden = tuple(forbidden)
+
+    @classmethod
+    def build(cls, settings: Any) -> Self:
+        """The platform's own databases are forbidden to steps."""
+        return cls(
+            ForbiddenTarget(
+                host=str(database.get("HOST") or ""),
+                port=str(database.get("PORT") or ""),
+                dbname=str(database.get("NAME") or ""),
+                user=str(database.get("USER") or ""),
+            )
+            for database in settings.DATABASES.values()
+        )
 
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """`{"command_<i>": {...}}`. Raises: `ActionFailed`, whose `data` holds the results so far."""
@@ -89,12 +102,6 @@ class PostgresAction:
             return _Run(connection, arguments, deadline, credential).all()
         finally:
             connection.close()
-
-    def end_turn(self) -> None:
-        """Nothing is kept for a turn."""
-
-    def close(self) -> None:
-        """Nothing is kept: each job has its own connection."""
 
     def _refuse_own_database(self, options: Mapping[str, str]) -> None:
         for own in self._forbidden:

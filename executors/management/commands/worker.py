@@ -14,7 +14,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from executors.errors import ExecutorError, NotAuthenticated, ServerUnreachable
-from executors.registry import RegistryConfig, build_registry
+from executors.registry import build_registry
 from executors.worker import drain
 from executors.worker.gateway import GatewayUnavailable
 from executors.worker.heartbeat import LeaseKeeper
@@ -74,7 +74,7 @@ def _build_worker(server: Server, lease_seconds: float) -> Worker:
     return Worker(
         worker_id=worker_id,
         gateway=gateway,
-        kinds=build_registry(RegistryConfig.from_settings(settings)),
+        kinds=build_registry(settings),
         keeper=LeaseKeeper(gateway, lease_seconds),
         resolve=gateway.credential,
         data_dir=Path(settings.NOETL_DATA_DIR),
