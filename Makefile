@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs Python 3.11, git and make.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo browser test faults mutants bench bench-planning bench-sandbox lint openapi format lock clean
+.PHONY: help setup demo browser test faults mutants bench bench-planning bench-sandbox lint openapi actions format lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -60,6 +60,9 @@ lint: setup ## Style, types, import contracts, missing migrations
 
 openapi: setup ## Write docs/openapi.yaml anew from the views
 	$(BIN)/python manage.py spectacular --validate --fail-on-warn --file docs/openapi.yaml
+
+actions: setup ## Write docs/actions.md anew from the action kinds
+	$(BIN)/python manage.py actions --markdown > docs/actions.md
 
 format: setup ## Mend what ruff can mend safely, and format
 	$(BIN)/ruff check --fix-only .

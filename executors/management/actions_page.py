@@ -17,6 +17,11 @@ _TYPES: Final = {
     "integer": "whole number",
     "boolean": "true or false",
 }
+_HEAD: Final = """# Action kinds
+
+Written by `make actions`, from what the kinds say of themselves. `manage.py actions NAME` prints the page of one, also
+of a [plugin](plugins.md). What all kinds share (inputs, failures, retries, SQL templates) is in [The language](language.md).
+"""
 _RENDERED: Final = {"verbatim": "never a template", "sql": "SQL: values are escaped for their place"}
 
 
@@ -26,8 +31,8 @@ def page_of(kind: type[ActionKind], origin: str) -> str:
     parts = [f"## {kind.name}", summary_of(kind)]
     if origin != "built in":
         parts.append(f"From {origin}.")
-    if notes := inspect.getdoc(kind.Arguments):
-        parts.append(notes)
+    if notes := vars(kind.Arguments).get("__doc__"):
+        parts.append(inspect.cleandoc(notes))
     if schema.get("properties"):
         parts.append(_arguments_table(schema))
     parts += [f"**Result.** {kind.result}"] * bool(kind.result)
@@ -39,9 +44,9 @@ def page_of(kind: type[ActionKind], origin: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def pages_of(kinds: Iterable[InstalledKind]) -> str:
-    """The pages of several kinds."""
-    return "\n".join(page_of(installed.kind, installed.origin) for installed in kinds)
+def document_of(kinds: Iterable[InstalledKind]) -> str:
+    """The pages of several kinds, under one heading."""
+    return "\n".join([_HEAD, *(page_of(installed.kind, installed.origin) for installed in kinds)])
 
 
 def summary_of(kind: type[ActionKind]) -> str:
@@ -69,7 +74,8 @@ def _type_of(given: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
         return " or ".join(dict.fromkeys(told))
     if "enum" in given or "const" in given:
         return ", ".join(f"`{value}`" for value in given.get("enum", [given.get("const")]))
-    return _TYPES.get(given.get("type", ""), given.get("type", "any"))
+    named = str(given.get("type", "any"))
+    return _TYPES.get(named, named)
 
 
 def _shown(default: Any) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from catalog.domain.action_schemas import ActionSchemas
 from catalog.domain.normalise import read_playbook
 from executions.failpoints import POINTS
-from executors.registry import argument_schemas
+from executors.management.actions_page import document_of
+from executors.registry import argument_schemas, find_kinds
 from noetl_site import exits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +56,11 @@ def test_the_readmes_playbook_is_the_example() -> None:
     assert shown is not None
     assert shipped is not None
     assert shown.steps == shipped.steps
+
+
+def test_the_pages_of_the_action_kinds_are_what_the_kinds_say() -> None:
+    built_in = [found for found in find_kinds().kinds.values() if found.origin == "built in"]
+    assert (ROOT / "docs" / "actions.md").read_text() == document_of(built_in), "run `make actions`"
 
 
 def test_every_failpoint_is_told() -> None:

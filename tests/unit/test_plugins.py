@@ -66,7 +66,7 @@ def test_an_installed_kind_is_there_with_its_schema_and_its_origin(install: Inst
     out = StringIO()
     call_command("actions", "greet", stdout=out)
     assert (
-        "Greets.\n\nFrom noetl-greeting 2.1." in out.getvalue() and "| `whom` | text | required | |" in out.getvalue()
+        "Greets.\n\nFrom noetl-greeting 2.1." in out.getvalue() and "| `whom` | text | required |  |" in out.getvalue()
     )
 
 

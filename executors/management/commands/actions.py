@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from executors.management.actions_page import page_of, pages_of, summary_of
+from executors.management.actions_page import document_of, page_of, summary_of
 from executors.registry import argument_schemas, find_kinds
 
 
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps({kind: argument_schemas()[kind] for kind in chosen}, indent=2))
         elif options["markdown"]:
-            self.stdout.write(pages_of(chosen.values()), ending="")
+            self.stdout.write(document_of(chosen.values()), ending="")
         elif name:
             self.stdout.write(page_of(chosen[name].kind, chosen[name].origin), ending="")
         else:
