@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -85,6 +85,11 @@ class ActionRequest:
     effect_key: str
     timeout_seconds: float
 
+    @property
+    def key(self) -> str:
+        """Of this try among all."""
+        return f"{self.node_id}#{self.attempt}"
+
 
 class ActionContext(Protocol):
     """What the worker lends an action while it runs."""
@@ -96,6 +101,13 @@ class ActionContext(Protocol):
 
     def credential(self, name: str) -> Credential:
         """Resolve a stored credential. Raises: `ActionFailed` (`credential_not_found`)."""
+
+    def look_ahead(self, begin: Callable[[ActionRequest], None]) -> None:
+        """Call `begin` with the job that this worker comes to next, if it is known and of the same kind.
+
+        The kind may begin it then, before it is asked to run it; it must know when it is asked (`ActionRequest.key`),
+        and be able to take it back (`ActionKind.recall`).
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +161,10 @@ class ActionKind(ABC):
     @abstractmethod
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """Do it and return JSON-like data. Raises: `ActionFailed`."""
+
+    def recall(self, request: ActionRequest) -> bool:
+        """Take back what `look_ahead` gave. Returns: whether it has not begun, and never will. Does not wait."""
+        return True
 
     # Not abstract: most kinds keep nothing.
     def end_turn(self) -> None:  # noqa: B027

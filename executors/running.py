@@ -38,6 +38,8 @@ class Lent:
     """The credential of a name, for the job at hand."""
     credentials: list[Credential] = field(default_factory=list)
     """Those that were asked for."""
+    offer: Callable[[Callable[[ActionRequest], None]], None] | None = None
+    """Calls what it is given with the job that comes next, if there is one that may begin early."""
 
     def credential(self, name: str) -> Credential:
         """Resolve a stored credential. Raises: `ActionFailed`."""
@@ -47,6 +49,11 @@ class Lent:
             raise ActionFailed(error.code, str(error)) from None
         self.credentials.append(found)
         return found
+
+    def look_ahead(self, begin: Callable[[ActionRequest], None]) -> None:
+        """Offer the job that comes next."""
+        if self.offer is not None:
+            self.offer(begin)
 
 
 def run_action(
