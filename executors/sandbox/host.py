@@ -143,14 +143,14 @@ class Sandbox:
                 result = child.wait(sent, deadline, timeout_seconds, cancelled or NEVER)
             except BaseException:
                 # Whatever ends the wait, Ctrl-C among it: no child outlives it.
-                self._end([child])
+                self._give_up(child)
                 raise
             if result is not None:
                 self._keep_if_fit(child, asked.turn)
                 return result
             # It had died, or was about to go, when it was given the job: which was not begun.
             refusal = child.refusal(sent)
-            self._end([child])
+            self._give_up(child)
         return refusal
 
     def recall(self, key: str) -> bool:
@@ -327,6 +327,19 @@ class Sandbox:
             child.tell_to_die()
         for child in children:
             child.end()
+            self._bury(child)
+
+    def _give_up(self, child: ChildHandle) -> None:
+        """End a child that may have been handed a job ahead: which is another's now, unless it has begun."""
+        child.end()
+        with self._lock:
+            has_begun_it = False
+            for key in [key for key, ahead in self._ahead.items() if ahead.child is child]:
+                if child.recall(self._ahead[key].sent):
+                    del self._ahead[key]
+                else:
+                    has_begun_it = True
+        if not has_begun_it:
             self._bury(child)
 
     def _dismiss(self, children: Iterable[ChildHandle]) -> None:

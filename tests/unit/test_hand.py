@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
 from executions.api import Report
 from executors.actions.python import PythonAction
+from executors.contract import ActionRequest, Credential
+from executors.running import Lent
 from executors.worker.hand import Hand, Means
 from executors.worker.heartbeat import LeaseKeeper
 from executors.worker.pace import Pace
@@ -52,11 +54,19 @@ class Books:
         return ["accepted" for _ in reports], []
 
 
+def no_credential(job: LeasedJob, name: str) -> Credential:
+    raise AssertionError(f"{job.node_id} asked for the credential {name}")
+
+
 @pytest.fixture
-def kind() -> Iterator[PythonAction]:
+def kind(tmp_path: Path) -> Iterator[PythonAction]:
     kind = PythonAction()
     # As who runs the tests, so that jobs can leave marks in their folders.
     kind._sandbox._drop = False
+    # Whose first start takes as long as a slow job.
+    request = ActionRequest("python", {"code": "def main(): pass"}, {}, "0", "0:s", "s", 1, "0:s", 30)
+    kind.run(request, Lent(tmp_path, Event(), pytest.fail))
+    kind.end_turn()
     yield kind
     kind.close()
 
@@ -83,7 +93,7 @@ def until(condition: Callable[[], bool]) -> bool:
 
 def test_what_waits_behind_a_slow_job_is_given_back_and_does_not_run(kind: PythonAction, tmp_path: Path) -> None:
     books, go = Books(), tmp_path / "go"
-    means = Means(books, {"python": kind}, LeaseKeeper(books, 60), lambda *_: pytest.fail(), tmp_path)
+    means = Means(books, {"python": kind}, LeaseKeeper(books, 60), no_credential, tmp_path)
     jobs = [job(number, tmp_path, go if number == 3 else None) for number in range(1, 7)]
 
     def let_go() -> None:
@@ -103,7 +113,7 @@ def test_what_waits_behind_a_slow_job_is_given_back_and_does_not_run(kind: Pytho
 
 def test_a_job_that_its_child_has_begun_is_not_given_back(kind: PythonAction, tmp_path: Path) -> None:
     books = Books()
-    means = Means(books, {"python": kind}, LeaseKeeper(books, 60), lambda *_: pytest.fail(), tmp_path)
+    means = Means(books, {"python": kind}, LeaseKeeper(books, 60), no_credential, tmp_path)
     with Hand(1, means) as hand:
         hand.add([job(number, tmp_path) for number in range(1, 5)], time.monotonic())
         assert hand.do_next(Pace())
@@ -117,7 +127,7 @@ def test_a_job_that_its_child_has_begun_is_not_given_back(kind: PythonAction, tm
 
 def test_every_job_of_a_full_hand_runs_once(kind: PythonAction, tmp_path: Path) -> None:
     books = Books()
-    means = Means(books, {"python": kind}, LeaseKeeper(books, 60), lambda *_: pytest.fail(), tmp_path)
+    means = Means(books, {"python": kind}, LeaseKeeper(books, 60), no_credential, tmp_path)
     # More than one child serves.
     everyone = list(range(1, 121))
     with Hand(1, means) as hand:
@@ -130,7 +140,7 @@ def test_every_job_of_a_full_hand_runs_once(kind: PythonAction, tmp_path: Path) 
 def test_a_job_called_off_after_its_child_has_begun_it_is_stopped(kind: PythonAction, tmp_path: Path) -> None:
     books = Books()
     keeper = LeaseKeeper(books, 60)
-    means = Means(books, {"python": kind}, keeper, lambda *_: pytest.fail(), tmp_path)
+    means = Means(books, {"python": kind}, keeper, no_credential, tmp_path)
     with Hand(1, means) as hand:
         hand.add([job(1, tmp_path), job(2, tmp_path, tmp_path / "never")], time.monotonic())
         assert hand.do_next(Pace())
