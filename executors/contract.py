@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -109,25 +109,44 @@ class ActionContext(Protocol):
         and be able to take it back (`ActionKind.recall`).
         """
 
+    def keep_secret(self, values: Iterable[str]) -> None:
+        """Keep secrets that were made of a credential, as a token, out of whatever comes of the action."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an action ended. `data` is JSON-like; on an error it may hold what there was so far."""
+    """How an action ended. `data` is JSON-like; on an error it may hold what there was so far.
+
+    `retry_after_seconds`: the least time that whoever was asked wants to pass before the next try.
+    """
 
     status: Literal["success", "error"]
     data: Any = None
     code: str = ""
     message: str = ""
     traceback: str = ""
+    retry_after_seconds: float | None = None
 
 
 class ActionFailed(Exception):
-    """An action's failure with its cause; the worker reports it as an error outcome."""
+    """An action's failure with its cause; the worker reports it as an error outcome.
 
-    def __init__(self, code: str, message: str, *, data: Any = None, traceback: str = "") -> None:
+    `retry_after_seconds`: the least time until the next try, if the step has one.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        data: Any = None,
+        traceback: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
         self.code = code
         self.data = data
         self.traceback = traceback
+        self.retry_after_seconds = retry_after_seconds
         super().__init__(message)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,8 @@ class Lent:
     """Those that were asked for."""
     offer: Callable[[Callable[[ActionRequest], None]], None] | None = None
     """Calls what it is given with the job that comes next, if there is one that may begin early."""
+    made: list[str] = field(default_factory=list)
+    """Secrets that the action made of them."""
 
     def credential(self, name: str) -> Credential:
         """Resolve a stored credential. Raises: `ActionFailed`."""
@@ -54,6 +56,10 @@ class Lent:
         """Offer the job that comes next."""
         if self.offer is not None:
             self.offer(begin)
+
+    def keep_secret(self, values: Iterable[str]) -> None:
+        """Keep secrets that were made of a credential out of whatever comes of the action."""
+        self.made.extend(values)
 
 
 def run_action(
@@ -75,7 +81,7 @@ def run_action(
 
 
 def _hide_credentials(lent: Lent, value: Any) -> Any:
-    return hide(value, [text for credential in lent.credentials for text in credential.secret_texts()])
+    return hide(value, [*lent.made, *(text for one in lent.credentials for text in one.secret_texts())])
 
 
 def _hidden(outcome: Outcome, hide_in: Callable[[Any], Any]) -> Outcome:
@@ -111,7 +117,7 @@ def _failed(failure: ActionFailed) -> Outcome:
         data = sanitise(failure.data)
     except OutputInvalid:
         data = None
-    return Outcome("error", data, failure.code, str(failure), failure.traceback)
+    return Outcome("error", data, failure.code, str(failure), failure.traceback, failure.retry_after_seconds)
 
 
 def outcome_fields(outcome: Outcome, duration_seconds: float) -> dict[str, Any]:
@@ -119,6 +125,8 @@ def outcome_fields(outcome: Outcome, duration_seconds: float) -> dict[str, Any]:
     error: dict[str, Any] | None = None
     if outcome.status == "error":
         error = {"code": outcome.code, "message": clean_text(outcome.message)}
+        if outcome.retry_after_seconds is not None:
+            error["retry_after_seconds"] = outcome.retry_after_seconds
     return {
         "status": outcome.status,
         "data": outcome.data,

@@ -125,7 +125,9 @@ CREDENTIALS = {
 
 def run(action: HttpAction, *, timeout: float = 10, cancelled: threading.Event | None = None, **arguments: Any) -> Any:
     request = ActionRequest("http", arguments, {}, "e1", "e1:s", "s", 1, "e1:s", timeout)
-    context = SimpleNamespace(cancelled=cancelled or threading.Event(), credential=CREDENTIALS.__getitem__)
+    context = SimpleNamespace(
+        cancelled=cancelled or threading.Event(), credential=CREDENTIALS.__getitem__, keep_secret=lambda values: None
+    )
     return action.run(request, context)
 
 
