@@ -98,9 +98,7 @@ def test_names_that_lead_elsewhere_are_refused(asking: Asking, server: Server, n
         ("/none", {}, "http_status"),
     ],
 )
-def test_what_fails_leaves_no_file(
-    asking: Asking, server: Server, path: str, said: dict[str, Any], code: str
-) -> None:
+def test_what_fails_leaves_no_file(asking: Asking, server: Server, path: str, said: dict[str, Any], code: str) -> None:
     error = asking.failure(url=server.url + path, download=said or True)
     assert error.code == code and files(asking) == []
     if code == "http_status":

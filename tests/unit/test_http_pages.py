@@ -194,7 +194,9 @@ def test_a_link_on_the_same_host_keeps_the_credential(asking: Asking, server: Se
     assert {asked.headers["authorization"] for asked in server.asked} == {"Bearer t0ken-value"}
 
 
-@pytest.mark.parametrize("link", ["http://10.0.0.1/x", "http://169.254.169.254/", "file:///etc/passwd", "http://[::1]:1/"])
+@pytest.mark.parametrize(
+    "link", ["http://10.0.0.1/x", "http://169.254.169.254/", "file:///etc/passwd", "http://[::1]:1/"]
+)
 def test_a_link_leads_nowhere_that_a_step_may_not_go(asking: Asking, server: Server, link: str) -> None:
     error = asking.failure(url=f"{server.url}/away", params={"to": link}, pagination={"type": "link"})
     assert error.code == "http_connection"

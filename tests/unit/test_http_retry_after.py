@@ -59,9 +59,7 @@ def asking() -> Iterator[Asking]:
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_what_a_reply_asks_for(
-    asking: Asking, server: Server, told: str, seconds: float | None, status: int
-) -> None:
+def test_what_a_reply_asks_for(asking: Asking, server: Server, told: str, seconds: float | None, status: int) -> None:
     headers = {"Retry-After": told.encode("utf-8").decode("latin-1"), "Date": dated(0)}
     server.answer = lambda asked: Answer({"busy": True}, status, headers)
     error = asking.failure(url=server.url)

@@ -6,6 +6,7 @@ import codecs
 import email.utils
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,6 +15,7 @@ import requests
 
 from executors.contract import ActionFailed
 
+GZIP_BEGINS: Final = b"\x1f\x8b"
 CHUNK_BYTES: Final = 65_536
 MAX_HEADER_BYTES: Final = 65_536
 MAX_REASON: Final = 200
@@ -36,9 +38,13 @@ def check_headers(response: requests.Response) -> None:
 
 
 def pieces(response: requests.Response, max_bytes: int) -> Iterator[bytes]:
-    """The decoded body. Raises: `ActionFailed` (`output_too_large`) for too much of it, or a compressed bomb."""
+    """The unpacked body.
+
+    Raises: `ActionFailed`: `output_too_large` for too much of it, or a compressed bomb; `http_reply` for an encoding
+    that is not read. `ValueError` for one that is broken, or ends too early.
+    """
     size = 0
-    while piece := response.raw.read1(CHUNK_BYTES, decode_content=True):
+    for piece in _unpacked(response):
         size += len(piece)
         if size > max_bytes:
             raise ActionFailed("output_too_large", f"the reply is larger than {max_bytes} bytes; ask for less of it")
@@ -46,6 +52,64 @@ def pieces(response: requests.Response, max_bytes: int) -> Iterator[bytes]:
             message = f"the reply is compressed to less than a {MAX_RATIO}th of its size, and not unpacked any further"
             raise ActionFailed("output_too_large", message)
         yield piece
+
+
+def _unpacked(response: requests.Response) -> Iterator[bytes]:
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    unpacker = None if encoding in ("", "identity") else _Unpacker(encoding)
+    while packed := response.raw.read1(CHUNK_BYTES, decode_content=False):
+        if unpacker is None:
+            yield packed
+        else:
+            yield from unpacker.feed(packed)
+    if unpacker is not None:
+        yield unpacker.end()
+
+
+class _Unpacker:
+    """Unpacks piece by piece, and knows when the end is missing: `requests` takes half a reply for a whole one."""
+
+    def __init__(self, encoding: str) -> None:
+        """Raises: `ActionFailed`."""
+        if encoding not in ("gzip", "x-gzip", "deflate"):
+            raise ActionFailed("http_reply", f"the reply is encoded as {encoding[:40]!r}, which nobody asked for")
+        self._is_gzip = encoding != "deflate"
+        self._inflate: Any = None
+
+    def feed(self, packed: bytes) -> Iterator[bytes]:
+        """Pieces of a bounded size. Raises: `ValueError`."""
+        while packed:
+            if self._inflate is None or self._inflate.eof:
+                if self._inflate is not None and not self._begins_another(packed):
+                    # What follows the end is padding.
+                    return
+                self._inflate = zlib.decompressobj(self._window(packed))
+            try:
+                piece = self._inflate.decompress(packed, CHUNK_BYTES)
+            except zlib.error as error:
+                raise ValueError(f"the compressed reply is broken: {error}") from None
+            if piece:
+                yield piece
+            packed = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+
+    def end(self) -> bytes:
+        """What was left. Raises: `ValueError` when there should be more."""
+        if self._inflate is None:
+            # A reply to HEAD tells how its body would be packed.
+            return b""
+        left: bytes = self._inflate.flush()
+        if not self._inflate.eof:
+            raise ValueError("the compressed reply ends too early")
+        return left
+
+    def _begins_another(self, packed: bytes) -> bool:
+        return self._is_gzip and packed[:2] == GZIP_BEGINS[: len(packed)]
+
+    def _window(self, packed: bytes) -> int:
+        if self._is_gzip:
+            return 16 + zlib.MAX_WBITS
+        # Some send deflate without the frame that it should have.
+        return zlib.MAX_WBITS if packed[0] & 0x0F == zlib.DEFLATED else -zlib.MAX_WBITS
 
 
 def decode(response: requests.Response, content: bytes) -> Any:

@@ -221,6 +221,8 @@ class CheckedSession(requests.Session):
     def __init__(self, policy: AddressPolicy) -> None:
         super().__init__()
         self.trust_env = False
+        # What replies are unpacked from, whatever else is installed.
+        self.headers["Accept-Encoding"] = "gzip, deflate"
         self.adapters.clear()
         for scheme in ("https://", "http://"):
             self.mount(scheme, _CheckedAdapter(policy))
