@@ -27,7 +27,7 @@ def answer(asked: Asked) -> Answer:
             packed = gzip.compress(TABLE)
             return Answer(packed, headers={"Content-Type": "text/csv", "Content-Encoding": "gzip"})
         case "/bomb":
-            return Answer(gzip.compress(bytes(200_000_000)), headers={"Content-Encoding": "gzip"})
+            return Answer(gzip.compress(bytes(50_000_000)), headers={"Content-Encoding": "gzip"})
         case "/named":
             return Answer(b"x", headers={"Content-Disposition": 'attachment; filename="../../evil"'})
         case "/short":

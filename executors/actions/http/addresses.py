@@ -37,9 +37,6 @@ class AddressPolicy:
 
     def allows(self, text: str) -> bool:
         """Whether a connection to this numeric address may be made."""
-        if "%" in text:
-            # A zone: link-local.
-            return False
         address = unwrap(ipaddress.ip_address(text))
         return any(address in network for network in self._allowed) or is_public(address)
 

@@ -97,7 +97,6 @@ class CredentialHeaders:
         self._credentials = credentials
         self._tokens = tokens
         self._context = context
-        self._is_renewed = False
 
     def headers(self, send: Send) -> Headers:
         """Raises: `ActionFailed` for a credential that makes no header, or two that make the same one."""
@@ -110,14 +109,11 @@ class CredentialHeaders:
         return headers
 
     def renew(self) -> bool:
-        """After a 401: forget the tokens, once. Returns: whether to ask again."""
+        """After a 401: forget the tokens. Returns: whether there were any, so that it is worth asking again."""
         clients = [credential for credential in self._credentials if is_client(credential)]
-        if self._is_renewed or not clients:
-            return False
-        self._is_renewed = True
         for credential in clients:
             self._tokens.drop(credential)
-        return True
+        return bool(clients)
 
     def mask(self, text: str) -> str:
         """The text with every secret of these credentials replaced."""
