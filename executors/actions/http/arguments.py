@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -22,11 +22,7 @@ class _Part(BaseModel):
 
 
 class Pagination(_Part):
-    """How the next page is asked for, what is kept of each, and when it is enough.
-
-    `path`, `cursor_path` and `link_path` lead into the reply, as `data.items`. `max_pages` and `max_items` end it
-    quietly when the step names them.
-    """
+    """How the next page is asked for, what is kept of each, and when it is enough."""
 
     type: Literal["page", "offset", "cursor", "link"]
     param: str | None = None
@@ -63,29 +59,54 @@ class Download(_Part):
     max_bytes: int | None = Field(None, ge=1)
 
 
-class HttpArguments(contract.Arguments):
-    """One request, or one per page. Of the words for a body one is given."""
+def _said(description: str, default: Any = None, **rules: Any) -> Any:
+    """A field that is told in the kind's page."""
+    return Field(default, description=description, **rules)
 
-    endpoint: str | None = None
-    url: str | None = None
-    method: str = Field("GET", pattern=r"^[A-Za-z]{1,32}$")
-    headers: dict[str, Any] = Field(default_factory=dict)
-    params: dict[str, Any] = Field(default_factory=dict)
-    payload: Any = None
-    json_body: Any = Field(None, alias="json")
-    body: Any = None
-    form: dict[str, Any] | None = None
-    multipart: dict[str, Any] | None = None
-    data: Any = None
-    timeout: Annotated[float, Field(gt=0)] = DEFAULT_TIMEOUT_SECONDS
-    auth: str | dict[str, Any] | None = None
-    use_auth: str | None = None
-    authentication: Literal["genericCredentialType"] | None = None
-    generic_auth_type: str | None = Field(None, alias="genericAuthType")
-    verify: bool = True
-    allow_redirects: bool = True
-    pagination: Pagination | None = None
-    download: bool | Download = False
+
+class HttpArguments(contract.Arguments):
+    """`pagination` asks for one page after the other and gives them as one:
+
+    * `type`: `page` and `offset` count pages, or items, until a page is empty; `cursor` sends what a reply tells of the
+      next, until it tells nothing; `link` asks the address that the `Link` header tells, until there is none.
+    * `param` and `in`: the name of what is counted or sent (by default the type), in the `query` or in the `body`.
+    * `start`: the first number (`page` 1, `offset` 0).
+    * `size` and `size_param`: how many items a page has, and what says so (`per_page` of `page`, else `limit`).
+    * `cursor_path`, `link_path`: where the reply tells of the next: `data.meta.next`, `headers.X-Next`, `data.-1.id`.
+    * `path`: where the reply has its items (`data`: all of its body).
+    * `merge`: `extend` (default) joins lists, `append` makes a list of pages, `replace` keeps the last.
+    * `max_pages` and `max_items` end it, with `complete: false`. A step without `max_pages` fails after 1,000.
+
+    `download: true`, or a map of `name` and `max_bytes`, makes a file of the reply in the execution's folder, where its
+    duckdb steps read. Without a name it is called after the step, its item and its visit.
+
+    A part of `multipart` is a text, or a map of `text` or `base64` with `filename` and `content_type`; a list makes
+    several parts of one name.
+    """
+
+    endpoint: str | None = _said("the address, http or https; or `url`")
+    url: str | None = _said("the same")
+    method: str = _said("not CONNECT or TRACE", "GET", pattern=r"^[A-Za-z]{1,32}$")
+    headers: dict[str, Any] = Field(default_factory=dict, description="not those that say where a request ends")
+    params: dict[str, Any] = Field(default_factory=dict, description="the query; a list gives one pair per item")
+    payload: Any = _said("the body of POST, PUT and PATCH, written as the content type says: JSON, form, parts, text")
+    json_body: Any = _said("the body as JSON, of any method but GET, HEAD and OPTIONS", alias="json")
+    body: Any = _said("the body; a text as it is, anything else as JSON")
+    form: dict[str, Any] | None = _said("the body as a form")
+    multipart: dict[str, Any] | None = _said("the body as parts, see above")
+    data: Any = _said("the body of POST, PUT and PATCH, else the query; or a map of `query` and `body`")
+    timeout: float = _said("seconds for one request, with its redirects and its reply", DEFAULT_TIMEOUT_SECONDS, gt=0)
+    auth: str | dict[str, Any] | None = _said(
+        "a credential's name, or a map of several, each of which adds its header",
+        json_schema_extra={"x-noetl-credentials": "many"},
+    )
+    use_auth: str | None = _said("the one of `auth` that counts")
+    authentication: Literal["genericCredentialType"] | None = _said("an old way to say that `credentials` count")
+    generic_auth_type: str | None = _said("the one of `credentials` that counts", alias="genericAuthType")
+    verify: bool = _said("false: any certificate will do", True)
+    allow_redirects: bool = _said("false: a redirect is the reply", True)
+    pagination: Pagination | None = _said("see above")
+    download: bool | Download = _said("see above", False)
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any, ClassVar, Self
 from urllib.parse import quote
@@ -30,15 +30,49 @@ from executors.sandbox.sanitise import MAX_OUTPUT_BYTES
 
 USER_AGENT = "noetl"
 IDEMPOTENCY_KEY = "Idempotency-Key"
+EXAMPLE = """\
+apiVersion: noetl.io/v1
+kind: Playbook
+name: stock
+path: examples/stock
+workload: {api: "https://shop.example"}
+workflow:
+  - step: start
+    type: http
+    url: "{{ workload.api }}/stores"
+    params: {open: true}
+    pagination: {type: link, path: data}
+    retry: 3
+    next: end
+  - {step: end, result: "{{ start.data | map(attribute='id') | list }}"}
+"""
 PAGE_MARK = "/page-"
 MAX_DOWNLOAD_BYTES = 1024**3
 
 
 class HttpAction(contract.ActionKind):
-    """Sends one request and returns `{status_code, headers, url, elapsed, data}`, or what its pages or its file are."""
+    """Asks an address over HTTP: once, or page by page; the reply is the result, or becomes a file."""
 
     name: ClassVar[str] = "http"
     Arguments: ClassVar[type[contract.Arguments]] = HttpArguments
+    result: ClassVar[str] = (
+        "`{status_code, headers, url, elapsed, data}`; `data` is the body, read when it is JSON. Of pages the last "
+        "reply with `data` of all, and `{pages, complete}`. Of a download `{path, bytes, sha256, content_type}`."
+    )
+    errors: ClassVar[Mapping[str, str]] = {
+        "http_status": "the reply was not a 2xx; the step's data is the reply, and `retry` hears its `Retry-After`",
+        "http_connection": "no connection, a refused address, or a reply that is cut off",
+        "http_reply": "the reply's headers are too large, or its body is packed in a way that is not read",
+        "timeout": "the reply was not whole in time",
+        "output_too_large": "the reply or its pages are larger than 10 MB, a file than its bound, or it is a bomb",
+        "pagination_invalid": "a reply has no page where the step says, or tells of the next what was there before",
+        "file_error": "the file cannot be written",
+        "token_refused": "the `token_url` of a credential gave no token",
+        "auth_invalid": "`auth` names no credential",
+        "credential_invalid": "a credential makes no header, or two make the same",
+        "arguments_invalid": "the rendered arguments make no request",
+    }
+    example: ClassVar[str] = EXAMPLE
 
     def __init__(
         self,
