@@ -34,6 +34,16 @@ def linear(length: int, code: str = NOTHING) -> tuple[str, str]:
     return path, _text(path, {}, [*steps, {"step": "end"}])
 
 
+def asking(length: int, url: str) -> tuple[str, str]:
+    """A line of so many requests to one address. Returns: path and text."""
+    steps: list[dict[str, Any]] = [{"step": "start", "next": "s1"}]
+    for number in range(1, length + 1):
+        following = f"s{number + 1}" if number < length else "end"
+        steps.append({"step": f"s{number}", "type": "http", "url": url, "next": following})
+    path = f"bench/asking-{length}"
+    return path, _text(path, {}, [*steps, {"step": "end"}])
+
+
 def wide() -> tuple[str, str]:
     """A loop whose items all start at once; the payload's `items` tells how many. Returns: path and text."""
     each: dict[str, Any] = {
