@@ -15,11 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from executors.actions.http import HttpAction
+from executors.actions.http import HttpAction, transport
 from executors.actions.http.addresses import AddressPolicy
 from executors.contract import ActionFailed, ActionRequest, Credential
 from tests.support.answering import Answer, answering
 from tests.support.certificates import self_signed
+from tests.support.inspection import wait_for
 
 
 class Server(ThreadingHTTPServer):
@@ -484,6 +485,15 @@ def test_cancel_ends_the_request(action: HttpAction, server: str) -> None:
     with pytest.raises(ActionFailed) as caught:
         run(action, url=f"{server}/drip", cancelled=cancelled)
     assert caught.value.code == "cancelled"
+
+
+def test_the_watch_ends_when_nothing_is_asked_and_begins_again(
+    action: HttpAction, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "IDLE_LOOKS", 0)
+    run(action, url=f"{server}/")
+    wait_for(lambda: all(thread.name != "http-watch" for thread in threading.enumerate()), 5)
+    assert failure(action, url=f"{server}/drip", timeout=0.3).code == "timeout"
 
 
 def test_nothing_is_taken_from_the_environment(

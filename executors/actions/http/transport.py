@@ -23,6 +23,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from executors.actions.http.addresses import AddressPolicy
 
 WATCH_SECONDS = 0.05
+IDLE_LOOKS = 40
 CONNECT_SECONDS = 10.0
 _current = threading.local()
 
@@ -44,10 +45,8 @@ class Exchange:
         self.refusal = ""
         self._deadline = deadline
         self._cancelled = cancelled
-        self._done = Event()
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
-        self._watcher = threading.Thread(target=self._watch, name="http-exchange", daemon=True)
 
     @property
     def seconds_left(self) -> float:
@@ -55,15 +54,16 @@ class Exchange:
 
     def __enter__(self) -> Exchange:
         _current.exchange = self
-        self._watcher.start()
+        _watch.begin(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         _current.exchange = None
-        self._done.set()
-        self._watcher.join()
-        for guard in self._sockets:
-            guard.close()
+        _watch.end(self)
+        with self._lock:
+            for guard in self._sockets:
+                guard.close()
+            self._sockets.clear()
 
     def check(self) -> None:
         """Raises: `OSError` when it was ended: a socket that was shut may look like the end of a reply."""
@@ -85,21 +85,57 @@ class Exchange:
                 return False
         return True
 
-    def _watch(self) -> None:
-        while not self._done.is_set():
-            if self._cancelled.is_set():
-                return self._end("cancelled")
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                return self._end("timeout")
-            self._done.wait(min(left, WATCH_SECONDS))
-        return None
+    def look(self) -> None:
+        """End it when it is time; called again and again from another thread."""
+        if self._cancelled.is_set():
+            self._end("cancelled")
+        elif time.monotonic() >= self._deadline:
+            self._end("timeout")
 
     def _end(self, cause: str) -> None:
         with self._lock:
-            self.cause = cause
+            self.cause = self.cause or cause
             for guard in self._sockets:
                 _shut(guard)
+
+
+class _Watch:
+    """A thread that looks at all exchanges; it outlives them for a while, as to start it costs as much as a request."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._exchanges: set[Exchange] = set()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, exchange: Exchange) -> None:
+        """Look at it from now on."""
+        with self._lock:
+            self._exchanges.add(exchange)
+            # Of a process that was forked the thread is not alive.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._look_on, name="http-watch", daemon=True)
+                self._thread.start()
+
+    def end(self, exchange: Exchange) -> None:
+        """Look at it no more."""
+        with self._lock:
+            self._exchanges.discard(exchange)
+
+    def _look_on(self) -> None:
+        pause, idle = Event(), 0
+        while True:
+            with self._lock:
+                watched = list(self._exchanges)
+                idle = 0 if watched else idle + 1
+                if idle > IDLE_LOOKS:
+                    self._thread = None
+                    return
+            for exchange in watched:
+                exchange.look()
+            pause.wait(WATCH_SECONDS)
+
+
+_watch = _Watch()
 
 
 def _shut(connected: socket.socket) -> None:
