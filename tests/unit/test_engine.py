@@ -59,6 +59,9 @@ def test_a_failed_try_is_told_and_the_job_stays_open() -> None:
     assert replay(engine.log, book) == engine.state
 
 
+NONSENSE: list[Any] = [0, -5, "30", None, True, [30], {}]
+
+
 @pytest.mark.parametrize(
     ("asked", "delays"),
     [
@@ -66,7 +69,7 @@ def test_a_failed_try_is_told_and_the_job_stays_open() -> None:
         (3, [3.0, 4.0, None]),
         (0.5, [2.0, 4.0, None]),
         (10**9, [3600.0, 3600.0, None]),
-        *((nonsense, [2.0, 4.0, None]) for nonsense in (0, -5, "30", None, True, [30], {})),
+        *[(nonsense, [2.0, 4.0, None]) for nonsense in NONSENSE],
     ],
 )
 def test_a_failure_may_ask_for_a_longer_pause(asked: Any, delays: list[float | None]) -> None:
