@@ -72,7 +72,12 @@ def build_registry(settings: Any) -> dict[str, ActionKind]:
 
     `settings` is an object with Django's settings.
     """
-    return {name: installed.kind.build(settings) for name, installed in find_kinds().kinds.items()}
+    kinds = {name: installed.kind.build(settings) for name, installed in find_kinds().kinds.items()}
+    duckdb, postgres = kinds[DuckdbAction.name], kinds[PostgresAction.name]
+    if isinstance(duckdb, DuckdbAction) and isinstance(postgres, PostgresAction):
+        # The kinds do not know one another: what a step may connect to is one rule all the same.
+        duckdb.let_attach_postgres(postgres.target_options)
+    return kinds
 
 
 @cache

@@ -23,6 +23,12 @@ class RowBudget:
         self._max_rows, self._rows = max_rows, 0
         self._max_bytes, self._bytes = max_bytes, 0
 
+    def copy(self) -> RowBudget:
+        """Another one with as much left."""
+        copied = RowBudget(self._max_rows, self._max_bytes)
+        copied._rows, copied._bytes = self._rows, self._bytes
+        return copied
+
     def spend(self, row: Mapping[str, Any]) -> None:
         """Count one row. Raises: `OutputTooLarge`, whose text says what to do."""
         self._rows += 1

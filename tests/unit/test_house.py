@@ -21,7 +21,7 @@ PLANTED = {
     "floors": ("queueing/store.py", "import queueing.services"),
     "executors": ("executors/actions/python.py", "import executors.credentials.store"),
     "pure": ("executions/domain/events.py", "import django.utils.timezone"),
-    "kinds": ("executors/actions/duckdb.py", "import executors.actions.http"),
+    "kinds": ("executors/actions/duckdb/kind.py", "import executors.actions.http"),
     "door_executions": ("executions/services/starting.py", "import queueing.store"),
     "door_executors": ("executors/tasks.py", "import executions.models"),
     "door_site": ("noetl_site/__init__.py", "import catalog.store"),

@@ -87,13 +87,21 @@ class PostgresAction(contract.ActionKind):
             for database in settings.DATABASES.values()
         )
 
+    def target_options(self, credential: contract.Credential) -> dict[str, str]:
+        """libpq's options of a credential that a step may use.
+
+        Raises: `ActionFailed` (`credential_invalid`, `target_forbidden`).
+        """
+        options = connection_options(credential)
+        self._refuse_own_database(options)
+        return options
+
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """`{"command_<i>": {...}}`. Raises: `ActionFailed`, whose `data` holds the results so far."""
         deadline = time.monotonic() + request.timeout_seconds
         arguments = PostgresArguments.check(request.arguments)
         credential = context.credential(arguments.auth)
-        options = connection_options(credential)
-        self._refuse_own_database(options)
+        options = self.target_options(credential)
         try:
             connection = StoppableConnection(options, deadline, context.cancelled)
         except (psycopg.Error, UnicodeError) as error:
