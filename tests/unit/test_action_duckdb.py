@@ -268,7 +268,7 @@ def test_a_step_that_fails_leaves_no_rows_behind(step: Step) -> None:
 def test_inputs_are_tables_and_parameters(step: Step) -> None:
     orders = [{"id": 1, "on": "2026-01-02", "total": 2}, {"id": 2, "total": 2.5, "tags": ["a"]}]
     inputs = {"orders": orders, "least": 2.2, "ids": [1, 2]}
-    result = step.run("select id, \"on\", tags from orders where total > $least and id in $ids", inputs=inputs)
+    result = step.run('select id, "on", tags from orders where total > $least and id in $ids', inputs=inputs)
     assert result["command_0"]["rows"] == [{"id": 2, "on": None, "tags": ["a"]}]
     types = step.run("select column_type t from (describe orders)", inputs=inputs)["command_0"]["rows"]
     assert [row["t"] for row in types] == ["BIGINT", "DATE", "DOUBLE", "VARCHAR[]"]

@@ -100,9 +100,9 @@ def _add_sqlite(found: Attached, reference: Reference, places: Places) -> None:
     name = next((data[key] for key in ("db_path", "path", "database", "db_name") if data.get(key)), "")
     if not name:
         raise ActionFailed("credential_invalid", f"{reference.alias}: the file is missing: give db_path")
-    writable = None if reference.read_only else places.writable(name)
-    path = writable or places.inside(name)
-    found.sqlite.append({"alias": reference.alias, "path": str(path), "read_only": writable is None})
+    path, is_own = places.sqlite_file(name)
+    read_only = reference.read_only or not is_own
+    found.sqlite.append({"alias": reference.alias, "path": str(path), "read_only": read_only})
     found.extensions.add("sqlite")
 
 

@@ -44,9 +44,10 @@ class Places:
         if named is None:
             path = self._data_dir / "duckdb" / f"{self._execution_id}.duckdb"
         else:
-            path = _joined(self._databases, named)
-            if path is None or path == self._databases:
+            found = _joined(self._databases, named)
+            if found is None or found == self._databases:
                 raise ActionFailed("path_not_allowed", f"the database {named!r} is outside of the folder for databases")
+            path = found
         path.parent.mkdir(parents=True, exist_ok=True)
         return str(path)
 
@@ -74,9 +75,18 @@ class Places:
                 return path
         raise ActionFailed("path_not_allowed", f"{name!r} does not exist inside the allowed folders")
 
-    def writable(self, name: str) -> Path | None:
-        """The real path of a file that steps may write to: in the own folder, or among the databases. Else None."""
-        return _joined(self.files, name) or _joined(self._databases, name)
+    def sqlite_file(self, name: str) -> tuple[Path, bool]:
+        """The real path of a SQLite file, and whether steps may write to it: in the own folder, or among the databases.
+
+        One that is nowhere is made in the own folder.
+        """
+        own = [path for root in (self.files, self._databases) if (path := _joined(root, name)) is not None]
+        for path in own:
+            if path.is_file():
+                return path, True
+        if own and not any((root / name).exists() for root in self.roots):
+            return own[0], True
+        return self.inside(name), False
 
     def rows_file(self, name: str) -> str:
         """The file of rows that an earlier step of this execution left, by the name in its result."""
