@@ -70,9 +70,6 @@ def prepare(connection: Any, payload: Mapping[str, Any]) -> None:
     connection.execute("SET TimeZone = 'UTC'")
     for file in payload["extensions"].values():
         connection.execute(f"LOAD {quoted_text(file)}")
-    if payload["attach"]:
-        # A net for a child that is killed: what its statements do on a server ends there.
-        connection.execute(f"SET pg_statement_timeout_millis = {int(payload['server_milliseconds'])}")
     for secret in payload["secrets"]:
         _create_secret(connection, secret)
     for database in payload["attach"]:

@@ -6,7 +6,7 @@ Payload: `database`, `statements` (list of SQL texts), `params`, `goes_on` (afte
 own folder), `rows_folder` (a name in it), `rows_to_file`, `directories` and `paths` (that may be read), `search`,
 `remote` (beginnings of addresses), `extensions` (name -> file of a wheel), `secrets` (`{name, type, fields}`), `attach`
 (`{alias, secret, options, read_only}`), `sqlite` (`{alias, path, read_only}`), `tables` (name -> rows, or a file of
-them), `ports`, `server_milliseconds`, `temp_directory`, `temp_size`, `memory_limit`, `threads`, `lock_wait_seconds`.
+them), `ports`, `temp_directory`, `temp_size`, `memory_limit`, `threads`, `lock_wait_seconds`.
 """
 
 from __future__ import annotations

@@ -261,11 +261,6 @@ def test_a_cancelled_step_ends_at_once(step: Step, server: dict[str, str]) -> No
         assert failures[0].code == "cancelled"
 
 
-def test_a_statement_left_behind_ends_on_the_server(step: Step) -> None:
-    shown = step.rows("from postgres_query('pg', 'select current_setting(''statement_timeout'') t')", auth={"pg": "pg_main"}, timeout=50)
-    assert shown == [{"t": "52s"}]
-
-
 # -- SQLite -------------------------------------------------------------------------------------------
 
 

@@ -27,7 +27,6 @@ EXTENSIONS: Final = {"httpfs": "httpfs", "postgres": "postgres_scanner", "sqlite
 LOADS_HTTPFS: Final = re.compile(r"\bload\s+'?httpfs", re.IGNORECASE)
 MEMORY_LIMIT: Final = "1GB"
 LOCK_WAIT_SECONDS: Final = 30.0
-SERVER_SLACK_SECONDS: Final = 2.0
 FILE_BYTES: Final = 16 << 30
 """The largest file that a step may make."""
 NOT_SAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
@@ -100,7 +99,6 @@ class DuckdbAction(contract.ActionKind):
             "temp_size": f"{FILE_BYTES}B",
             "memory_limit": self._memory_limit,
             "threads": self._threads,
-            "server_milliseconds": int((request.timeout_seconds + SERVER_SLACK_SECONDS) * 1000),
             "lock_wait_seconds": min(LOCK_WAIT_SECONDS, request.timeout_seconds),
             **found.payload(),
             **places.readable(arguments.read),
