@@ -69,3 +69,24 @@ def burning(items: int, seconds: float) -> tuple[str, str]:
     }
     path = "bench/burning"
     return path, _text(path, {}, [{"step": "start", "next": "each"}, each, {"step": "end"}])
+
+
+def bulk(change: str) -> tuple[str, str]:
+    """A table of Postgres through DuckDB into another; `change` is a query up to its FROM. Returns: path and text."""
+    auth = {"pg": {"type": "postgres", "key": "demo_postgres"}}
+    fetch = {
+        "step": "fetch",
+        "type": "duckdb",
+        "auth": auth,
+        "command": f"CREATE TABLE t AS {change} pg.bulk_source",
+        "next": "store",
+    }
+    store = {
+        "step": "store",
+        "type": "duckdb",
+        "auth": auth,
+        "command": "DROP TABLE IF EXISTS pg.bulk_target; CREATE TABLE pg.bulk_target AS FROM t",
+        "next": "end",
+    }
+    path = "bench/bulk"
+    return path, _text(path, {}, [{"step": "start", "next": "fetch"}, fetch, store, {"step": "end"}])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.bench import Extent, Peers, Scene, peers_of, scene
-from benchmarks.measures import broker, costs, history, http, latency, remote, resources, throughput
+from benchmarks.measures import broker, bulk, costs, history, http, latency, remote, resources, throughput
 from benchmarks.peers.postgres import PostgresPeer
 from benchmarks.platform import data_folder
 from benchmarks.report import Row
@@ -19,6 +19,7 @@ ALONE: Final[dict[str, Callable[[Scene, Extent], Iterator[Row]]]] = {
     "T7": resources.measure_memory,
     "G": costs.measure_growth,
     "COUNTS": costs.measure_costs,
+    "BULK": bulk.measure_bulk,
 }
 """On a platform with nothing beside it; memory first, as what comes later fills Postgres' buffers."""
 BESIDE_PEERS: Final[dict[str, Callable[[Scene, Peers, Extent], Iterator[Row]]]] = {

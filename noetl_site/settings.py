@@ -254,6 +254,8 @@ NOETL_DUCKDB_ALLOWED_DIRECTORIES = [
     Path(directory).absolute()
     for directory in words("NOETL_DUCKDB_ALLOWED_DIRECTORIES", default=str(BASE_DIR / "examples"))
 ]
+# What DuckDB may hold in memory for one step, in DuckDB's words; past it, it writes to the data folder.
+NOETL_DUCKDB_MEMORY_LIMIT = env("NOETL_DUCKDB_MEMORY_LIMIT", default="1GB")
 # The levels of executors.sandbox, from the weakest to the strongest.
 _LEVELS = ("turn", "job", "bwrap")
 NOETL_PYTHON_ISOLATION = one_of("NOETL_PYTHON_ISOLATION", _LEVELS, default="turn")

@@ -15,6 +15,8 @@ from jsonschema import Draft202012Validator, ValidationError
 from catalog.domain.template_syntax import is_template
 
 TEMPLATE_KEYWORD: Final = "x-noetl-template"
+CREDENTIALS_KEYWORD: Final = "x-noetl-credentials"
+INSTEAD_KEYWORD: Final = "x-noetl-instead"
 MAX_FOUND: Final = 20
 MAX_MESSAGE: Final = 300
 ADDRESSES: Final = ("endpoint", "url")
@@ -41,6 +43,10 @@ class KindSchema:
         self.required = tuple(schema.get("required", ()))
         self.verbatim = _marked(properties, "verbatim")
         self.sql = _marked(properties, "sql")
+        self.takes_credentials = properties.get("auth", {}).get(CREDENTIALS_KEYWORD) == "many"
+        """Whether `auth` may name several, each under an alias."""
+        self.instead = str(schema.get(INSTEAD_KEYWORD, ""))
+        """What to write in the place of a form without SQL that the original had."""
         addresses = tuple(name for name in ADDRESSES if name in properties)
         self._one_of = tuple(names for names in (self.sql, addresses) if names)
         # What is missing is told by `missing`, in the words of the language.

@@ -80,7 +80,7 @@ def read_arguments(
     """Take a kind's arguments out of the fields. `pointer` is the place of the step or task."""
     schema = reading.schemas[kind]
     if CREDENTIAL[0] in schema.arguments:
-        _fold_credential(reading, fields, where)
+        _fold_credential(reading, fields, where, schema)
     taken = {name: fields.pop(name) for name in tuple(fields) if _is_argument(name, schema)}
     for name, found in taken.items():
         if name not in schema.verbatim:
@@ -88,7 +88,8 @@ def read_arguments(
     values = {name: found.value for name, found in taken.items()}
     missing = schema.missing(values)
     if missing is not None:
-        reading.error("missing_argument", f"give {missing}: the {kind} action {where} needs it", pointer)
+        instead = f"; {schema.instead}" if schema.instead else ""
+        reading.error("missing_argument", f"give {missing}: the {kind} action {where} needs it{instead}", pointer)
     for problem in schema.check(values):
         at = pointer
         for depth, part in enumerate(problem.path):
@@ -113,10 +114,13 @@ def _is_argument(name: str, schema: KindSchema) -> bool:
     return name in schema.arguments and name not in STEP_CONTROL
 
 
-def _fold_credential(reading: Reading, fields: Fields, where: str) -> None:
-    """Put the credential's name under its newest key; a map of one alias names the credential behind it."""
+def _fold_credential(reading: Reading, fields: Fields, where: str, schema: KindSchema) -> None:
+    """Put the credential's name under its newest key; a map of one alias names the credential behind it.
+
+    A kind that takes several reads the map itself: its aliases are what the SQL knows them by.
+    """
     for spelling in CREDENTIAL:
-        if spelling in fields:
+        if spelling in fields and not schema.takes_credentials:
             fields[spelling] = _credential_name(fields[spelling])
     found = reading.one_of(fields, CREDENTIAL, f"the credential {where}")
     if found is not None:

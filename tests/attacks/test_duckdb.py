@@ -380,10 +380,9 @@ def test_bombs_end_in_time(place: Place, text: str) -> None:
 
 def test_foreign_views_and_macros_are_looked_at(place: Place) -> None:
     """A database file may come from anywhere, and with it what nobody has checked."""
-    dsn = place.words["dsn"]
     folder = place.root / "data" / "files" / "e1"
-    _made_elsewhere(folder / "evil.duckdb", f"create macro m() as table from postgres_scan('{dsn}', 'a', 'b')")
-    failure = place.refused("attach 'evil.duckdb' as e; from e.m()", auth={"pg": "pg"})
+    _made_elsewhere(folder / "evil.duckdb", "create macro m(d) as table from postgres_scan(d, 'a', 'b')")
+    failure = place.refused("attach 'evil.duckdb' as e; from e.m('{dsn}')", auth={"pg": "pg"})
     assert failure.code == "sql_refused"
 
 
