@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,17 +37,21 @@ def socket_folder() -> str:
 
 
 class Step:
-    def __init__(self, host: str) -> None:
-        self.fields = {"db_host": host, "db_user": ROLE, "db_password": PASSWORD, "db_name": ROLE}
+    def __init__(self, host: str, data_dir: Path) -> None:
+        self.fields: dict[str, str] = {"db_host": host, "db_user": ROLE, "db_password": PASSWORD, "db_name": ROLE}
+        self.data_dir = data_dir
+        self.inputs: dict[str, Any] = {}
         self.action = PostgresAction()
         self.cancelled = threading.Event()
 
     def run(self, text: Any, *, timeout: float = 20, **arguments: Any) -> Any:
         given = {"query": text, "auth": "pg", **arguments}
-        request = ActionRequest("postgres", given, {}, "e1", "e1:s", "s", 1, "e1:s", timeout)
+        request = ActionRequest("postgres", given, self.inputs, "e1", "e1:s", "s", 1, "e1:s", timeout)
         credential = Credential("pg", "postgres", self.fields)
-        context = SimpleNamespace(cancelled=self.cancelled, credential=lambda name: credential)
-        return self.action.run(request, context)
+        lent = SimpleNamespace(
+            cancelled=self.cancelled, credential=lambda name: credential, data_dir=self.data_dir
+        )
+        return self.action.run(request, lent)
 
     def fails(self, text: Any, **arguments: Any) -> ActionFailed:
         with pytest.raises(ActionFailed) as caught:
@@ -57,10 +63,11 @@ class Step:
 
 
 @pytest.fixture
-def step(socket_folder: str) -> Step:
-    step = Step(socket_folder)
+def step(socket_folder: str, tmp_path: Path) -> Iterator[Step]:
+    step = Step(socket_folder, tmp_path)
     step.run("drop table if exists t; create table t (a int)")
-    return step
+    yield step
+    step.action.close()
 
 
 def test_rows_and_messages(step: Step) -> None:
@@ -172,7 +179,7 @@ def test_a_timeout_stops_the_statement_on_the_server(step: Step) -> None:
 
 
 def test_cancel_stops_the_statement_on_the_server(step: Step, socket_folder: str) -> None:
-    other = Step(socket_folder)
+    other = Step(socket_folder, step.data_dir)
     outcome: list[ActionFailed] = []
     thread = threading.Thread(target=lambda: outcome.append(other.fails("select pg_sleep(60)", timeout=60)))
     thread.start()
