@@ -49,9 +49,9 @@ class ExecutionFiles:
     def reading(self, name: str) -> Iterator[BinaryIO]:
         """A file to read. Raises: `ActionFailed` (`path_not_allowed`, `file_failed`)."""
         path = self._inside(name)
-        if not path.is_file():
-            raise ActionFailed("file_failed", f"the execution has no file {name!r}")
         try:
+            if not path.is_file():
+                raise ActionFailed("file_failed", f"the execution has no file {name!r}")
             file = path.open("rb")
         except OSError as error:
             raise ActionFailed("file_failed", f"{name!r} cannot be read: {error.strerror}") from None

@@ -31,7 +31,8 @@ from executors.sandbox.rows import RowBudget
 from executors.sandbox.sanitise import OutputInvalid, sanitise
 
 NO_PARAMETER: Final = "42P02"
-"""What the server says to `$1` in a statement that takes no parameters."""
+"""What the server says to `$1` in a statement that takes no parameters; or else it finds a syntax error there."""
+SYNTAX: Final = "42601"
 
 
 class PostgresAction(contract.ActionKind):
@@ -189,7 +190,7 @@ class _Run:
             yield
         except StatementFailed as error:
             message = self._target.mask(str(error))
-            if error.sqlstate == NO_PARAMETER:
+            if error.sqlstate == NO_PARAMETER or (error.sqlstate == SYNTAX and 'near "$' in message):
                 message += " (`params` can be bound in queries, INSERT, UPDATE, DELETE, MERGE and CALL only)"
             self._results[name] = {"status": "error", "message": message, "sqlstate": error.sqlstate}
             raise ActionFailed("sql_error", f"{name}: {message}", data=self._results) from None

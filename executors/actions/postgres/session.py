@@ -96,7 +96,8 @@ class Session:
             self._unread = False
             self._take(_NO_ROWS)
         milliseconds = max(1, int((deadline - time.monotonic() + SERVER_SLACK_SECONDS) * 1000))
-        self.run(BEGIN, [str(milliseconds)])
+        self._send(BEGIN, [str(milliseconds)])
+        self._take(_NO_ROWS)
         self._deadline = deadline
 
     def clean_later(self) -> bool:
@@ -126,6 +127,7 @@ class Session:
         Raises: `StatementFailed`; `ActionFailed` (`timeout`, `cancelled`) and what `rows` raises, after which the
         connection is of no more use.
         """
+        self._check_settings()
         try:
             self._send(statement, values)
             return self._take(rows or _NO_ROWS)
@@ -141,18 +143,22 @@ class Session:
         return self._copy(statement, pq.ExecStatus.COPY_IN, lambda: self._supply(file))
 
     def _copy(self, statement: str, wanted: pq.ExecStatus, move: Callable[[], None]) -> dict[str, Any]:
+        self._check_settings()
         try:
             self._send(statement, None)
             return self._take(_NO_ROWS, {wanted: move})
         except psycopg.OperationalError as error:
             raise StatementFailed(str(error)) from None
 
-    def _send(self, statement: str, values: Sequence[Any] | None) -> None:
-        """Send one statement: the extended protocol takes no second one behind a `;`."""
+    def _check_settings(self) -> None:
+        """A statement before may have changed what templates and this connection rely on."""
         if self._pgconn.parameter_status(b"standard_conforming_strings") == b"off":
             raise StatementFailed("standard_conforming_strings is off, and must be on: values were escaped for that")
         if self._pgconn.parameter_status(b"client_encoding") != b"UTF8":
             raise StatementFailed("client_encoding was changed, and must be UTF8")
+
+    def _send(self, statement: str, values: Sequence[Any] | None) -> None:
+        """Send one statement: the extended protocol takes no second one behind a `;`."""
         text = statement.encode()
         if not values:
             self._pgconn.send_query_params(text, None)
