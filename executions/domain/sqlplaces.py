@@ -208,9 +208,7 @@ class Places:
             at += 2 if pair in ("/*", "*/") else 1
             if depth == 0:
                 break
-        self._out.append(
-            self._replaced(text[begun:at], lambda value: value.replace("*", " ").replace("/", " ") or " ")
-        )
+        self._out.append(self._replaced(text[begun:at], lambda value: value.replace("*", " ").replace("/", " ") or " "))
         return at
 
     # -- values ---------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """SQL in every position: hostile values go through the rendering into a real Postgres, and none leaves its place.
 
-Each case renders a template with one value and runs what comes of it. Either the value is refused before anything runs,
-or it arrives as it is; a statement may fail by its data, but the table beside it is as it was and the secret is not told.
+Each case renders a template with one value and runs what comes of it. Either the value is refused before anything
+runs, or it arrives as it is. A statement may fail by its data, but the table beside it is as it was, and the secret is
+not told.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from executors.contract import ActionFailed
 from tests.support.database_steps import Step, step_socket
 
 SECRET = "h1dden-in-the-vault"
+REFUSED = "refused before anything ran"
 SECONDS = 2.0
 
 VALUES = {
@@ -58,9 +60,9 @@ VALUES = {
     "json-escape": "\\u0027; DROP TABLE victim; --",
     "octal-escape": "\\047; DROP TABLE victim; --",
     "hex-escape": "\\x27; DROP TABLE victim; --",
-    "look-alike": "ʼ＇; DROP TABLE victim; --",
+    "look-alike": "\u02bc\uff07; DROP TABLE victim; --",
     "wide-quote": "\u0160\u0127'; DROP TABLE victim; --",
-    "array-end": '"}\'; DROP TABLE victim; --',
+    "array-end": "\"}'; DROP TABLE victim; --",
     "json-end": '", "admin": "true',
     "template": "{{ 7 * 7 }}{% set x = 1 %}",
     "parameters": ":v %(v)s $1 %% %s",
@@ -112,7 +114,7 @@ POSITIONS = {
     "bit-literal": Position("SELECT B'{{ v }}'::text", None, may_fail=True),
     "identifier": Position('SELECT 1 AS "a{{ v }}"', None),
     "identifier-of-a-table": Position('SELECT 1 FROM "{{ v }}"', None, may_fail=True),
-    "unicode-identifier": Position('SELECT \'kept\' AS U&"a{{ v }}"', kept),
+    "unicode-identifier": Position("SELECT 'kept' AS U&\"a{{ v }}\"", kept),
     "dollars": Position("SELECT $${{ v }}$$", same),
     "tagged-dollars": Position("SELECT $q${{ v }}$q$", same),
     "dollars-behind-half-an-end": Position("SELECT $q$ $q{{ v }}$q$", lambda value: f" $q{value}"),
@@ -147,7 +149,7 @@ POSITIONS = {
     "json-map": Position("SELECT {{ {'k': v} }}::jsonb", lambda value: {"k": value}),
     "json-in-a-literal": Position("SELECT '{{ {'k': v} | tojson }}'::jsonb", lambda value: {"k": value}),
     "json-behind-a-literal": Position("SELECT E'a'\n{{ [v] }}", None, may_fail=True),
-    "json-text": Position("SELECT '{\"k\": \"{{ v }}\"}'::text", lambda value: f'{{"k": "{value}"}}'),
+    "json-text": Position('SELECT \'{"k": "{{ v }}"}\'::text', lambda value: f'{{"k": "{value}"}}'),
     "json-path": Position("SELECT 'kept' WHERE '{}'::jsonb ? '{{ v }}' OR true", kept),
     "insert": Position("INSERT INTO notes (note) VALUES ('{{ v }}') RETURNING note", same),
     "update": Position("UPDATE notes SET note = '{{ v }}' WHERE note = '{{ v }}'", None),
@@ -188,9 +190,10 @@ def step(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Step]:
 def play(step: Step, position: Position, value: str) -> Any:
     """The first cell that comes of it. Raises: `TemplateError`, `ActionFailed`."""
     text = render_sql(position.template, lambda name: value if name == "v" else MISSING)
-    copied = {"copy": {"to": "told.csv"}} if position.copies else {}
-    bound = {"params": {"v": value}} if position.params else {}
-    results = step.run(text, on_statement_error="continue", **bound, **copied)
+    arguments: dict[str, Any] = {"copy": {"to": "told.csv"}} if position.copies else {}
+    if position.params:
+        arguments["params"] = {"v": value}
+    results = step.run(text, on_statement_error="continue", **arguments)
     if position.copies:
         with (step.files / "told.csv").open(newline="") as file:
             return next(csv.reader(io.StringIO(file.read())), [None])[0]
@@ -202,23 +205,27 @@ def play(step: Step, position: Position, value: str) -> Any:
 @pytest.mark.parametrize("position", POSITIONS.values(), ids=POSITIONS)
 def test_a_value_stays_in_its_place(step: Step, position: Position, value: str) -> None:
     begun = time.monotonic()
+    failure: ActionFailed | None = None
     try:
         told = play(step, position, value)
     except TemplateError:
-        told = None
-    except ActionFailed as failure:
+        told = REFUSED
+    except ActionFailed as error:
+        failure = error
+    if failure is not None:
         assert position.may_fail or "\x00" in value or not value, failure
         assert failure.code == "sql_error" and SECRET not in f"{failure} {failure.data}"
     else:
         assert SECRET not in json.dumps(told)
-        if position.expected is not None:
-            assert told == position.expected(value)
+        assert told == REFUSED or position.expected is None or told == position.expected(value)
     assert time.monotonic() - begun < SECONDS
     assert step.value("SELECT array_agg(a) FROM victim") == [7]
     assert step.value("SELECT count(*) FROM vault") == 1
 
 
-@pytest.mark.parametrize("position", ["literal", "escape-literal", "unicode-literal", "array", "json-map", "insert", "copy"])
+@pytest.mark.parametrize(
+    "position", ["literal", "escape-literal", "unicode-literal", "array", "json-map", "insert", "copy"]
+)
 @pytest.mark.parametrize("value", [value for value in VALUES.values() if "\x00" not in value])
 def test_a_text_in_quotes_is_never_refused(step: Step, position: str, value: str) -> None:
     told = play(step, POSITIONS[position], value)

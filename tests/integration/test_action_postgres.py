@@ -224,9 +224,11 @@ def test_rows_and_bytes_are_bounded(step: Step) -> None:
 
 
 def running(step: Step) -> int:
-    return step.value(
-        "select count(*) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
-        " and state = 'active'"
+    return int(
+        step.value(
+            "select count(*) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
+            " and state = 'active'"
+        )
     )
 
 

@@ -201,7 +201,9 @@ def test_the_orchestrators_own_database_is_refused(step: Step, own: dict[str, st
     assert step.fails("select 1").code == "target_forbidden"
 
 
-@pytest.mark.parametrize("fields", [{"db_host": "nowhere.invalid,localhost", "db_port": "1,5432"}, {"db_port": "5432,5432"}])
+@pytest.mark.parametrize(
+    "fields", [{"db_host": "nowhere.invalid,localhost", "db_port": "1,5432"}, {"db_port": "5432,5432"}]
+)
 def test_it_is_refused_among_several_hosts(step: Step, fields: dict[str, str]) -> None:
     step.action = PostgresAction([ForbiddenTarget("127.0.0.1", "", "noetl", ROLE)])
     step.inputs = dict(fields)

@@ -59,7 +59,7 @@ def test_an_effect_that_is_only_noted_is_skipped(step: Step) -> None:
 
 
 def test_a_result_that_cannot_be_stored_is_found_before_the_commit(step: Step) -> None:
-    failure = step.fails("insert into t values (1); select '{\"a\": \"\\u0000\"}'::json as j", exactly_once=True)
+    failure = step.fails('insert into t values (1); select \'{"a": "\\u0000"}\'::json as j', exactly_once=True)
     assert failure.code == "output_invalid" and count(step) == 0
 
 
@@ -71,7 +71,9 @@ def test_attempts_at_once_do_it_once(step: Step, attempts: int) -> None:
 
     def attempt() -> None:
         at_once.wait(5)
-        told.append(step.run("insert into t select 1 from pg_sleep(0.1); select txid_current() as id", exactly_once=True))
+        told.append(
+            step.run("insert into t select 1 from pg_sleep(0.1); select txid_current() as id", exactly_once=True)
+        )
 
     threads = [threading.Thread(target=attempt) for _ in range(attempts)]
     for thread in threads:
@@ -87,7 +89,9 @@ def test_it_is_done_again_when_the_first_attempt_was_killed_before_its_commit(st
         target=lambda: other.fails("insert into t values (1); select pg_sleep(60)", exactly_once=True, timeout=60)
     )
     thread.start()
-    sleeping = "from pg_stat_activity where query like '%pg_sleep(60)%' and pid <> pg_backend_pid() and state = 'active'"
+    sleeping = (
+        "from pg_stat_activity where query like '%pg_sleep(60)%' and pid <> pg_backend_pid() and state = 'active'"
+    )
     deadline = time.monotonic() + 5
     while not step.value(f"select count(*) {sleeping}") and time.monotonic() < deadline:
         pass

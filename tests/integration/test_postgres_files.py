@@ -49,7 +49,7 @@ def test_copy_to_a_file(step: Step) -> None:
         "status": "success",
         "row_count": 3,
         "message": "COPY 3",
-        "file": "out/orders.csv",
+        "path": "out/orders.csv",
         "bytes": file.stat().st_size,
     }
     with file.open(newline="") as lines:
@@ -59,8 +59,11 @@ def test_copy_to_a_file(step: Step) -> None:
 def test_copy_from_a_file(step: Step) -> None:
     put(step, "orders.csv", 'id,name\n1,"a,b"\n2,é\n'.encode())
     told = step.run("copy orders from stdin (format csv, header)", copy={"from": "orders.csv"})["command_0"]
-    assert (told["row_count"], told["file"], told["bytes"]) == (2, "orders.csv", 21)
-    assert step.value("select json_agg(o order by id) from orders o") == [{"id": 1, "name": "a,b"}, {"id": 2, "name": "é"}]
+    assert (told["row_count"], told["path"], told["bytes"]) == (2, "orders.csv", 21)
+    assert step.value("select json_agg(o order by id) from orders o") == [
+        {"id": 1, "name": "a,b"},
+        {"id": 2, "name": "é"},
+    ]
 
 
 @pytest.mark.parametrize("form", ["csv", "text", "binary"])
@@ -177,8 +180,13 @@ def test_a_copy_is_stopped_on_the_server(step: Step, socket_folder: str, directi
         locking = threading.Thread(target=lambda: holder.fails(hold, timeout=60))
         locking.start()
         deadline = time.monotonic() + 5
-        while not step.value("select count(*) from pg_locks where mode = 'AccessExclusiveLock' and granted"
-                             " and relation = 'orders'::regclass") and time.monotonic() < deadline:
+        while (
+            not step.value(
+                "select count(*) from pg_locks where mode = 'AccessExclusiveLock' and granted"
+                " and relation = 'orders'::regclass"
+            )
+            and time.monotonic() < deadline
+        ):
             pass
     outcome: list[ActionFailed] = []
     thread = threading.Thread(target=lambda: outcome.append(other.fails(text, copy={direction: "x"}, timeout=60)))
@@ -218,19 +226,29 @@ def test_a_million_rows_are_never_held_in_memory(step: Step) -> None:
 
 
 def test_rows_go_into_a_file_when_asked(step: Step) -> None:
-    text = "select g as id, 'é' || g as name, 1.5::numeric as n, null as o from generate_series(1, 20000) g; select 1 where false"
+    text = (
+        "select g as id, 'é' || g as name, 1.5::numeric as n, null as o from generate_series(1, 20000) g;"
+        " select 1 where false"
+    )
     told = step.run(text, rows_to="file", node="each:3#2")
-    file = step.files / "each.3.2.command_0.jsonl"
+    file = step.files / told["command_0"]["path"]
     assert told["command_0"] == {
         "status": "success",
         "row_count": 20000,
         "columns": ["id", "name", "n", "o"],
-        "file": "each.3.2.command_0.jsonl",
+        "path": file.name,
         "bytes": file.stat().st_size,
     }
     lines = file.read_text().splitlines()
     assert len(lines) == 20000 and json.loads(lines[1]) == {"id": 2, "name": "é2", "n": 1.5, "o": None}
-    assert told["command_1"]["row_count"] == 0 and (step.files / told["command_1"]["file"]).read_bytes() == b""
+    assert told["command_1"]["row_count"] == 0 and (step.files / told["command_1"]["path"]).read_bytes() == b""
+
+
+def test_every_place_has_a_file_of_its_own_and_every_attempt_the_same(step: Step) -> None:
+    nodes = ["each", "each:3", "each:3#2", "each:3:2", "each.3", "each_3", "x/../y", "é", "a" * 300]
+    told = [step.run("select 1", rows_to="file", node=node)["command_0"]["path"] for node in nodes * 2]
+    assert told[:9] == told[9:] and len(set(told)) == 9 == len(list(step.files.iterdir()))
+    assert told[0] == "each.command_0.jsonl"
 
 
 def test_statements_without_rows_make_no_file(step: Step) -> None:

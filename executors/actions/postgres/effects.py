@@ -21,7 +21,8 @@ CREATE: Final = """
     )
 """
 FIND: Final = """
-    SELECT quote_ident(nspname) AS place FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
+    SELECT quote_ident(nspname) AS place
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace
     WHERE c.oid = pg_catalog.to_regclass('noetl_effects')
 """
 

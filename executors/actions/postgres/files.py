@@ -5,6 +5,7 @@ Knows the folder that the execution's other steps read and write, too; nothing o
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
@@ -14,10 +15,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 from uuid import uuid4
 
-from executors.contract import ActionFailed
+from executors.contract import ActionFailed, ActionRequest
 from executors.sandbox.rows import RowBudget, to_rows, with_rows
 
 SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
+SAFE_CHARACTERS: Final = 100
+
+
+def place_name(request: ActionRequest) -> str:
+    """A job's place in its execution as a part of a file's name: the same for every attempt, of no other job."""
+    place = request.node_id.removeprefix(f"{request.execution_id}:")
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", place)[:SAFE_CHARACTERS]
+    return plain if place == plain else f"{plain}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
 class ExecutionFiles:
@@ -120,6 +129,6 @@ class FiledRows:
             self._count += 1
 
     def result(self) -> dict[str, Any]:
-        """`{status, row_count, columns, file, bytes}`."""
-        told = {"row_count": self._count, "columns": self._columns, "file": self._name, "bytes": self._bytes}
+        """`{status, row_count, columns, path, bytes}`."""
+        told = {"row_count": self._count, "columns": self._columns, "path": self._name, "bytes": self._bytes}
         return {"status": "success", **told}

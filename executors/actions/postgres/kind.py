@@ -6,7 +6,6 @@ Knows transactions, results and refusals; the SQL arrives rendered and escaped, 
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Final, Self
@@ -15,16 +14,17 @@ import psycopg
 
 from executors import contract
 from executors.actions.postgres.arguments import PostgresArguments, Statement, read_statements
+from executors.actions.postgres.auth import read_credential
 from executors.actions.postgres.effects import Effects
-from executors.actions.postgres.files import ExecutionFiles, FiledRows, KeptRows
+from executors.actions.postgres.files import ExecutionFiles, FiledRows, KeptRows, place_name
 from executors.actions.postgres.pool import Pool
 from executors.actions.postgres.session import Session, StatementFailed
 from executors.actions.postgres.target import (
     OWN_FIELDS,
     ForbiddenTarget,
     Target,
-    read_target,
     refuse_own_database,
+    target_of,
 )
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.rows import RowBudget
@@ -89,7 +89,7 @@ def _target(arguments: PostgresArguments, request: ActionRequest, context: Actio
     """Where the step leads: its inputs count as its own fields do, in which the older playbooks have them."""
     own = {name: request.inputs[name] for name in OWN_FIELDS if name in request.inputs}
     own |= {name: getattr(arguments, name) for name in OWN_FIELDS if name in arguments.model_fields_set}
-    return read_target(arguments.auth, arguments.use_auth, own, context)
+    return target_of(read_credential(arguments.auth, arguments.use_auth, context), own)
 
 
 class _Run:
@@ -164,7 +164,7 @@ class _Run:
             return self._copy(statement)
         if self._arguments.rows_to == "result":
             return self._session.run(statement.text, statement.values, KeptRows(self._budget))
-        with FiledRows(self._files, f"{self._place()}.{name}.jsonl").open() as rows:
+        with FiledRows(self._files, f"{place_name(self._request)}.{name}.jsonl").open() as rows:
             return self._session.run(statement.text, statement.values, rows)
 
     def _copy(self, statement: Statement) -> dict[str, Any]:
@@ -173,15 +173,10 @@ class _Run:
         if statement.file.to is None:
             with self._files.reading(name) as file:
                 told = self._session.copy_from(statement.text, file)
-                return {**told, "file": name, "bytes": file.tell()}
+                return {**told, "path": name, "bytes": file.tell()}
         with self._files.writing(name) as file:
             told = self._session.copy_to(statement.text, file)
-            return {**told, "file": name, "bytes": file.tell()}
-
-    def _place(self) -> str:
-        """The step's place in its execution as a part of a file's name: `each.3` of the item 3."""
-        _, _, place = self._request.node_id.partition(":")
-        return re.sub(r"[^\w-]+", ".", place).strip(".") or "rows"
+            return {**told, "path": name, "bytes": file.tell()}
 
     @contextlib.contextmanager
     def _naming(self, name: str) -> Iterator[None]:

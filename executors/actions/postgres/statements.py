@@ -212,5 +212,7 @@ def _psql_advice(sql: str, token: Token) -> str:
         return f"{token.text!r} is psql's own way to write a variable: write :name, and give its value in `params`"
     command = re.match(r"\\[A-Za-z!?;]*", sql[token.start :])
     told = command[0] if command else "\\"
-    advice = "write COPY ... FROM STDIN or TO STDOUT, and name the file with `copy`" if told == "\\copy" else "leave it out"
+    advice = (
+        "write COPY ... FROM STDIN or TO STDOUT, and name the file with `copy`" if told == "\\copy" else "leave it out"
+    )
     return f"{told} is a command of psql, and no SQL: {advice}"

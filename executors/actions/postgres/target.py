@@ -14,7 +14,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from executors.contract import ActionContext, ActionFailed, Credential
+from executors.contract import ActionFailed, Credential
 
 FIELDS: Final = {
     "host": ("db_host", "host"),
@@ -33,14 +33,6 @@ REQUIRED: Final = ("host", "user", "dbname")
 DSN_OPTIONS: Final = (*FIELDS, "hostaddr", "options", "target_session_attrs", "keepalives")
 DEFAULT_PORT: Final = "5432"
 LOCAL: Final = "local"
-NAMING: Final = ("key", "credential", "name")
-"""In a map of `auth`: the name of the stored credential."""
-VALUES: Final = ("inline", "fields")
-"""In a map of `auth`: the fields themselves."""
-ONE_OBJECT: Final = frozenset(
-    {"source", "service", "secret_name", "scope", "inject", "type", "secret", "env", *NAMING, *VALUES}
-)
-"""A map with one of these is one credential; any other map has an alias for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +57,15 @@ class Target:
         return self.secrets.mask(text)
 
 
-def read_target(
-    auth: str | Mapping[str, Any] | None, use_auth: str | None, own: Mapping[str, Any], context: ActionContext
-) -> Target:
+def target_of(credential: Credential | None, own: Mapping[str, Any]) -> Target:
     """The connection that a step names. `own` are its fields of `OWN_FIELDS`, which win over the credential's, the
     password excepted.
 
-    Raises: `ActionFailed` (`arguments_invalid`, `credential_invalid`, or what the look-up of a credential says).
+    Raises: `ActionFailed` (`arguments_invalid`, `credential_invalid`).
     """
     for name, value in own.items():
         if value is None or not str(value).strip():
             raise ActionFailed("arguments_invalid", f"{name} is blank: give it a value, or leave it out")
-    credential = _credential(auth, use_auth, context)
     told = _options(own, "the step") if own else {}
     options = dict(told)
     if credential is not None:
@@ -104,39 +93,6 @@ def refuse_own_database(options: Mapping[str, str], forbidden: Iterable[Forbidde
             continue
         if any(_places(host) & _places(own.host) for host in hosts):
             raise ActionFailed("target_forbidden", "a step may not use the orchestrator's own database or role")
-
-
-def _credential(auth: Any, use_auth: str | None, context: ActionContext) -> Credential | None:
-    """What `auth` stands for: a name, one object, or an alias for each of several."""
-    if auth is None or auth == "":
-        return None
-    if isinstance(auth, str):
-        return context.credential(auth)
-    if not ONE_OBJECT & auth.keys():
-        return _credential(_alias(auth, use_auth), None, context)
-    given = [name for name in (*NAMING, *VALUES) if auth.get(name)]
-    source = auth.get("source", auth.get("provider", ""))
-    if source in ("secret", "env", "secret_manager") or "secret" in auth or "env" in auth or not given:
-        raise ActionFailed(
-            "arguments_invalid",
-            'auth: name a stored credential, or give the fields with `inline`, as in {dsn: "{{ secret.NAME }}"}',
-        )
-    value = auth[given[0]]
-    if given[0] in NAMING and isinstance(value, str):
-        return context.credential(value)
-    if given[0] in VALUES and isinstance(value, Mapping):
-        return Credential("inline", "postgres", {str(name): _text(item) for name, item in value.items()})
-    raise ActionFailed("arguments_invalid", f"auth: {given[0]} has the wrong type")
-
-
-def _alias(auth: Mapping[str, Any], use_auth: str | None) -> Any:
-    if use_auth is not None:
-        if use_auth not in auth:
-            raise ActionFailed("arguments_invalid", f"use_auth: there is no alias {use_auth!r} in auth")
-        return auth[use_auth]
-    if len(auth) != 1:
-        raise ActionFailed("arguments_invalid", "auth: say with use_auth which of these is meant: " + ", ".join(auth))
-    return next(iter(auth.values()))
 
 
 def _options(data: Mapping[str, Any], whose: str) -> dict[str, str]:
