@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import socket
 import struct
 import threading
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from executors.actions.postgres import ForbiddenTarget, PostgresAction
+from executors.actions.postgres import ForbiddenTarget, PostgresAction, session
 from executors.actions.postgres.pool import Pool
 from tests.support.database_steps import PASSWORD, ROLE, Step, step_socket
 
@@ -265,6 +267,16 @@ def test_a_connection_that_the_server_has_ended_is_replaced(step: Step, watcher:
     watcher.run("select pg_terminate_backend(:pid)", params={"pid": pid})
     assert ends(watcher, pid)
     assert step.value(PID) != pid
+
+
+def test_a_connection_that_does_not_answer_is_replaced(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "ANSWER_SECONDS", 0.2)
+    pid = step.value(PID)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert step.value(PID) != pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_a_changed_credential_makes_a_new_connection(step: Step) -> None:

@@ -91,7 +91,8 @@ class Session:
     def begin(self, deadline: float, cancelled: Event) -> None:
         """Be one job's until `clean_later`. Raises: as `run`, also when the last job's traces were not removed."""
         self._cancelled = cancelled
-        self._deadline = min(deadline, time.monotonic() + ANSWER_SECONDS)
+        # One that was idle may be dead without a word; of a new one it is known that it lives.
+        self._deadline = min(deadline, time.monotonic() + ANSWER_SECONDS) if self._unread else deadline
         if self._unread:
             self._unread = False
             self._take(_NO_ROWS)
@@ -112,7 +113,7 @@ class Session:
             return False
 
     def close(self) -> None:
-        """Close, and roll back what is open. A statement still running is cancelled first."""
+        """Close, and roll back what is open. A statement still running is cancelled first: no work goes on there."""
         if self._connection.closed:
             return
         if self._connection.info.transaction_status == pq.TransactionStatus.ACTIVE and not self._unread:
@@ -241,19 +242,15 @@ class Session:
             self._pgconn.consume_input()
 
     def _check(self) -> float:
-        """The seconds left. Raises: `ActionFailed`."""
+        """The seconds left. Raises: `ActionFailed`; the statement is then stopped on the server, too."""
         left = self._deadline - time.monotonic()
         if self._cancelled.is_set():
-            self._abandon("cancelled", "stopped because the job was cancelled")
+            self.close()
+            raise ActionFailed("cancelled", "stopped because the job was cancelled")
         if left <= 0:
-            self._abandon("timeout", "the statement was stopped: the step's time is over")
+            self.close()
+            raise ActionFailed("timeout", "the statement was stopped: the step's time is over")
         return left
-
-    def _abandon(self, code: str, message: str) -> None:
-        """Cancel on the server, so that no work goes on there, and give up the connection."""
-        self._cancel()
-        self.close()
-        raise ActionFailed(code, message)
 
     def _cancel(self) -> None:
         try:
