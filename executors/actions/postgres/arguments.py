@@ -47,27 +47,40 @@ class CopyFile(contract.Arguments):
 
 
 class PostgresArguments(contract.Arguments):
-    """SQL under one of three names, and where it runs: a credential, fields of its own, or both."""
+    """One of `command`, `commands` and `query`; and where it runs: `auth`, fields of the step or its inputs, both."""
 
-    command: str | list[str] | None = Field(None, json_schema_extra=SQL)
-    commands: str | list[str] | None = Field(None, json_schema_extra=SQL)
-    query: str | list[str] | None = Field(None, json_schema_extra=SQL)
-    auth: str | dict[str, Any] | None = None
-    use_auth: str | None = None
-    db_host: str | None = None
-    db_port: int | str | None = None
+    command: str | list[str] | None = Field(None, json_schema_extra=SQL, description="Statements, split at `;`.")
+    commands: str | list[str] | None = Field(None, json_schema_extra=SQL, description="The same as `command`.")
+    query: str | list[str] | None = Field(None, json_schema_extra=SQL, description="The same as `command`.")
+    auth: str | dict[str, Any] | None = Field(None, description="The credential: its name, or a map that leads to one.")
+    use_auth: str | None = Field(None, description="Which of several aliases in `auth` is meant.")
+    db_host: str | None = Field(None, description="Wins over the credential's, as the other fields do.")
+    db_port: int | str | None = Field(None, description="5432, if nobody says another.")
     db_user: str | None = None
-    db_password: str | None = None
+    db_password: str | None = Field(
+        None, description="Counts where the credential has none: write `{{ secret.NAME }}`."
+    )
     db_name: str | None = None
-    db_conn_string: str | None = None
-    dsn: str | None = None
+    db_conn_string: str | None = Field(None, description="A DSN; wins over the fields beside it.")
+    dsn: str | None = Field(None, description="The same as `db_conn_string`.")
     sslmode: str | None = None
-    params: dict[str, Any] | None = None
-    transaction: Literal["per_statement", "all"] | None = None
-    on_statement_error: Literal["stop", "continue"] = "stop"
-    files: CopyFile | list[CopyFile] = Field(default_factory=list, alias="copy")
-    rows_to: Literal["result", "file"] = "result"
-    exactly_once: bool = False
+    params: dict[str, Any] | None = Field(None, description="Values that are bound, as `:name` or `%(name)s`.")
+    transaction: Literal["per_statement", "all"] | None = Field(
+        None, description="Whether each statement counts for itself (`per_statement`, the default), or all or none do."
+    )
+    on_statement_error: Literal["stop", "continue"] = Field(
+        "stop", description="What becomes of the statements behind."
+    )
+    files: CopyFile | list[CopyFile] = Field(
+        default_factory=list,
+        alias="copy",
+        description="The file of a `COPY`, `{to: FILE}` or `{from: FILE}`, in the execution's folder; a list of several.",
+    )
+    rows_to: Literal["result", "file"] = Field("result", description="Where the rows of queries go.")
+    exactly_once: bool = Field(
+        False,
+        description="One transaction, noted in `noetl_effects` of the same database: a repeated attempt does nothing.",
+    )
 
     @model_validator(mode="after")
     def _fit_together(self) -> PostgresArguments:

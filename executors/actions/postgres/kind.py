@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final, Self
 
 import psycopg
@@ -34,12 +34,47 @@ NO_PARAMETER: Final = "42P02"
 """What the server says to `$1` in a statement that takes no parameters; or else it finds a syntax error there."""
 SYNTAX: Final = "42601"
 
+EXAMPLE: Final = """\
+apiVersion: noetl.io/v1
+kind: Playbook
+name: orders_of_a_day
+path: examples/orders_of_a_day
+workload: {day: "2024-05-01"}
+workflow:
+  - step: start
+    type: postgres
+    auth: shop
+    query: SELECT id, total FROM orders WHERE day = :day
+    params: {day: "{{ day }}"}
+    next: end
+  - step: end
+    result: "{{ start.command_0.rows }}"
+"""
+
 
 class PostgresAction(contract.ActionKind):
-    """Runs statements in order on one connection and stops at the first error, unless told to go on."""
+    """Runs SQL in a Postgres database: statements in order on one connection. The first error ends it, unless told to
+    go on.
+    """
 
     name: ClassVar[str] = "postgres"
     Arguments: ClassVar[type[contract.Arguments]] = PostgresArguments
+    result: ClassVar[str] = (
+        "`{command_0: {status, rows, row_count, columns}, command_1: ...}`; without rows"
+        " `{status, row_count, message}`, with a file `path` and `bytes` in place of the rows, and after an error"
+        " `{status, message, sqlstate}`."
+    )
+    errors: ClassVar[Mapping[str, str]] = {
+        "sql_error": "the database refused a statement, or it is no SQL; the data are the results before it",
+        "postgres_connection": "no connection",
+        "target_forbidden": "the connection leads to the platform's own database or role",
+        "credential_invalid": "the credential lacks a field",
+        "output_too_large": "more than 10,000 rows or 10 MB: use `copy` or `rows_to: file`",
+        "path_not_allowed": "a file outside of the execution's folder",
+        "file_failed": "a file is not there, or cannot be read or written",
+        "timeout": "the step's time is over; the statement is stopped on the server, too",
+    }
+    example: ClassVar[str] = EXAMPLE
 
     def __init__(self, forbidden: Iterable[ForbiddenTarget] = (), pool: Pool | None = None) -> None:
         self._forbidden = tuple(forbidden)
