@@ -74,7 +74,7 @@ class PostgresArguments(contract.Arguments):
     files: CopyFile | list[CopyFile] = Field(
         default_factory=list,
         alias="copy",
-        description="The file of a `COPY`, `{to: FILE}` or `{from: FILE}`, in the execution's folder; a list of several.",
+        description="The file of a `COPY`, `{to: FILE}` or `{from: FILE}`, in the execution's folder; or a list.",
     )
     rows_to: Literal["result", "file"] = Field("result", description="Where the rows of queries go.")
     exactly_once: bool = Field(
