@@ -143,7 +143,7 @@ def test_files_are_those_of_the_execution(step: Step, name: str, direction: str)
     (step.data_dir / "x").write_text("1\ta\n")
     text = "copy orders to stdout" if direction == "to" else "copy orders from stdin"
     failure = step.fails(text, copy={direction: name})
-    assert failure.code == ("file_failed" if name == "x" * 300 else "path_not_allowed")
+    assert failure.code == ("file_error" if name == "x" * 300 else "path_not_allowed")
     assert (step.data_dir / "x").read_text() == "1\ta\n" and step.value("select count(*) from orders") == 0
 
 
@@ -152,7 +152,7 @@ def test_what_is_no_file_cannot_be_read(step: Step, kind: str) -> None:
     step.files.mkdir(parents=True)
     (step.files / "folder").mkdir()
     os.mkfifo(step.files / "pipe")
-    assert step.fails("copy orders from stdin", copy={"from": kind}).code == "file_failed"
+    assert step.fails("copy orders from stdin", copy={"from": kind}).code == "file_error"
 
 
 def backends(step: Step) -> int:

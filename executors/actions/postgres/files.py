@@ -40,7 +40,7 @@ class ExecutionFiles:
     def writing(self, name: str) -> Iterator[BinaryIO]:
         """A file to write, which is there once the block ends well; then it replaces one of the same name.
 
-        Raises: `ActionFailed` (`path_not_allowed`, `file_failed`).
+        Raises: `ActionFailed` (`path_not_allowed`, `file_error`).
         """
         path = self._inside(name)
         partial = path.with_name(f".{uuid4().hex}.partial")
@@ -50,20 +50,20 @@ class ExecutionFiles:
                 yield file
             partial.replace(path)
         except OSError as error:
-            raise ActionFailed("file_failed", f"{name!r} cannot be written: {error.strerror}") from None
+            raise ActionFailed("file_error", f"{name!r} cannot be written: {error.strerror}") from None
         finally:
             partial.unlink(missing_ok=True)
 
     @contextmanager
     def reading(self, name: str) -> Iterator[BinaryIO]:
-        """A file to read. Raises: `ActionFailed` (`path_not_allowed`, `file_failed`)."""
+        """A file to read. Raises: `ActionFailed` (`path_not_allowed`, `file_error`)."""
         path = self._inside(name)
         try:
             if not path.is_file():
-                raise ActionFailed("file_failed", f"the execution has no file {name!r}")
+                raise ActionFailed("file_error", f"the execution has no file {name!r}")
             file = path.open("rb")
         except OSError as error:
-            raise ActionFailed("file_failed", f"{name!r} cannot be read: {error.strerror}") from None
+            raise ActionFailed("file_error", f"{name!r} cannot be read: {error.strerror}") from None
         with file:
             yield file
 

@@ -71,7 +71,7 @@ class PostgresAction(contract.ActionKind):
         "credential_invalid": "the credential lacks a field",
         "output_too_large": "more than 10,000 rows or 10 MB: use `copy` or `rows_to: file`",
         "path_not_allowed": "a file outside of the execution's folder",
-        "file_failed": "a file is not there, or cannot be read or written",
+        "file_error": "a file is not there, or cannot be read or written",
         "timeout": "the step's time is over; the statement is stopped on the server, too",
     }
     example: ClassVar[str] = EXAMPLE
