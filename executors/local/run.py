@@ -296,9 +296,8 @@ class LocalRun:
             outcome = Outcome("error", code=CANCELLED, message="called off before it began")
         else:
             request = _request(running, job, attempt)
-            outcome = run_action(
-                self._kinds, request, Lent(self._files, stop, self._credentials.resolve), job.action.get("secrets")
-            )
+            lent = Lent(self._files, stop, self._credentials.resolve)
+            outcome = run_action(self._kinds, request, lent, job.action)
         seconds = time.monotonic() - begun_at
         self._inbox.put(lambda: self._performed(running, job, attempt, leased_at, outcome, seconds))
 

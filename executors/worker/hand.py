@@ -119,7 +119,7 @@ class Hand:
             outcome = Outcome("error", code=CANCELLED, message="called off before it began")
         else:
             lent = Lent(self._means.data_dir, held.stop, partial(self._means.resolve, job))
-            outcome = run_action(self._means.kinds, _request(job), lent, job.action.get("secrets"))
+            outcome = run_action(self._means.kinds, _request(job), lent, job.action)
         failpoint("action.after")
         if held.lost.is_set():
             logger.warning("lease of %s was lost; its result is dropped", job.node_id)

@@ -20,6 +20,7 @@ from urllib3.exceptions import HTTPError
 from executors import contract
 from executors.actions.http.addresses import AddressPolicy
 from executors.actions.http.transport import CONNECT_SECONDS, CheckedSession, Exchange, read_bounded
+from executors.auth import Auth, bound_credential
 from executors.contract import ActionContext, ActionFailed, ActionRequest, Credential
 from executors.sandbox.sanitise import MAX_OUTPUT_BYTES
 
@@ -42,7 +43,8 @@ class HttpArguments(contract.Arguments):
     body: Any = None
     data: Any = None
     timeout: float = Field(DEFAULT_TIMEOUT_SECONDS, gt=0)
-    auth: str | None = None
+    auth: Auth | None = None
+    use_auth: str | None = None
     verify: bool = True
     allow_redirects: bool = True
 
@@ -92,7 +94,8 @@ class HttpAction(contract.ActionKind):
         """
         arguments = HttpArguments.check(request.arguments)
         _check_scheme(arguments.target)
-        credential = context.credential(arguments.auth) if arguments.auth else None
+        bound = bound_credential(arguments.auth, arguments.use_auth, context)
+        credential = bound.credential if bound else None
         seconds = min(arguments.timeout, request.timeout_seconds)
         exchange = Exchange(time.monotonic() + seconds, context.cancelled)
         try:

@@ -20,6 +20,7 @@ from pydantic.config import JsonDict
 from executors import contract
 from executors.actions.postgres.connection import StatementFailed, StoppableConnection, connection_options
 from executors.actions.postgres.statements import ends_transaction, split_statements
+from executors.auth import Auth, bound_credential
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.rows import RowBudget
 from executors.sandbox.sanitise import OutputTooLarge
@@ -46,7 +47,8 @@ class PostgresArguments(contract.Arguments):
     command: str | list[str] | None = Field(None, json_schema_extra=SQL)
     commands: str | list[str] | None = Field(None, json_schema_extra=SQL)
     query: str | list[str] | None = Field(None, json_schema_extra=SQL)
-    auth: str = Field(min_length=1)
+    auth: Auth = Field(min_length=1)
+    use_auth: str | None = None
     params: dict[str, Any] | None = None
     transaction: Literal["per_statement", "all"] = "per_statement"
     on_statement_error: Literal["stop", "continue"] = "stop"
@@ -91,7 +93,9 @@ class PostgresAction(contract.ActionKind):
         """`{"command_<i>": {...}}`. Raises: `ActionFailed`, whose `data` holds the results so far."""
         deadline = time.monotonic() + request.timeout_seconds
         arguments = PostgresArguments.check(request.arguments)
-        credential = context.credential(arguments.auth)
+        bound = bound_credential(arguments.auth, arguments.use_auth, context)
+        assert bound is not None
+        credential = bound.credential
         options = connection_options(credential)
         self._refuse_own_database(options)
         try:
