@@ -9,6 +9,7 @@ from executions.domain.forecast import Forecast, Unknown, forecast
 from executions.domain.jobs import EnqueueJob
 from executions.domain.memory import step_statuses
 from executions.domain.outcomes import ActionOutcome, child_answer_invalid, child_outcome, child_refused
+from executions.domain.secrets import gives_secret, secret_result
 from executions.errors import (
     ApprovalClosed,
     EventIdTaken,
@@ -124,6 +125,7 @@ __all__ = [
     "forecast",
     "get_execution",
     "get_outcome",
+    "gives_secret",
     "list_events",
     "list_executions",
     "list_latest_events",
@@ -138,6 +140,7 @@ __all__ = [
     "requeue_dead_job",
     "rerun_execution",
     "resume_execution",
+    "secret_result",
     "send_signal",
     "start_execution",
     "step_statuses",

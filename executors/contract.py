@@ -97,6 +97,9 @@ class ActionContext(Protocol):
     def environment_secret(self, name: str) -> str:
         """The value of `NOETL_SECRET_NAME` in the worker's environment. Raises: `ActionFailed` (`secret_not_found`)."""
 
+    def stored_secret(self, name: str) -> str:
+        """The one secret field of a stored credential. Raises: `ActionFailed` (`secret_not_found`)."""
+
     def keep_secret(self, values: Iterable[str]) -> None:
         """Hide these values, too, in all that comes of the job and in this process's logs while it runs."""
 

@@ -17,7 +17,7 @@ from executors.contract import ActionFailed, ActionKind, ActionRequest, Credenti
 from executors.errors import ExecutorError
 from executors.redaction import Secrets
 from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
-from executors.secrets import Revealer, environment_secret, secret_of
+from executors.secrets import Revealer, environment_secret, secret_of, stored_secret
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,12 @@ class Lent:
     def environment_secret(self, name: str) -> str:
         """The value of `NOETL_SECRET_NAME`. Raises: `ActionFailed`."""
         value = environment_secret(name)
+        self.keep_secret([value])
+        return value
+
+    def stored_secret(self, name: str) -> str:
+        """The one secret field of a stored credential. Raises: `ActionFailed`."""
+        value = stored_secret(name, self.credential)
         self.keep_secret([value])
         return value
 

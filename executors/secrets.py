@@ -83,23 +83,15 @@ def secret_of(name: str, resolve: Callable[[str], Credential]) -> str:
     """
     if (value := os.environ.get(f"{ENVIRONMENT_PREFIX}{name.upper()}")) is not None:
         return value
+    return stored_secret(name, resolve)
+
+
+def stored_secret(name: str, resolve: Callable[[str], Credential]) -> str:
+    """The stored credential's field `value`, or its one secret field. Raises: `ActionFailed` (`secret_not_found`)."""
     try:
         data = resolve(name).data
     except ActionFailed as error:
         raise ActionFailed("secret_not_found", f"there is no secret {name!r}: {error}") from None
-    return single_secret(name, data)
-
-
-def environment_secret(name: str) -> str:
-    """From the worker's environment alone, with or without the prefix in the name. Raises: `ActionFailed`."""
-    variable = f"{ENVIRONMENT_PREFIX}{name.upper().removeprefix(ENVIRONMENT_PREFIX)}"
-    if (value := os.environ.get(variable)) is None:
-        raise ActionFailed("secret_not_found", f"there is no {variable} in the worker's environment")
-    return value
-
-
-def single_secret(name: str, data: Mapping[str, str]) -> str:
-    """The field `value` of a credential, or its one secret field. Raises: `ActionFailed` (`secret_not_found`)."""
     if "value" in data:
         return data["value"]
     fields = [field for field in data if names_secret(field)] or list(data)
@@ -108,6 +100,14 @@ def single_secret(name: str, data: Mapping[str, str]) -> str:
         message = f"the credential {name!r} has no single secret field; call one `value` (it has: {told})"
         raise ActionFailed("secret_not_found", message)
     return data[fields[0]]
+
+
+def environment_secret(name: str) -> str:
+    """From the worker's environment alone, with or without the prefix in the name. Raises: `ActionFailed`."""
+    variable = f"{ENVIRONMENT_PREFIX}{name.upper().removeprefix(ENVIRONMENT_PREFIX)}"
+    if (value := os.environ.get(variable)) is None:
+        raise ActionFailed("secret_not_found", f"there is no {variable} in the worker's environment")
+    return value
 
 
 def _parts(pointer: str) -> list[str]:

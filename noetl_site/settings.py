@@ -253,6 +253,8 @@ NOETL_DUCKDB_ALLOWED_DIRECTORIES = [
     Path(directory).absolute()
     for directory in words("NOETL_DUCKDB_ALLOWED_DIRECTORIES", default=str(BASE_DIR / "examples"))
 ]
+# The files of the secrets' provider `file`, such as /run/secrets; without it no file is read.
+NOETL_SECRETS_DIR = Path(_folder).absolute() if (_folder := env("NOETL_SECRETS_DIR", default="")) else None
 # The levels of executors.sandbox, from the weakest to the strongest.
 _LEVELS = ("turn", "job", "bwrap")
 NOETL_PYTHON_ISOLATION = one_of("NOETL_PYTHON_ISOLATION", _LEVELS, default="turn")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from catalog.domain.action_schemas import KindSchema
+from catalog.domain.credentials import fold_credential
 from catalog.domain.parser import join_pointer
 from catalog.domain.playbook import Action
 from catalog.domain.reading import Field, Fields, Phase, Reading, Use, shown, suggestion
@@ -80,7 +81,7 @@ def read_arguments(
     """Take a kind's arguments out of the fields. `pointer` is the place of the step or task."""
     schema = reading.schemas[kind]
     if CREDENTIAL[0] in schema.arguments:
-        _fold_credential(reading, fields, where)
+        fold_credential(reading, fields, schema, where)
     taken = {name: fields.pop(name) for name in tuple(fields) if _is_argument(name, schema)}
     for name, found in taken.items():
         if name not in schema.verbatim:
@@ -111,28 +112,6 @@ def input_spellings(schema: KindSchema) -> tuple[str, ...]:
 
 def _is_argument(name: str, schema: KindSchema) -> bool:
     return name in schema.arguments and name not in STEP_CONTROL
-
-
-def _fold_credential(reading: Reading, fields: Fields, where: str) -> None:
-    """Put the credential's name under its newest key; a map of one alias names the credential behind it."""
-    for spelling in CREDENTIAL:
-        if spelling in fields:
-            fields[spelling] = _credential_name(fields[spelling])
-    found = reading.one_of(fields, CREDENTIAL, f"the credential {where}")
-    if found is not None:
-        fields[CREDENTIAL[0]] = found
-
-
-def _credential_name(found: Field) -> Field:
-    """The name in `{key: NAME}`, or in `{ALIAS: ...}`; any other map is left, and is no name."""
-    value = found.value
-    if not isinstance(value, dict) or value.get("source", CREDENTIAL[1]) != CREDENTIAL[1]:
-        return found
-    named = [name for name in ("key", "name", CREDENTIAL[1]) if name in value]
-    if not named and len(value) == 1:
-        [alias] = value
-        return _credential_name(Field(value[alias], join_pointer(found.pointer, alias)))
-    return Field(value[named[0]], join_pointer(found.pointer, named[0])) if named else found
 
 
 def _refuse_slips(reading: Reading, fields: Fields, schema: KindSchema) -> None:

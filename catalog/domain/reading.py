@@ -52,6 +52,8 @@ class Reading:
         self.document = document
         self.schemas = schemas
         self.problems: list[Problem] = list(document.problems)
+        self.credential_aliases: dict[str, str] = {}
+        """What the playbook calls its credentials -> the names they are stored under."""
         self.graph_is_whole = True
         """Whether every step and transition was read; if not, nothing can be said of what leads where."""
 

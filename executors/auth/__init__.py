@@ -1,10 +1,14 @@
 """What `auth` of an action means: which credentials it refers to, of which type, with which fields.
 
-The one resolver of every kind. A kind declares its argument as `auth: Auth | None` (and `use_auth: str | None` when it
-takes one credential), and asks for what is meant at the last moment:
+The one resolver of every kind. A kind declares `auth: Auth | None = None` and `use_auth: str | None = None`, and asks
+for what is meant at the last moment:
 
-    bound = bound_credential(arguments.auth, arguments.use_auth, context)      # one, or None: http, postgres, save
-    bound = bound_credentials(arguments.auth, context)                        # all, by alias: duckdb
+    bound = bound_credential(arguments.auth, arguments.use_auth, context)       # one, or None: postgres, save
+    found = bound_credentials(arguments.auth, context, arguments.use_auth)      # all, by alias: duckdb, http
+
+A kind that uses all of them says so at its argument, or registration demands `use_auth`:
+
+    auth: Auth | None = Field(None, json_schema_extra=MANY)
 
 `bound.credential` has the canonical type (`bound.credential.type`) and the canonical names of fields
 (`docs/security.md` lists them): `db_host` whether the credential says `host` or `db_host`. Fields that the reference
@@ -12,6 +16,7 @@ names beside the credential (`scope`, `service`, `header`, ...) stand in `bound.
 """
 
 from executors.auth.references import (
+    MANY,
     Auth,
     AuthInvalid,
     Bound,
@@ -19,9 +24,10 @@ from executors.auth.references import (
     bound_credentials,
     stored_names,
 )
-from executors.auth.types import TYPES, CredentialType, canonical, problems_of, type_named
+from executors.auth.types import TYPES, CredentialType, canonical, json_object, problems_of, type_named
 
 __all__ = [
+    "MANY",
     "TYPES",
     "Auth",
     "AuthInvalid",
@@ -30,6 +36,7 @@ __all__ = [
     "bound_credential",
     "bound_credentials",
     "canonical",
+    "json_object",
     "problems_of",
     "stored_names",
     "type_named",

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.config import JsonDict
 
 from executors.auth.types import as_fields, as_texts, canonical
 from executors.contract import ActionContext, ActionFailed, Credential
 
 Auth: TypeAlias = str | dict[str, Any]
 """The type of a kind's argument `auth`. Never read it: ask `bound_credential` or `bound_credentials`."""
+
+MANY: Final[JsonDict] = {"x-noetl-credentials": "many"}
 
 RESERVED: Final = frozenset(
     {
@@ -113,11 +116,14 @@ def bound_credential(auth: Auth | None, use_auth: str | None, context: ActionCon
     return _bind(alias, reference, context)
 
 
-def bound_credentials(auth: Auth | None, context: ActionContext) -> dict[str, Bound]:
-    """Every credential by its alias, in the order they are written; one without an alias is called `auth`.
+def bound_credentials(auth: Auth | None, context: ActionContext, use_auth: str | None = None) -> dict[str, Bound]:
+    """Every credential by its alias, in the order they are written, or the one that `use_auth` chooses.
 
-    Raises: as `bound_credential`.
+    One without an alias is called `auth`; a bare name is its own alias. Raises: as `bound_credential`.
     """
+    if use_auth:
+        bound = bound_credential(auth, use_auth, context)
+        return {} if bound is None else {bound.alias: bound}
     return {alias: _bind(alias, reference, context) for alias, reference in _references(auth)}
 
 
