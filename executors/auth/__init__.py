@@ -22,9 +22,9 @@ from executors.auth.references import (
     Bound,
     bound_credential,
     bound_credentials,
-    stored_names,
+    names_in,
 )
-from executors.auth.types import TYPES, CredentialType, canonical, json_object, problems_of, type_named
+from executors.auth.types import TYPES, CredentialType, as_texts, canonical, json_object, problems_of, type_named
 
 __all__ = [
     "MANY",
@@ -33,11 +33,12 @@ __all__ = [
     "AuthInvalid",
     "Bound",
     "CredentialType",
+    "as_texts",
     "bound_credential",
     "bound_credentials",
     "canonical",
     "json_object",
+    "names_in",
     "problems_of",
-    "stored_names",
     "type_named",
 ]

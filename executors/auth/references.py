@@ -127,16 +127,20 @@ def bound_credentials(auth: Auth | None, context: ActionContext, use_auth: str |
     return {alias: _bind(alias, reference, context) for alias, reference in _references(auth)}
 
 
-def stored_names(auth: Any) -> list[str]:
-    """The stored credentials and secrets that an `auth` names, sorted; of what is no `auth` none.
+def names_in(auth: Any) -> tuple[set[str], set[str]]:
+    """The stored credentials and the secrets that an `auth` names; of what is no `auth` none.
 
     `{{ secret.NAME }}` within it is not counted: its place is told beside the work.
     """
     try:
         references = [reference for _, reference in _references(auth)]
     except ActionFailed:
-        return []
-    return sorted({one.named for one in references if one.where in ("credential", "secret") and one.named})
+        return set(), set()
+    named = {
+        source: {one.named for one in references if one.where == source and one.named}
+        for source in ("credential", "secret")
+    }
+    return named["credential"], named["secret"]
 
 
 def _references(auth: Any) -> Iterator[tuple[str, Reference]]:

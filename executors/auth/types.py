@@ -193,11 +193,17 @@ def problems_of(type_name: str, data: Mapping[str, Any]) -> list[str]:
     there = _renamed(known, texts)
     if any(all(there.get(name) for name in needed) for needed in known.needs):
         return []
-    nearest = min(known.needs, key=lambda needed: sum(not there.get(name) for name in needed))
+    nearest = min(known.needs, key=lambda needed: _distance(needed, there))
     missing = ", ".join(name for name in nearest if not there.get(name))
     other = [" and ".join(needed) for needed in known.needs if needed != nearest]
     hint = f" (or give {', or '.join(other)})" if other else ""
     return [f"a credential of the type {known.name} lacks {missing}{hint}"]
+
+
+def _distance(needed: tuple[str, ...], there: Mapping[str, str]) -> tuple[int, int]:
+    """How far the fields are from what is needed: what is missing, then how little of it is there."""
+    present = sum(bool(there.get(name)) for name in needed)
+    return len(needed) - present, -present
 
 
 def as_fields(type_name: str, value: str) -> dict[str, str]:

@@ -59,6 +59,11 @@ def read_action(told: Any) -> dict[str, Any]:
     }
 
 
+def without_secrets(action: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored action as a client can tell it."""
+    return {name: value for name, value in action.items() if name not in OF_SECRETS}
+
+
 def _as_map(told: Any) -> dict[str, Any]:
     if isinstance(told, str):
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from psycopg import sql
 from executors.actions.postgres import ForbiddenTarget, PostgresAction
 from executors.actions.postgres.statements import ends_transaction, split_statements
 from executors.contract import ActionFailed, ActionRequest, Credential
+from executors.running import Lent
 from noetl_site import embedded
 
 PASSWORD = "s3cr3t p%w"
@@ -44,7 +45,7 @@ class Step:
         given = {"query": text, "auth": "pg", **arguments}
         request = ActionRequest("postgres", given, {}, "e1", "e1:s", "s", 1, "e1:s", timeout)
         credential = Credential("pg", "postgres", self.fields)
-        context = SimpleNamespace(cancelled=self.cancelled, credential=lambda name: credential)
+        context = Lent(Path(), self.cancelled, lambda name: credential)
         return self.action.run(request, context)
 
     def fails(self, text: Any, **arguments: Any) -> ActionFailed:

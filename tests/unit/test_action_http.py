@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,6 +17,7 @@ import pytest
 from executors.actions.http import HttpAction
 from executors.actions.http.addresses import AddressPolicy
 from executors.contract import ActionFailed, ActionRequest, Credential
+from executors.running import Lent
 from tests.support.certificates import self_signed
 
 
@@ -125,7 +126,7 @@ CREDENTIALS = {
 
 def run(action: HttpAction, *, timeout: float = 10, cancelled: threading.Event | None = None, **arguments: Any) -> Any:
     request = ActionRequest("http", arguments, {}, "e1", "e1:s", "s", 1, "e1:s", timeout)
-    context = SimpleNamespace(cancelled=cancelled or threading.Event(), credential=CREDENTIALS.__getitem__)
+    context = Lent(Path(), cancelled or threading.Event(), CREDENTIALS.__getitem__)
     return action.run(request, context)
 
 

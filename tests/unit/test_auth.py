@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from executors.auth import TYPES, bound_credential, bound_credentials, canonical, problems_of, stored_names
+from executors.auth import TYPES, bound_credential, bound_credentials, canonical, names_in, problems_of
 from executors.contract import ActionFailed, Credential
 from executors.errors import CredentialNotFound
 from executors.running import Lent
@@ -131,14 +131,11 @@ def test_a_refusal_quotes_no_value(context: Lent) -> None:
 
 
 def test_the_names_that_a_server_must_know() -> None:
-    assert stored_names("pg_main") == ["pg_main"]
-    assert stored_names({"a": {"key": "one"}, "b": {"secret": "two"}, "c": {"env": "X"}, "d": "three"}) == [
-        "one",
-        "three",
-        "two",
-    ]
-    assert stored_names({"headers": {"X": "y"}, "sekret": []}) == []
-    assert stored_names(7) == []
+    assert names_in("pg_main") == ({"pg_main"}, set())
+    several = {"a": {"key": "one"}, "b": {"secret": "two"}, "c": {"env": "X"}, "d": "three"}
+    assert names_in(several) == ({"one", "three"}, {"two"})
+    assert names_in({"headers": {"X": "y"}, "sekret": []}) == (set(), set())
+    assert names_in(7) == (set(), set())
 
 
 SPELLED: dict[str, dict[str, Any]] = {

@@ -28,7 +28,7 @@ def fetch(asked: Asked) -> Secret:
         raise ActionFailed("arguments_invalid", f"auth.method must be one of {', '.join(sorted(METHODS))}")
     headers = {str(name): str(value) for name, value in _map(parts, "headers").items()}
     if bound is not None:
-        headers |= _headers_of(bound.credential)
+        headers |= headers_of(bound.credential)
     asked.context.keep_secret(value for name, value in headers.items() if names_secret(name))
     wanted = {"secret_name": arguments.secret_name, "version": arguments.wanted_version or LATEST}
     query, body = _map(parts, "params"), _map(parts, "payload")
@@ -53,7 +53,8 @@ def _map(parts: Mapping[str, Any], name: str) -> dict[str, Any]:
     return dict(found)
 
 
-def _headers_of(credential: Credential) -> dict[str, str]:
+def headers_of(credential: Credential) -> dict[str, str]:
+    """The header that a credential stands for. Raises: `ActionFailed`."""
     data = credential.data
     match credential.type:
         case "bearer" | "token" | "oauth" if data.get("token"):

@@ -62,7 +62,7 @@ def _token(asked: Asked, credential: Credential | None) -> tuple[str, str | None
     if credential is None:
         token, project = _default_token(asked)
     elif credential.data.get("private_key"):
-        token, project = _token_of_key(asked, credential), credential.data.get("project_id")
+        token, project = token_of_key(asked, credential), credential.data.get("project_id")
     elif credential.data.get("token"):
         return credential.data["token"], credential.data.get("project_id")
     else:
@@ -89,7 +89,8 @@ def _default_token(asked: Asked) -> tuple[str, str | None]:
     return str(found.token), project
 
 
-def _token_of_key(asked: Asked, credential: Credential) -> str:
+def token_of_key(asked: Asked, credential: Credential) -> str:
+    """A token for a service account, by its key. Raises: `ActionFailed`."""
     address = credential.data.get("token_uri") or TOKEN_URI
     assertion = _signed(credential, address)
     asked.context.keep_secret([assertion])

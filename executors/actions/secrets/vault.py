@@ -28,7 +28,7 @@ def fetch(asked: Asked) -> Secret:
     base = f"{address.rstrip('/').removesuffix('/v1')}/v1"
     namespace = fields.get("namespace") or os.environ.get("VAULT_NAMESPACE")
     headers = {"X-Vault-Request": "true", **({"X-Vault-Namespace": namespace} if namespace else {})}
-    headers["X-Vault-Token"] = _token(asked, base, headers, credential)
+    headers["X-Vault-Token"] = token_of(asked, base, headers, credential)
     version = arguments.wanted_version
     reply = asked.answer(
         "GET",
@@ -46,7 +46,8 @@ def fetch(asked: Asked) -> Secret:
     return Secret(asked.one_field(fields_there), str(told or ""))
 
 
-def _token(asked: Asked, base: str, headers: Mapping[str, str], credential: Credential | None) -> str:
+def token_of(asked: Asked, base: str, headers: Mapping[str, str], credential: Credential | None) -> str:
+    """The credential's token, its AppRole's, or the worker's own. Raises: `ActionFailed`."""
     if credential is None:
         token = os.environ.get("VAULT_TOKEN", "")
     elif credential.data.get("token"):
