@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from catalog.domain.action_schemas import KindSchema
 from catalog.domain.credentials import fold_credential
-from catalog.domain.parser import join_pointer
+from catalog.domain.parser import join_pointer, texts_in
 from catalog.domain.playbook import Action
 from catalog.domain.reading import Field, Fields, Phase, Reading, Use, shown, suggestion
 from catalog.domain.spelling import (
@@ -19,6 +19,7 @@ from catalog.domain.spelling import (
     STEP_CONTROL,
     STEP_NOT_SUPPORTED,
 )
+from catalog.domain.template_syntax import step_secrets_used
 
 
 def read_kind(reading: Reading, fields: Fields) -> tuple[str | None, str]:
@@ -86,6 +87,8 @@ def read_arguments(
     for name, found in taken.items():
         if name not in schema.verbatim:
             reading.templates(found, f"in `{name}` {where}", uses, phase)
+        if name in schema.sql:
+            _note_step_secrets(reading, found)
     values = {name: found.value for name, found in taken.items()}
     missing = schema.missing(values)
     if missing is not None:
@@ -103,6 +106,12 @@ def read_arguments(
         verbatim=tuple(name for name in values if name in schema.verbatim),
         sql=tuple(name for name in values if name in schema.sql),
     )
+
+
+def _note_step_secrets(reading: Reading, found: Field) -> None:
+    """SQL sees no secrets at all: `params` do."""
+    for text, pointer in texts_in(found.value, found.pointer):
+        reading.step_secrets.extend((name, pointer) for name in sorted(step_secrets_used(text, anywhere=True)))
 
 
 def input_spellings(schema: KindSchema) -> tuple[str, ...]:

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 from catalog.domain.parser import texts_in
 from catalog.domain.spelling import SECRETS
-from catalog.domain.template_syntax import env_read, names_read, secrets_read
+from catalog.domain.template_syntax import SECRET_VALUE, env_read, names_read, secrets_read
 
-VALUE: Final = "secret_value"
+VALUE: Final = SECRET_VALUE
 REFERENCE: Final = "reference"
 _STEP_MARK: Final = re.compile("⟦secret:(@([^⟦⟧/]+)/[0-9a-f]+)⟧")
 

@@ -198,7 +198,11 @@ def _resolve(alias: str, reference: Reference, context: ActionContext) -> Creden
         raise AuthInvalid(f"{alias}: name the {source} with `key`")
     if source == "credential":
         found = context.credential(name)
-        return Credential(found.name, reference.type or found.type, found.data)
+        data = found.data
+        if reference.type and data.keys() == {"value"}:
+            # A secret of no type, used as one: the value is what the type is about.
+            data = as_fields(reference.type, data["value"])
+        return Credential(found.name, reference.type or found.type, data)
     value = context.secret(name) if source == "secret" else context.environment_secret(name)
     type_name = reference.type or "generic"
     return Credential(name, type_name, as_fields(type_name, value))

@@ -32,6 +32,18 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
     },
     "postgres": {**_SQL, "required": ["auth"]},
     "duckdb": {**_SQL, "properties": {**_SQL["properties"], "auth": {**_AUTH, "x-noetl-credentials": "many"}}},
+    "secrets": {
+        "type": "object",
+        "properties": {
+            "provider": {"enum": ["google", "vault", "env"]},
+            "secret_name": {"type": "string", "minLength": 1},
+            "version": {"type": ["string", "integer"]},
+            "auth": {"anyOf": [*_AUTH["anyOf"], {"type": "null"}]},
+            "use_auth": {"type": "string"},
+        },
+        "required": ["provider", "secret_name"],
+        "additionalProperties": False,
+    },
     "http": {
         "type": "object",
         "properties": {

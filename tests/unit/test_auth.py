@@ -45,6 +45,8 @@ def context(monkeypatch: pytest.MonkeyPatch) -> Lent:
         ({"name": "api1", "type": "bearer"}, "bearer", "token", "api1-t0ken"),
         ({"pg": {"type": "postgres", "key": "pg_main"}}, "postgres", "db_password", "p4ssw0rd"),
         ({"pg": "pg_main"}, "postgres", "db_name", "x"),
+        ({"type": "bearer", "key": "bare"}, "bearer", "token", "b4re-v4lue"),
+        ({"type": "basic", "key": "as_json"}, "basic", "password", "j50n-p4ss"),
         ({"type": "bearer", "secret": "shop"}, "bearer", "token", "sh0p-s3cret"),
         ({"type": "bearer", "secret": "bare"}, "bearer", "token", "b4re-v4lue"),
         ({"type": "basic", "secret": "as_json"}, "basic", "password", "j50n-p4ss"),
