@@ -25,6 +25,8 @@ SHORTEST_HIDDEN: Final = 4
 """Shorter values are in too many texts to be searched for."""
 SHORTEST_PIECE: Final = 8
 """Shorter pieces of base64 and lines of a key are in too many texts."""
+SHORTEST_CUT: Final = 200
+"""Shorter texts are cut by nobody."""
 LINGERING: Final = 32
 """How many values of jobs that are over are still hidden in logs: a thread may tell late."""
 
@@ -129,9 +131,21 @@ class Hider:
         return HIDDEN if isinstance(value, int | float) and str(value) in self._forms else value
 
     def _text(self, text: str) -> str:
-        if self._pattern is None or not any(form in text for form in self._forms):
-            return text
-        return self._pattern.sub(HIDDEN, text)
+        if self._pattern is not None and any(form in text for form in self._forms):
+            text = self._pattern.sub(HIDDEN, text)
+        return self._cut_off(text) if len(text) >= SHORTEST_CUT else text
+
+    def _cut_off(self, text: str) -> str:
+        """The text without the beginning of a value at its end: where a long text was cut, it may go through one."""
+        kept = text.rstrip(".… ")
+        for form in self._forms:
+            tail = kept[-len(form) :]
+            at = tail.find(form[:SHORTEST_HIDDEN])
+            while at >= 0:
+                if form.startswith(tail[at:]):
+                    return kept[: len(kept) - len(tail) + at] + HIDDEN + text[len(kept) :]
+                at = tail.find(form[:SHORTEST_HIDDEN], at + 1)
+        return text
 
 
 class _InUse:

@@ -198,7 +198,8 @@ def test_a_rotation_goes_on_where_it_was_ended(settings: LazySettings, monkeypat
         save_credential(f"c{number}", "generic", {"value": VALUE})
     new_key(settings)
     cipher = services._cipher()
-    encrypt, done = cipher.encrypt, []
+    encrypt = cipher.encrypt
+    done: list[str] = []
 
     def until_it_is_ended(name: str, data: Mapping[str, Any]) -> str:
         if len(done) == 2:

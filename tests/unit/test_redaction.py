@@ -88,6 +88,15 @@ def test_what_holds_no_secret_is_given_back_as_it_is() -> None:
     assert Hider(["s3cret-1"]).hide(told) is told
 
 
+@pytest.mark.parametrize("end", ["", "...", "…"])
+@pytest.mark.parametrize("form", [str, lambda value: base64.b64encode(value.encode()).decode()])
+def test_a_value_that_was_cut_off_at_the_end_of_a_long_text_is_hidden(form: Callable[[str], str], end: str) -> None:
+    told = form("pl4in-s3cret")
+    for length in range(4, len(told)):
+        assert Hider(["pl4in-s3cret"]).hide("x" * 300 + told[:length] + end) == "x" * 300 + "***" + end
+    assert Hider(["pl4in-s3cret"]).hide("x" * 300 + told[:3]) == "x" * 300 + told[:3]
+
+
 def test_a_value_of_three_characters_is_in_too_many_texts() -> None:
     assert Hider(["abc"]).hide("abc") == "abc"
 

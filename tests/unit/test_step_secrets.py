@@ -14,7 +14,7 @@ from catalog.domain.normalise import read_playbook
 from executions.domain.secrets import reference_in, secret_result
 from executors.actions.http import CheckedCalls
 from executors.actions.secrets import SecretsAction
-from executors.contract import ActionContext, ActionRequest, Credential
+from executors.contract import ActionContext, ActionKind, ActionRequest, Credential
 from executors.local import LocalCatalog, LocalRun
 from executors.registry import argument_schemas
 from tests.support.kinds import FakeKind
@@ -41,7 +41,7 @@ def run(
         seen.append(request.inputs)
         return {"told": request.inputs}
 
-    kinds = {"python": FakeKind(work), "secrets": SecretsAction(CheckedCalls())}
+    kinds: dict[str, ActionKind] = {"python": FakeKind(work), "secrets": SecretsAction(CheckedCalls())}
     stored = {"shop": Credential("shop", "generic", {"value": VALUE})}
     local = LocalRun(read(text), payload, kinds=kinds, credentials=stored, catalog=catalog)
     local.run()
