@@ -45,7 +45,7 @@ class CheckedCalls:
         self._policy = AddressPolicy(allowed_networks)
 
     def __call__(self, method: str, url: str, *, seconds: float, cancelled: Event, **options: Any) -> Reply:
-        """One request; `options` are those of `requests`. Raises: `ActionFailed` (`call_failed`, `cancelled`)."""
+        """One request; `options` are those of `requests`. Raises: `ActionFailed` (`http_connection`, `cancelled`)."""
         exchange = Exchange(time.monotonic() + seconds, cancelled)
         try:
             with exchange, CheckedSession(self._policy) as session:
@@ -62,4 +62,4 @@ class CheckedCalls:
                 raise ActionFailed("cancelled", "stopped because the job was cancelled") from None
             late = exchange.cause == "timeout" or isinstance(error, requests.Timeout)
             told = f"no complete reply after {seconds:g} s" if late else exchange.refusal or type(error).__name__
-            raise ActionFailed("call_failed", told) from None
+            raise ActionFailed("http_connection", told) from None

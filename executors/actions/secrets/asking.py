@@ -108,7 +108,7 @@ class Asked:
         try:
             return self.send(method, url, seconds=self.seconds_left, cancelled=self.context.cancelled, **options)
         except ActionFailed as failure:
-            if failure.code != "call_failed":
+            if failure.code != "http_connection":
                 raise
             where = urlsplit(url).netloc
             message = f"{self.arguments.provider}: {where} gave no answer: {failure}"
