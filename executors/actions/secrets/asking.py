@@ -28,14 +28,14 @@ class SecretsArguments(contract.Arguments):
 
     provider: Literal["google", "aws", "azure", "vault", "env", "file", "credential", "custom"]
     secret_name: str = Field(min_length=1, max_length=1000)
-    version: str | int = LATEST
-    field: str | None = None
-    project_id: str | None = None
-    region: str | None = None
-    vault_name: str | None = None
-    api_endpoint: str | None = None
-    auth: Auth | None = None
-    use_auth: str | None = None
+    version: str | int = Field(LATEST, description="Of AWS a stage or a version's id.")
+    field: str | None = Field(None, description="Of a secret with several.")
+    project_id: str | None = Field(None, description="google")
+    region: str | None = Field(None, description="aws")
+    vault_name: str | None = Field(None, description="azure")
+    api_endpoint: str | None = Field(None, description="custom: where it is asked; else in place of the usual address.")
+    auth: Auth | None = Field(None, description="A credential; of custom also `{method, headers, params, payload}`.")
+    use_auth: str | None = Field(None, description="Which of several in `auth`.")
     timeout: float = Field(DEFAULT_TIMEOUT_SECONDS, gt=0)
 
     @model_validator(mode="after")

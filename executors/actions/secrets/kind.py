@@ -28,14 +28,43 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
 }
 
 
-class SecretsAction(contract.ActionKind):
-    """Fetches a secret; what comes of the step is `{provider, version}`, and a reference by which it is fetched anew.
+EXAMPLE: Final = """
+apiVersion: noetl.io/v1
+kind: Playbook
+name: fetched
+path: examples/fetched
+workflow:
+  - {step: start, type: secrets, provider: env, secret_name: shop_token, next: count}
+  - step: count
+    type: python
+    with: {token: "{{ start.secret_value }}"}
+    code: "def main(token): return len(token)"
+    next: end
+  - {step: end, result: "{{ count.data }}"}
+"""
 
-    The executions add the reference: a value never leaves the worker.
+
+class SecretsAction(contract.ActionKind):
+    """Sees that a provider has a secret, and gives a reference to it: the steps that use it fetch it anew.
+
+    The executions write the reference into the result: a value never leaves the worker.
     """
 
     name: ClassVar[str] = "secrets"
     Arguments: ClassVar[type[contract.Arguments]] = SecretsArguments
+    result: ClassVar[str] = (
+        "`{secret_value, version, provider, reference}`. `secret_value` is a reference: `{{ step.secret_value }}` by "
+        "itself in its braces, in the arguments and inputs of later steps of the execution, is the secret there."
+    )
+    errors: ClassVar[Mapping[str, str]] = {
+        "secret_not_found": "there is no such secret, or it is empty",
+        "secret_forbidden": "the provider refuses what it was shown, or there was nothing to show",
+        "secret_provider_failed": "the provider gives no answer, or one that cannot be read",
+        "credential_invalid": "the credential lacks what the provider wants",
+        "auth_invalid": "`auth` leads to no credential, or to several",
+        "extra_missing": "a package is not installed; the message names the extra",
+    }
+    example: ClassVar[str] = EXAMPLE
 
     def __init__(self, send: Call, folder: Path | None = None) -> None:
         """`send` makes HTTP requests; `folder` holds the files of the provider `file`."""
