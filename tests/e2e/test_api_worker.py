@@ -195,7 +195,7 @@ def test_the_rest_worker_fetches_secrets_of_its_jobs_and_of_their_playbooks_scop
     call(platform, "POST", "credentials", body)
     for path in ("tests/inside/secret", "tests/outside/secret"):
         call(platform, "POST", "catalog/register", {"content": SECRET.replace("PATH", path)})
-    with temporary_data_dir() as data_dir, rest_worker(platform, data_dir, "--name", "far"):
+    with temporary_data_dir() as data_dir, rest_worker(platform, data_dir, "--name", "fetcher"):
         inside, outside = (start(platform, f"tests/{place}/secret") for place in ("inside", "outside"))
         wait_for(lambda: has_ended(platform, inside) and has_ended(platform, outside), 60)
     told = call(platform, "GET", f"executions/{inside}")
