@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.bench import Extent, Peers, Scene, peers_of, scene
-from benchmarks.measures import broker, costs, history, latency, remote, resources, throughput
+from benchmarks.measures import broker, costs, databases, history, http, latency, remote, resources, throughput
 from benchmarks.peers.postgres import PostgresPeer
 from benchmarks.platform import data_folder
 from benchmarks.report import Row
@@ -28,9 +28,10 @@ BESIDE_PEERS: Final[dict[str, Callable[[Scene, Peers, Extent], Iterator[Row]]]] 
     "T4": throughput.measure_many,
     "T5": latency.measure_latency,
     "T6": resources.measure_busy,
+    "POSTGRES": databases.measure_postgres,
 }
 """On one platform with the peers' workers beside it, which are idle while the platform is not."""
-NAMES: Final = (*ALONE, "T8", *BESIDE_PEERS, "T9", "REST", "T10", "T11")
+NAMES: Final = (*ALONE, "T8", *BESIDE_PEERS, "T9", "REST", "HTTP", "T10", "T11")
 """Everything, in the order in which it is measured."""
 
 
@@ -47,6 +48,9 @@ def measure(only: Collection[str], extent: Extent) -> Iterator[Row]:
         if "REST" in only:
             with scene(data_dir, workers=0) as here, closing(PostgresPeer(here.platform)) as peer:
                 yield from _timed("REST", remote.measure_remote(here, peer, extent))
+        if "HTTP" in only:
+            with scene(data_dir, NOETL_HTTP_ALLOWED_NETWORKS=",".join(http.NETWORKS)) as here:
+                yield from _timed("HTTP", http.measure_http(here, extent))
     if "T10" in only:
         yield from _timed("T10", history.measure_planning(extent))
     if "T11" in only:

@@ -6,7 +6,7 @@ Knows nothing of queues, leases, events or any particular kind.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -76,6 +76,11 @@ class ActionRequest:
     effect_key: str
     timeout_seconds: float
 
+    @property
+    def key(self) -> str:
+        """Of this try among all."""
+        return f"{self.node_id}#{self.attempt}"
+
 
 class ActionContext(Protocol):
     """What the worker lends an action while it runs."""
@@ -106,25 +111,48 @@ class ActionContext(Protocol):
     def hide(self, value: Any) -> Any:
         """A text or JSON-like value with every secret of this job replaced by `***`."""
 
+    def look_ahead(self, begin: Callable[[ActionRequest], None]) -> None:
+        """Call `begin` with the job that this worker comes to next, if it is known and of the same kind.
+
+        The kind may begin it then, before it is asked to run it; it must know when it is asked (`ActionRequest.key`),
+        and be able to take it back (`ActionKind.recall`).
+        """
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an action ended. `data` is JSON-like; on an error it may hold what there was so far."""
+    """How an action ended. `data` is JSON-like; on an error it may hold what there was so far.
+
+    `retry_after_seconds`: the least time that whoever was asked wants to pass before the next try.
+    """
 
     status: Literal["success", "error"]
     data: Any = None
     code: str = ""
     message: str = ""
     traceback: str = ""
+    retry_after_seconds: float | None = None
 
 
 class ActionFailed(Exception):
-    """An action's failure with its cause; the worker reports it as an error outcome."""
+    """An action's failure with its cause; the worker reports it as an error outcome.
 
-    def __init__(self, code: str, message: str, *, data: Any = None, traceback: str = "") -> None:
+    `retry_after_seconds`: the least time until the next try, if the step has one.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        data: Any = None,
+        traceback: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
         self.code = code
         self.data = data
         self.traceback = traceback
+        self.retry_after_seconds = retry_after_seconds
         super().__init__(message)
 
 
@@ -158,6 +186,10 @@ class ActionKind(ABC):
     @abstractmethod
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """Do it and return JSON-like data. Raises: `ActionFailed`."""
+
+    def recall(self, request: ActionRequest) -> bool:
+        """Take back what `look_ahead` gave. Returns: whether it has not begun, and never will. Does not wait."""
+        return True
 
     # Not abstract: most kinds keep nothing.
     def end_turn(self) -> None:  # noqa: B027

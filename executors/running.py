@@ -38,6 +38,8 @@ class Lent:
     """The credential of a name, for the job at hand."""
     secrets: Secrets = field(default_factory=Secrets)
     """What was asked for, and must not come out."""
+    offer: Callable[[Callable[[ActionRequest], None]], None] | None = None
+    """Calls what it is given with the job that comes next, if there is one that may begin early."""
 
     def credential(self, name: str) -> Credential:
         """Resolve a stored credential. Raises: `ActionFailed`."""
@@ -73,6 +75,11 @@ class Lent:
     def hide(self, value: Any) -> Any:
         """The value with every secret in its texts replaced by `***`."""
         return self.secrets.hide(value)
+
+    def look_ahead(self, begin: Callable[[ActionRequest], None]) -> None:
+        """Offer the job that comes next."""
+        if self.offer is not None:
+            self.offer(begin)
 
 
 def run_action(
@@ -129,7 +136,7 @@ def _failed(failure: ActionFailed) -> Outcome:
         data = sanitise(failure.data)
     except OutputInvalid:
         data = None
-    return Outcome("error", data, failure.code, str(failure), failure.traceback)
+    return Outcome("error", data, failure.code, str(failure), failure.traceback, failure.retry_after_seconds)
 
 
 def outcome_fields(outcome: Outcome, duration_seconds: float) -> dict[str, Any]:
@@ -137,6 +144,8 @@ def outcome_fields(outcome: Outcome, duration_seconds: float) -> dict[str, Any]:
     error: dict[str, Any] | None = None
     if outcome.status == "error":
         error = {"code": outcome.code, "message": clean_text(outcome.message)}
+        if outcome.retry_after_seconds is not None:
+            error["retry_after_seconds"] = outcome.retry_after_seconds
     return {
         "status": outcome.status,
         "data": outcome.data,

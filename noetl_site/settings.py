@@ -250,6 +250,7 @@ NOETL_LEASE_SECONDS = number("NOETL_LEASE_SECONDS", default=60.0, least=1.0)
 NOETL_TEMPLATE_ENV = words("NOETL_TEMPLATE_ENV")
 NOETL_TEMPLATE_ENV_VALUES = values_for_templates(NOETL_TEMPLATE_ENV, os.environ)
 NOETL_HTTP_ALLOWED_NETWORKS = networks("NOETL_HTTP_ALLOWED_NETWORKS")
+NOETL_HTTP_MAX_DOWNLOAD_BYTES = int(number("NOETL_HTTP_MAX_DOWNLOAD_BYTES", default=1024**3, least=1))
 # A playbook reads files that are named in its step and lie in one of these folders.
 NOETL_DUCKDB_ALLOWED_DIRECTORIES = [
     Path(directory).absolute()

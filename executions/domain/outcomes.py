@@ -15,7 +15,8 @@ from executions.domain.values import as_stored
 
 
 class Reported(Protocol):
-    """What is said of a job's action. `error` is `{code, message}` of a failed one."""
+    """What is said of a job's action. `error` is `{code, message}` of a failed one, and may have
+    `retry_after_seconds`: the least pause before the next try."""
 
     @property
     def status(self) -> Literal["success", "error"]: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any, Final
 
 from catalog.domain.playbook import Playbook, Retry
 from executions.domain.conditions import evaluate
@@ -12,6 +13,9 @@ from executions.domain.fold import place_of
 from executions.domain.results import StepResult
 from executions.domain.sight import Sight, Spot
 from executions.domain.state import State
+
+MAX_ASKED_SECONDS: Final = 3600.0
+"""The longest pause that an action's failure may ask for."""
 
 
 def judge(playbook: Playbook, state: State, facts: Facts, event: Event, tries: int) -> float | None:
@@ -27,7 +31,7 @@ def judge(playbook: Playbook, state: State, facts: Facts, event: Event, tries: i
         return None
     if (retry.retry_when or retry.stop_when) and not _wanted(playbook, state, facts, event, tries, retry):
         return None
-    return delay_seconds(retry, event.node_id, tries)
+    return max(delay_seconds(retry, event.node_id, tries), asked_seconds(event.error))
 
 
 def _wanted(playbook: Playbook, state: State, facts: Facts, event: Event, tries: int, retry: Retry) -> bool:
@@ -49,6 +53,14 @@ def _wanted(playbook: Playbook, state: State, facts: Facts, event: Event, tries:
     if retry.stop_when is not None and evaluate(retry.stop_when, lookup).truth:
         return False
     return retry.retry_when is None or evaluate(retry.retry_when, lookup).truth
+
+
+def asked_seconds(error: Any) -> float:
+    """The pause that a failure asks for (`retry_after_seconds`): the least there is, whatever `retry` says."""
+    asked = error.get("retry_after_seconds") if isinstance(error, dict) else None
+    if isinstance(asked, bool) or not isinstance(asked, int | float) or not asked > 0:
+        return 0.0
+    return round(float(min(asked, MAX_ASKED_SECONDS)), 3)
 
 
 def delay_seconds(retry: Retry, node_id: str, tries: int) -> float:

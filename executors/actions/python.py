@@ -6,13 +6,15 @@ Knows how a job's reply becomes an outcome; confinement is the sandbox's matter.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
 from executors import contract
 from executors.contract import ActionContext, ActionFailed, ActionRequest
-from executors.sandbox.host import Isolation, Limits, Sandbox
+from executors.sandbox.host import Isolation, Limits, NextJob, Sandbox
 
 logger = logging.getLogger(__name__)
 
@@ -55,21 +57,22 @@ class PythonAction(contract.ActionKind):
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """What `main` returned. Raises: `ActionFailed` with a code of `JobFailure`, or `isolation_refused`."""
         arguments = PythonArguments.check(request.arguments)
-        level = Isolation(arguments.isolation) if arguments.isolation else self._sandbox.isolation
+        level = self._level(arguments)
         if level.is_below(self._least):
             message = f"the step asks for the isolation {level}; this worker runs nothing below {self._least}"
             raise ActionFailed("isolation_refused", message)
-        payload = {
-            "code": arguments.code,
-            "inputs": dict(request.inputs),
-            "context": _step_context(request),
-        }
+
+        def look_ahead(hand_over: Callable[[NextJob], None]) -> None:
+            context.look_ahead(partial(self._begin, hand_over))
+
         result = self._sandbox.run(
-            payload,
+            _payload(arguments, request),
             timeout_seconds=request.timeout_seconds,
             cancelled=context.cancelled,
             turn=request.execution_id,
             isolation=level,
+            key=request.key,
+            look_ahead=look_ahead,
         )
         _log_printed(request, context.hide(result.printed), was_cut=result.printed_truncated)
         if result.failure is not None:
@@ -77,12 +80,34 @@ class PythonAction(contract.ActionKind):
             raise ActionFailed(failure.code, failure.message, data=failure.data, traceback=failure.traceback)
         return result.value
 
+    def _level(self, arguments: PythonArguments) -> Isolation:
+        return Isolation(arguments.isolation) if arguments.isolation else self._sandbox.isolation
+
+    def _begin(self, hand_over: Callable[[NextJob], None], request: ActionRequest) -> None:
+        """Let the child that has the job before this one go on with it by itself."""
+        try:
+            arguments = PythonArguments.check(request.arguments)
+        except ActionFailed:
+            # It will fail when it is run.
+            return
+        level = self._level(arguments)
+        if level is Isolation.TURN and not level.is_below(self._least):
+            hand_over(NextJob(request.key, _payload(arguments, request), request.timeout_seconds))
+
+    def recall(self, request: ActionRequest) -> bool:
+        """Take a job back that a child was handed and has not begun."""
+        return self._sandbox.recall(request.key)
+
     def end_turn(self) -> None:
         """End the children that wait for another job of their execution."""
         self._sandbox.end_turn()
 
     def close(self) -> None:
         self._sandbox.close()
+
+
+def _payload(arguments: PythonArguments, request: ActionRequest) -> dict[str, Any]:
+    return {"code": arguments.code, "inputs": dict(request.inputs), "context": _step_context(request)}
 
 
 def _step_context(request: ActionRequest) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import psycopg
 
 from executors.actions.http import CheckedCalls
-from executors.actions.postgres.connection import connection_options
+from executors.actions.postgres.target import target_of
 from executors.actions.secrets import Asked, SecretsArguments, token_of_key, vault_token_of
 from executors.actions.secrets.custom import headers_of
 from executors.auth import canonical
@@ -71,7 +71,7 @@ def _try(credential: Credential, url: str | None, lent: Lent, calls: CheckedCall
 
 
 def _try_postgres(credential: Credential) -> Trial:
-    options = connection_options(credential)
+    options = target_of(credential, {}).options
     known: dict[str, Any] = {**options, "passfile": "/dev/null", "connect_timeout": str(int(SECONDS))}
     try:
         with psycopg.connect(**known, application_name="noetl-credential-test") as connection:

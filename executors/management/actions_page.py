@@ -20,7 +20,8 @@ _TYPES: Final = {
 _HEAD: Final = """# Action kinds
 
 Written by `make actions`, from what the kinds say of themselves. `manage.py actions NAME` prints the page of one, also
-of a [plugin](plugins.md). What all kinds share (inputs, failures, retries, SQL templates) is in [The language](language.md).
+of a [plugin](plugins.md). What all kinds share (inputs, failures, retries, SQL templates) is in
+[The language](language.md).
 """
 _RENDERED: Final = {"verbatim": "never a template", "sql": "SQL: values are escaped for their place"}
 

@@ -82,7 +82,9 @@ class CompleteSerializer(ClaimSerializer):
 class FailSerializer(CompleteSerializer):
     """The failure. Retries are for jobs enqueued by hand; a playbook's steps say themselves how often they try."""
 
-    error = ResultField(required=False, allow_null=True, default=None, help_text="Text, or {code, message}.")
+    error = ResultField(
+        required=False, allow_null=True, default=None, help_text="Text, or {code, message, retry_after_seconds}."
+    )
     traceback = ResultField(required=False, allow_null=True, default=None, help_text="Text.")
     retry = serializers.BooleanField(default=True)
     retry_delay_seconds = serializers.FloatField(default=60.0, min_value=0, max_value=MAX_DELAY_SECONDS)

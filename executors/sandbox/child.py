@@ -46,9 +46,14 @@ def serve(wire: socket.socket, spec: ChildSpec, program: Program) -> None:
         if os.getpid() != me:
             # A fork that came back from the job's code: nobody asked it.
             return
-        is_fit = asked.is_kept and slate.wipe()
-        frames.send_answer(wire, asked.mark, answer, is_fit=is_fit)
-        if not is_fit:
+        if not asked.is_kept:
+            frames.send_answer(wire, asked.mark, answer)
+            return
+        slate.end_printed(asked.mark)
+        # Before the wiping, which nobody has to wait for.
+        frames.send_answer(wire, asked.mark, answer)
+        if not slate.wipe():
+            frames.say_farewell(wire, asked.mark)
             return
         is_first = False
 
@@ -56,7 +61,7 @@ def serve(wire: socket.socket, spec: ChildSpec, program: Program) -> None:
 def refuse(wire: socket.socket, message: str) -> None:
     """Answer the first job with why it cannot be run here (`sandbox_error`)."""
     if asked := AskedJob.receive(wire):
-        frames.send_answer(wire, asked.mark, _encoded(frames.failure("sandbox_error", message)), is_fit=False)
+        frames.send_answer(wire, asked.mark, _encoded(frames.failure("sandbox_error", message)))
 
 
 def _answer(asked: AskedJob, spec: ChildSpec, program: Program, *, is_first: bool) -> bytes:

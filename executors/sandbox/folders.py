@@ -1,4 +1,7 @@
-"""The folder a child works in. What jobs put there is foreign: no link in it is ever followed from outside."""
+"""The folder a child works in. What jobs put there is foreign: no link in it is ever followed from outside.
+
+Between two jobs the child empties it itself (`slate`).
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,10 @@ class JobFolder:
 
     def __init__(self, uid: int | None) -> None:
         self.path = tempfile.mkdtemp(prefix="noetl-job-")
-        # Opened before any job ran: a job may move its folder away and leave a link to somebody else's under the name.
-        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         self.uid = uid if uid is None else give_folder(self.path, uid)
-
-    def empty(self) -> None:
-        """Remove what jobs left in it. Raises: `OSError` when something stays."""
-        for name in os.listdir(self._descriptor):
-            try:
-                os.unlink(name, dir_fd=self._descriptor)
-            except (IsADirectoryError, PermissionError):
-                shutil.rmtree(name, dir_fd=self._descriptor)
 
     def remove(self) -> None:
         """Remove it with all that is in it, as far as possible."""
-        os.close(self._descriptor)
         try:
             os.rmdir(self.path)
         except OSError:

@@ -4,11 +4,13 @@ To the zygote, one datagram on its control socket asks for a child; beside it go
 socket for jobs and answers), printed (a pipe) and channel (a socket: the worker's end shut means "kill it"; the zygote
 answers there with the exit status). On the wire, a packet of the worker is a job, marked with dice that only this job
 has; an answer is one or more packets with the same mark. Whatever bears another mark is not an answer to this job.
+In what is printed, the mark ends a job's part when the child is kept for another.
 Knows nothing of what a program does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -26,10 +28,11 @@ MARK_BYTES = 16
 JOB = struct.Struct(f"<{MARK_BYTES}sIIB")
 """Mark, seconds of CPU time it may use (soft and hard limit), whether the child is kept for another job."""
 ANSWER = struct.Struct(f"<{MARK_BYTES}sB")
-MORE, LAST, LAST_AND_FIT, HELLO = range(4)
-"""What follows an answer's packet: more of it; nothing; nothing, and the child can take another job.
+MORE, LAST, LEAVES, HELLO = range(4)
+"""What follows an answer's packet: more of it; nothing.
 
-HELLO stands alone, before any job: a wrapped child came through its wrapping.
+Two stand alone. LEAVES: the child is unfit for another job and reads no more of them. HELLO, before any job: a wrapped
+child came through its wrapping.
 """
 CHUNK_BYTES = 64 * 1024
 PACKET_BYTES = CHUNK_BYTES + max(JOB.size, ANSWER.size)
@@ -69,7 +72,7 @@ class AskedJob:
     question: bytes
 
     def send(self, wire: socket.socket) -> None:
-        """Put it on an idle child's wire, which has room for a packet. Raises: `OSError` when the child is gone."""
+        """Put it on a child's wire, which has room for a few packets. Raises: `OSError`."""
         head = JOB.pack(self.mark, self.soft_seconds, self.hard_seconds, self.is_kept)
         if len(self.question) <= CHUNK_BYTES:
             wire.send(head + self.question, socket.MSG_DONTWAIT)
@@ -102,11 +105,16 @@ def say_hello(wire: socket.socket) -> None:
     wire.send(ANSWER.pack(bytes(MARK_BYTES), HELLO))
 
 
-def send_answer(wire: socket.socket, mark: bytes, answer: bytes, *, is_fit: bool) -> None:
+def say_farewell(wire: socket.socket, mark: bytes) -> None:
+    """Tell the worker, if there is room for it, that the child takes no job after the one of this mark."""
+    with contextlib.suppress(OSError):
+        wire.send(ANSWER.pack(mark, LEAVES), socket.MSG_DONTWAIT)
+
+
+def send_answer(wire: socket.socket, mark: bytes, answer: bytes) -> None:
     """Answer the job of this mark. Raises: `OSError` when the wire is gone."""
-    last = LAST_AND_FIT if is_fit else LAST
     for start in range(0, max(1, len(answer)), CHUNK_BYTES):
-        follows = MORE if start + CHUNK_BYTES < len(answer) else last
+        follows = MORE if start + CHUNK_BYTES < len(answer) else LAST
         wire.send(ANSWER.pack(mark, follows) + answer[start : start + CHUNK_BYTES])
 
 

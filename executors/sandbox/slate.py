@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -35,6 +36,8 @@ class Slate:
         self._workdir = spec.workdir
         # At the top, out of the way of the numbers that jobs get.
         self._nothing, self._printed = os.dup(0), os.dup(1)
+        # Opened before any job ran: a job may move its folder away and leave a link to another under the name.
+        self._folder = os.open(spec.workdir, os.O_RDONLY | os.O_DIRECTORY)
         self._open_streams()
         self._handlers = {number: _signal.getsignal(number) for number in range(1, signal.NSIG)}
         self._filters = list(warnings.filters)
@@ -44,6 +47,12 @@ class Slate:
         self._memory_is_bound = bool(spec.memory_bytes)
         self._descriptors_most = _lowest_free_descriptor() + spec.open_files // 2
 
+    def end_printed(self, mark: bytes) -> None:
+        """Let the worker see where what this job has printed ends."""
+        # A job may have closed the descriptor: then this process is not fit for another.
+        with contextlib.suppress(OSError):
+            os.write(self._printed, mark)
+
     def wipe(self) -> bool:
         """Put back what a job may have changed. Returns: whether this process is fit for another job."""
         try:
@@ -51,6 +60,7 @@ class Slate:
             self._reset_signals()
             self._reset_streams()
             self._reset_interpreter()
+            self._empty_folder()
             os.chdir(self._workdir)
             os.umask(0o077)
             return self._is_fit()
@@ -82,6 +92,15 @@ class Slate:
             self._open_streams()
         sys.stdin = self._input
         sys.stdout = sys.stderr = self._output
+
+    def _empty_folder(self) -> None:
+        """Remove what jobs left in it. Raises: `OSError` when something stays."""
+        os.fchmod(self._folder, 0o700)
+        for name in os.listdir(self._folder):
+            try:
+                os.unlink(name, dir_fd=self._folder)
+            except (IsADirectoryError, PermissionError):
+                shutil.rmtree(name, dir_fd=self._folder)
 
     def _reset_interpreter(self) -> None:
         if os.environ:

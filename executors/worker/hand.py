@@ -55,6 +55,8 @@ class Hand:
         self._results: list[_Result] = []
         self._oldest_at = 0.0
         self._busy_since: float | None = None
+        # Of a waiting job that its kind may have begun by itself.
+        self._ahead: ActionRequest | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -95,6 +97,7 @@ class Hand:
                 return False
             job, held = self._waiting.popleft()
             self._busy_since = begun_at
+            self._ahead = None
         try:
             report = self._run(job, held, begun_at)
         except BaseException:
@@ -115,11 +118,13 @@ class Hand:
     def _run(self, job: LeasedJob, held: Held, begun_at: float) -> Report | None:
         """Run a job's action. Returns: what to report of it; None when the lease is gone, or given back."""
         failpoint("action.before")
-        if held.stop.is_set():
+        request = _request(job)
+        if held.stop.is_set() and self._is_not_begun(request):
             outcome = Outcome("error", code=CANCELLED, message="called off before it began")
         else:
-            lent = Lent(self._means.data_dir, held.stop, partial(self._means.resolve, job))
-            outcome = run_action(self._means.kinds, _request(job), lent, job.action)
+            offer = partial(self._offer_next, job)
+            lent = Lent(self._means.data_dir, held.stop, partial(self._means.resolve, job), offer=offer)
+            outcome = run_action(self._means.kinds, request, lent, job.action)
         failpoint("action.after")
         if held.lost.is_set():
             logger.warning("lease of %s was lost; its result is dropped", job.node_id)
@@ -129,6 +134,20 @@ class Hand:
             return None
         # Also when told to stop meanwhile: what the action has done is done.
         return Report(fence=job.fence, **outcome_fields(outcome, time.monotonic() - begun_at))
+
+    def _offer_next(self, job: LeasedJob, begin: Callable[[ActionRequest], None]) -> None:
+        """Let a job's kind begin the next one by itself, when it is of the same kind and knows no secrets."""
+        with self._lock:
+            if self._ahead is not None or not self._waiting:
+                return
+            following, held = self._waiting[0]
+            if following.kind == job.kind and not following.action.get("secrets") and not held.stop.is_set():
+                self._ahead = _request(following)
+                begin(self._ahead)
+
+    def _is_not_begun(self, request: ActionRequest) -> bool:
+        kind = self._means.kinds.get(request.kind)
+        return kind is None or kind.recall(request)
 
     # -- handing in -----------------------------------------------------------------------------------
 
@@ -173,6 +192,10 @@ class Hand:
         """Give the jobs back that have not begun."""
         with self._lock:
             jobs, self._waiting = list(self._waiting), deque()
+            if jobs and self._ahead is not None and not self._is_not_begun(self._ahead):
+                self._waiting.append(jobs.pop(0))
+            else:
+                self._ahead = None
         if not jobs:
             return
         try:

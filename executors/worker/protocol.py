@@ -32,6 +32,7 @@ ENVELOPE: Final = frozenset({"id", "status", "data", "error", "traceback", "meta
 """The keys of what an executor of the original returns; `id` and `status` are always there."""
 MAX_CODE: Final = 100
 SECRETS: Final = "secrets"
+MAX_SECONDS: Final = 1e9
 
 
 def complete_job(fence: Fence, result: Any, duration_seconds: float) -> Judgement:
@@ -99,12 +100,16 @@ def _failure(
 
 
 def _cause(error: Any) -> dict[str, Any]:
-    """A failure's `{code, message}` from whatever a worker told of it."""
+    """A failure's `{code, message}`, and `retry_after_seconds` if any, from whatever a worker told of it."""
     if not error:
         return {"code": "action_failed", "message": "the worker reported a failure without its cause"}
     if isinstance(error, Mapping) and "message" in error:
         code = clean_text(str(error.get("code") or "action_failed"))[:MAX_CODE]
-        return {"code": code, "message": clean_text(str(error["message"]))}
+        cause = {"code": code, "message": clean_text(str(error["message"]))}
+        wanted = error.get("retry_after_seconds")
+        # What is no number of seconds is dropped; how long it may be is the retry's business.
+        is_time = isinstance(wanted, int | float) and not isinstance(wanted, bool) and 0 <= wanted <= MAX_SECONDS
+        return {**cause, "retry_after_seconds": wanted} if is_time else cause
     return {"code": "action_failed", "message": clean_text(str(error))}
 
 

@@ -305,6 +305,19 @@ def test_a_failure_with_a_bad_character_is_still_a_failure(admin: Api, worker: A
     assert (event.error, event.stack_trace, event.result) == ({"code": "a�", "message": "b?"}, "c�", None)
 
 
+@pytest.mark.parametrize(
+    ("asked", "kept"), [(7, 7), (0.5, 0.5), ("7", None), (True, None), (-1, None), (10**12, None), ([7], None)]
+)
+def test_a_failure_tells_how_long_to_wait(admin: Api, worker: Api, asked: Any, kept: Any) -> None:
+    execution_id = admin.run()
+    job = worker.lease()
+    told = {"error": {"code": "busy", "message": "later", "retry_after_seconds": asked, "more": 1}}
+    assert worker.post(f"queue/{job['id']}/fail", {"lease_token": job["lease_token"], **told}).status_code == 200
+    event = EventLog.objects.get(execution_id=execution_id, event_type="action_error")
+    pause = {} if kept is None else {"retry_after_seconds": kept}
+    assert event.error == {"code": "busy", "message": "later", **pause}
+
+
 def test_a_worker_annotates_only_jobs_that_it_holds(admin: Api, worker: Api) -> None:
     execution_id = admin.run()
     note = {"execution_id": execution_id, "node_id": f"{execution_id}:one", "event_type": "note"}

@@ -101,6 +101,8 @@ class Shop(BaseHTTPRequestHandler):
             self._answer(200, [{"id": "north"}, {"id": "south"}, {"id": "west"}])
         elif place == "stock" and name in self.stock:
             self._answer(200, {"id": name, "units": self.stock[name]})
+        elif place.startswith("orders"):
+            self._answer(200, {"orders": [9]} if place.endswith("?after=b") else {"orders": [7, 8], "next": "b"})
         elif place == "whoami":
             self._answer(200, {"authorization": self.headers["Authorization"]})
         else:

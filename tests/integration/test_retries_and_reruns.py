@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -58,6 +59,22 @@ def test_a_failed_try_is_told_and_its_job_waits_for_another() -> None:
     assert ended(execution_id) == ("completed", "good")
     endings = LeaseHistory.objects.order_by("attempt").values_list("ending", flat=True)
     assert list(endings) == ["retried", "done"]
+    assert find_violations() == []
+
+
+def test_a_failed_try_may_ask_for_a_longer_pause() -> None:
+    execution_id = start(book(RETRY))
+    [job] = lease()
+    busy = {"code": "http_status", "message": "HTTP 503", "retry_after_seconds": 60}
+    assert report_results(execution_id, [replace(failure(job), error=busy)]) == ["accepted"]
+    told = event(execution_id, "action_retry")
+    assert told.context == {"try": 1, "delay_seconds": 60.0} and told.error == busy
+    Job.objects.update(available_at=F("available_at") - timedelta(seconds=30))
+    assert lease() == []
+    Job.objects.update(available_at=F("available_at") - timedelta(seconds=31))
+    [again] = lease()
+    assert report(again, "good") == "accepted"
+    assert ended(execution_id) == ("completed", "good")
     assert find_violations() == []
 
 

@@ -5,6 +5,10 @@
 | `/echo...` | `{method, path, query, headers (lower case), body (JSON, else text)}` of the request |
 | `/status/CODE` | that status, with `{code}` |
 | `/flaky/KEY/TIMES` | 503 the first TIMES times that it is asked for KEY, then `{asked}` |
+| `/busy/KEY/TIMES/SECONDS` | as `/flaky`, and asks to be left alone for so long |
+| `/numbers/COUNT` | `{numbers, next}`: some of 0, 1, 2, ...; `page` or `from` says where, `limit` how many (2); |
+|                  | `next` is the next page's `from`, which a `Link` header tells too |
+| `/table/COUNT` | a CSV table of so many rows, with the columns `n` and `square` |
 | `/redirect/PLACE...` | a redirect to that place |
 | `/silent` | nothing, as long as the server runs |
 | `/tls` | `{url}`: the address of a server as this one, over TLS, whose certificate nobody trusts |
@@ -38,6 +42,15 @@ class _Handler(BaseHTTPRequestHandler):
             case ["flaky", key, times]:
                 asked = self.server.count(key)
                 self._json(503 if asked <= int(times) else 200, {"asked": asked})
+            case ["busy", key, times, seconds]:
+                asked = self.server.count(key)
+                status, told = (503, {"Retry-After": seconds}) if asked <= int(times) else (200, {})
+                self._send(status, "application/json", json.dumps({"asked": asked}).encode(), **told)
+            case ["numbers", count]:
+                self._numbers(int(count), parse_qs(place.query))
+            case ["table", count]:
+                rows = "".join(f"{n},{n * n}\n" for n in range(int(count)))
+                self._send(200, "text/csv", f"n,square\n{rows}".encode())
             case ["redirect", *to]:
                 self._send(302, "text/plain", b"", Location=f"/{'/'.join(to)}")
             case ["silent"]:
@@ -60,6 +73,16 @@ class _Handler(BaseHTTPRequestHandler):
         flat = {name: values[0] if len(values) == 1 else values for name, values in query.items()}
         headers = {name.lower(): value for name, value in self.headers.items()}
         return {"method": self.command, "path": path, "query": flat, "headers": headers, "body": read}
+
+    def _numbers(self, count: int, query: dict[str, list[str]]) -> None:
+        limit = int(query.get("limit", ["2"])[0])
+        page = int(query.get("page", ["1"])[0])
+        first = int(query.get("from", [str((page - 1) * limit)])[0])
+        last = min(first + limit, count)
+        following = last if last < count else None
+        told = {} if following is None else {"Link": f"</numbers/{count}?from={last}&limit={limit}>; rel=next"}
+        reply = {"numbers": list(range(first, last)), "next": following}
+        self._send(200, "application/json", json.dumps(reply).encode(), **told)
 
     def _json(self, status: int, value: Any) -> None:
         self._send(status, "application/json", json.dumps(value).encode())

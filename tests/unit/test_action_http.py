@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,11 +15,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from executors.actions.http import HttpAction
+from executors.actions.http import HttpAction, transport
 from executors.actions.http.addresses import AddressPolicy
 from executors.contract import ActionFailed, ActionRequest, Credential
 from executors.running import Lent
+from tests.support.answering import Answer, answering
 from tests.support.certificates import self_signed
+from tests.support.inspection import wait_for
 
 
 class Server(ThreadingHTTPServer):
@@ -39,7 +42,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def handle_any(self) -> None:
         parts = urlsplit(self.path)
@@ -59,6 +63,12 @@ class Handler(BaseHTTPRequestHandler):
                 self.reply(200, bytes(2_000_000))
             case "/drip":
                 self.drip()
+            case "/moved":
+                self.reply(int(parse_qs(parts.query)["status"][0]), b"", Location="/there?from=here")
+            case "/odd-charset":
+                self.reply(200, "größe".encode(), Content_Type=f"text/plain; charset={parse_qs(parts.query)['is'][0]}")
+            case "/many-headers":
+                self.reply(200, b"x", **{f"X_{number}": "x" * 1000 for number in range(70)})
             case "/cookie":
                 self.reply(200, b"", Set_Cookie="session=1; Path=/")
             case _:
@@ -66,11 +76,12 @@ class Handler(BaseHTTPRequestHandler):
                     "method": self.command,
                     "query": parse_qs(parts.query),
                     "headers": {name.lower(): value for name, value in self.headers.items()},
-                    "body": sent.decode(),
+                    "body": sent.decode("latin-1"),
                 }
                 self.reply(200, json.dumps(seen).encode(), Content_Type="application/json; charset=utf-8")
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = handle_any  # noqa: N815  (http.server finds them by these names)
+    do_HEAD = do_OPTIONS = do_PURGE = handle_any  # noqa: N815  (and by these)
 
     def drip(self) -> None:
         self.send_response(200)
@@ -126,8 +137,7 @@ CREDENTIALS = {
 
 def run(action: HttpAction, *, timeout: float = 10, cancelled: threading.Event | None = None, **arguments: Any) -> Any:
     request = ActionRequest("http", arguments, {}, "e1", "e1:s", "s", 1, "e1:s", timeout)
-    context = Lent(Path(), cancelled or threading.Event(), CREDENTIALS.__getitem__)
-    return action.run(request, context)
+    return action.run(request, Lent(Path(), cancelled or threading.Event(), CREDENTIALS.__getitem__))
 
 
 def failure(action: HttpAction, **arguments: Any) -> ActionFailed:
@@ -160,6 +170,21 @@ def test_result_shape(action: HttpAction, server: str) -> None:
             '{"a":1}',
             "application/json",
         ),
+        (
+            {"form": {"a": ["b", 1], "c": None, "d": True, "e": {"f": 1}}},
+            "a=b&a=1&d=true&e=%7B%22f%22%3A+1%7D",
+            "application/x-www-form-urlencoded",
+        ),
+        ({"data": {"a": 1}}, '{"a": 1}', "application/json"),
+        ({"payload": [1, "two"]}, '[1, "two"]', "application/json"),
+        ({"json": "text"}, '"text"', "application/json"),
+        ({"json": {}}, "{}", "application/json"),
+        (
+            {"json": {"a": 1}, "headers": {"CONTENT-TYPE": "application/vnd.api+json"}},
+            '{"a": 1}',
+            "application/vnd.api+json",
+        ),
+        ({}, "", None),
     ],
 )
 def test_bodies(
@@ -168,6 +193,119 @@ def test_bodies(
     seen = run(action, endpoint=f"{server}/", method="post", **arguments)["data"]
     assert seen["body"] == body and seen["headers"].get("content-type") == content_type
     assert seen["headers"]["idempotency-key"] == "e1:s"
+
+
+@pytest.mark.parametrize(
+    ("method", "node", "key"),
+    [
+        ("GET", "s", None),
+        ("HEAD", "s", None),
+        ("OPTIONS", "s", None),
+        ("POST", "s", "e1:s"),
+        ("DELETE", "s:3", "e1:s:3"),
+        ("PURGE", "s#2", "e1:s#2"),
+        ("PUT", "größe", "e1:gr%C3%B6%C3%9Fe"),
+    ],
+)
+def test_writes_have_a_key_which_is_the_same_for_every_attempt(
+    action: HttpAction, server: str, method: str, node: str, key: str | None
+) -> None:
+    keys = set()
+    for attempt in (1, 2):
+        arguments = {"url": f"{server}/", "method": method}
+        request = ActionRequest("http", arguments, {}, "e1", f"e1:{node}", node, attempt, f"e1:{node}", 10)
+        seen = action.run(request, Lent(Path(), threading.Event(), pytest.fail))["data"]
+        keys.add(seen["headers"].get("idempotency-key") if seen else None)
+    assert keys == {key}
+
+
+def test_multipart(action: HttpAction, server: str) -> None:
+    parts = {
+        "note": "hello",
+        "order": {"id": 7},
+        "report": {"text": "a,b", "filename": "r.csv", "content_type": "text/csv"},
+        "image": [{"base64": "AAEC", "filename": 'a"b.png', "content_type": "image/png"}, {"base64": ""}],
+        "empty": None,
+    }
+    seen = run(action, url=f"{server}/", method="POST", multipart=parts, headers={"Content-Type": "multipart/x"})[
+        "data"
+    ]
+    boundary = seen["headers"]["content-type"].removeprefix("multipart/form-data; boundary=")
+    got = [part.strip("\r\n") for part in seen["body"].split(f"--{boundary}")][1:-1]
+    assert got == [
+        'Content-Disposition: form-data; name="note"\r\n\r\nhello',
+        'Content-Disposition: form-data; name="order"\r\n\r\n{"id": 7}',
+        'Content-Disposition: form-data; name="report"; filename="r.csv"\r\nContent-Type: text/csv\r\n\r\na,b',
+        'Content-Disposition: form-data; name="image"; filename="a%22b.png"\r\n'
+        "Content-Type: image/png\r\n\r\n\x00\x01\x02",
+        'Content-Disposition: form-data; name="image"',
+    ]
+
+
+def test_a_payload_by_its_content_type_is_multipart_too(action: HttpAction, server: str) -> None:
+    headers = {"content-type": "multipart/form-data"}
+    seen = run(action, url=f"{server}/", method="POST", payload={"a": "b"}, headers=headers)["data"]
+    assert 'name="a"\r\n\r\nb\r\n' in seen["body"] and "boundary=" in seen["headers"]["content-type"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize("word", ["json", "body", "form", "multipart"])
+def test_a_body_where_there_is_none_is_refused(action: HttpAction, method: str, word: str) -> None:
+    error = failure(action, url="http://127.0.0.1:1/", method=method, **{word: {"a": 1}})
+    assert error.code == "arguments_invalid" and word in str(error)
+
+
+def test_a_delete_may_have_a_body_and_a_payload_is_none(action: HttpAction, server: str) -> None:
+    assert run(action, url=f"{server}/", method="DELETE", json={"a": 1})["data"]["body"] == '{"a": 1}'
+    assert run(action, url=f"{server}/", method="DELETE", payload={"a": 1})["data"]["body"] == ""
+
+
+def test_queries_are_texts(action: HttpAction, server: str) -> None:
+    seen = run(action, url=f"{server}/?z=0", params={"a": [1, "b"], "c": True, "d": None, "e": {"f": 1}})["data"]
+    assert seen["query"] == {"z": ["0"], "a": ["1", "b"], "c": ["true"], "e": ['{"f": 1}']}
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "expected", "body"),
+    [
+        (301, "POST", "GET", ""),
+        (302, "POST", "GET", ""),
+        (303, "POST", "GET", ""),
+        (303, "PUT", "GET", ""),
+        (307, "POST", "POST", '{"a": 1}'),
+        (308, "PUT", "PUT", '{"a": 1}'),
+        (301, "PUT", "PUT", '{"a": 1}'),
+        (302, "DELETE", "DELETE", '{"a": 1}'),
+    ],
+)
+def test_what_a_redirect_makes_of_a_request(
+    action: HttpAction, server: str, status: int, method: str, expected: str, body: str
+) -> None:
+    result = run(action, url=f"{server}/moved", params={"status": status}, method=method, json={"a": 1})
+    seen = result["data"]
+    assert (seen["method"], seen["body"]) == (expected, body) and seen["query"] == {"from": ["here"]}
+    assert ("content-type" in seen["headers"]) is bool(body)
+    assert result["url"] == f"{server}/there?from=here"
+
+
+def test_a_redirect_is_a_reply_when_it_is_not_followed(action: HttpAction, server: str) -> None:
+    error = failure(action, url=f"{server}/moved", params={"status": 302}, allow_redirects=False)
+    assert (error.code, error.data["status_code"]) == ("http_status", 302)
+
+
+@pytest.mark.parametrize(
+    "charset", ["utf-8", "x-unknown", "punycode", "idna", "zlib", "utf-7", "a%00b", "..", "unicode_escape"]
+)
+def test_odd_charsets_are_read_as_utf_8(action: HttpAction, server: str, charset: str) -> None:
+    assert run(action, url=f"{server}/odd-charset?is={charset}")["data"] == "größe"
+
+
+def test_a_known_charset_is_used(action: HttpAction, server: str) -> None:
+    assert run(action, url=f"{server}/odd-charset?is=ISO-8859-1")["data"] == "größe".encode().decode("latin-1")
+
+
+def test_headers_are_bounded(action: HttpAction, server: str) -> None:
+    assert failure(action, url=f"{server}/many-headers").code == "http_reply"
 
 
 def test_a_given_idempotency_key_stays(action: HttpAction, server: str) -> None:
@@ -291,6 +429,40 @@ def test_replies_are_bounded(action: HttpAction, server: str, path: str) -> None
     assert failure(action, url=server + path).code == "output_too_large"
 
 
+PACKED = gzip.compress(b"one ", mtime=0) + gzip.compress(b"two", mtime=0)
+RAW = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "packed", "text"),
+    [
+        ("gzip", PACKED, "one two"),
+        ("x-gzip", PACKED + bytes(512), "one two"),
+        ("GZIP", gzip.compress(b"x" * 500_000, mtime=0), "x" * 500_000),
+        ("deflate", zlib.compress(b"framed"), "framed"),
+        ("deflate", RAW.compress(b"bare") + RAW.flush(), "bare"),
+        ("gzip", b"", ""),
+        ("identity", b"plain", "plain"),
+    ],
+)
+def test_packed_replies(action: HttpAction, encoding: str, packed: bytes, text: str) -> None:
+    with answering(lambda asked: Answer(packed, headers={"Content-Encoding": encoding})) as packing:
+        assert run(action, url=packing.url)["data"] == text
+
+
+@pytest.mark.parametrize("packed", [PACKED[:-1], PACKED[:10], b"no gzip", PACKED[:16] + b"?" + PACKED[17:]])
+def test_broken_packed_replies(action: HttpAction, packed: bytes) -> None:
+    with answering(lambda asked: Answer(packed, headers={"Content-Encoding": "gzip"})) as packing:
+        error = failure(action, url=packing.url)
+    assert error.code == "http_connection" and "compressed reply" in str(error)
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress"])
+def test_encodings_that_nobody_asked_for(action: HttpAction, encoding: str) -> None:
+    with answering(lambda asked: Answer(b"x", headers={"Content-Encoding": encoding})) as packing:
+        assert failure(action, url=packing.url).code == "http_reply"
+
+
 def test_a_dripping_server_is_cut_off(action: HttpAction, server: str) -> None:
     assert failure(action, url=f"{server}/drip", timeout=0.5).code == "timeout"
 
@@ -310,6 +482,15 @@ def test_cancel_ends_the_request(action: HttpAction, server: str) -> None:
     with pytest.raises(ActionFailed) as caught:
         run(action, url=f"{server}/drip", cancelled=cancelled)
     assert caught.value.code == "cancelled"
+
+
+def test_the_watch_ends_when_nothing_is_asked_and_begins_again(
+    action: HttpAction, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "IDLE_LOOKS", 0)
+    run(action, url=f"{server}/")
+    wait_for(lambda: all(thread.name != "http-watch" for thread in threading.enumerate()), 5)
+    assert failure(action, url=f"{server}/drip", timeout=0.3).code == "timeout"
 
 
 def test_nothing_is_taken_from_the_environment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,6 +57,36 @@ def test_a_failed_try_is_told_and_the_job_stays_open() -> None:
     assert told == [{"try": 1, "delay_seconds": 2.0}, {"try": 2, "delay_seconds": 4.0}]
     assert (engine.status, types(engine).count(ev.ACTION_ERROR)) == ("failed", 1)
     assert replay(engine.log, book) == engine.state
+
+
+NONSENSE: list[Any] = [0, -5, "30", None, True, [30], {}]
+
+
+@pytest.mark.parametrize(
+    ("asked", "delays"),
+    [
+        (30, [30.0, 30.0, None]),
+        (3, [3.0, 4.0, None]),
+        (0.5, [2.0, 4.0, None]),
+        (10**9, [3600.0, 3600.0, None]),
+        *[(nonsense, [2.0, 4.0, None]) for nonsense in NONSENSE],
+    ],
+)
+def test_a_failure_may_ask_for_a_longer_pause(asked: Any, delays: list[float | None]) -> None:
+    book = playbook(start(to("a")), step("a", retry=Retry(max_attempts=3, initial_delay=2, max_delay=10)))
+    engine = started(book)
+    busy = replace(BADLY, error={"code": "x", "message": "busy", "retry_after_seconds": asked})
+    assert [report(engine, "a", busy) for _ in range(3)] == delays
+    told = [event.context["delay_seconds"] for event in engine.log if event.type == ev.ACTION_RETRY]
+    assert told == delays[:2]
+    assert replay(engine.log, book) == engine.state
+
+
+def test_a_failure_that_asks_for_a_pause_gets_no_try_of_its_own() -> None:
+    book = playbook(start(to("a")), step("a"))
+    engine = started(book)
+    assert report(engine, "a", replace(BADLY, error={"code": "x", "message": "y", "retry_after_seconds": 1})) is None
+    assert engine.status == "failed"
 
 
 def test_what_was_called_off_is_late() -> None:

@@ -76,8 +76,8 @@ def test_a_job_sees_nothing_of_the_host(sandbox: Sandbox, tmp_path: Path) -> Non
         "here": [],
         "cwd": True,
         "home": False,
-        # Three streams, what two of them are put back from, the wire, and the listing itself.
-        "descriptors": 7,
+        # Three streams, what two of them are put back from, the folder, the wire, and the listing itself.
+        "descriptors": 8,
     }
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,11 @@ def children(sandbox: Sandbox) -> list[psutil.Process]:
     spares, sandbox._spares = sandbox._spares, {}
     sandbox._end(spares.values())
     return psutil.Process(sandbox._zygote.pid).children(recursive=True)
+
+
+def are_soon_gone(sandbox: Sandbox) -> bool:
+    """Whether no child is left that had a job; an end is not waited for by whoever asks for it."""
+    return psutil.wait_procs(children(sandbox), timeout=10)[1] == []
 
 
 # -- one execution's child --------------------------------------------------------------------------
@@ -130,9 +136,12 @@ def test_end_turn_leaves_no_process(sandbox: Sandbox) -> None:
         who(sandbox, f"e{number}")
     assert len(children(sandbox)) == 3
     folders = [Path(folder.path) for folder in sandbox._folders.values()]
-    sandbox.end_turn()
-    assert children(sandbox) == []
+    give_up_at = time.monotonic() + 10
+    # Told to die at once; what was not dead yet is buried by a later call.
+    while any(folder.exists() for folder in folders) and time.monotonic() < give_up_at:
+        sandbox.end_turn()
     assert len(folders) == 3 and not any(folder.exists() for folder in folders)
+    assert children(sandbox) == []
 
 
 def test_few_children_wait_at_a_time(sandbox: Sandbox) -> None:
@@ -342,7 +351,7 @@ def test_cancelling_ends_the_child(sandbox: Sandbox) -> None:
 def test_what_a_job_leaves_running_or_takes_ends_the_child(sandbox: Sandbox, code: str) -> None:
     first = who(sandbox)
     run(sandbox, code)
-    assert children(sandbox) == []
+    assert are_soon_gone(sandbox)
     assert who(sandbox) != first
 
 
@@ -394,7 +403,7 @@ def test_a_late_word_is_not_taken_for_the_next_answer(sandbox: Sandbox) -> None:
         return "mine"
     """
     first = who(sandbox)
-    tail = '\x02{"ok": true, "value": "forged"}'
+    tail = '\x01{"ok": true, "value": "forged"}'
     guesses = ["00" * frames.MARK_BYTES, "ff" * frames.MARK_BYTES, "", "00"]
     assert value_of(sandbox, code, guesses=guesses, tail=tail) == "mine"
     assert value_of(sandbox, "def main(): return 'next'") == "next"
@@ -422,7 +431,7 @@ def test_a_thread_that_writes_later_reaches_no_later_job(sandbox: Sandbox) -> No
         frame = sys._getframe()
         while "asked" not in frame.f_locals:
             frame = frame.f_back
-        word = frame.f_locals["asked"].mark + b'\\x02{{"ok": true, "value": "forged"}}'
+        word = frame.f_locals["asked"].mark + b'\\x01{{"ok": true, "value": "forged"}}'
         began = threading.Event()
         def flood():
             number = wire()
@@ -457,7 +466,7 @@ def test_an_endless_answer_is_bounded(sandbox: Sandbox) -> None:
             os.write(number, frame.f_locals["asked"].mark + b"\\0" + b"x" * 60000)
     """
     assert code_of(run(sandbox, code)) == "output_too_large"
-    assert children(sandbox) == []
+    assert are_soon_gone(sandbox)
 
 
 def test_a_child_that_died_while_it_waited_costs_no_job(sandbox: Sandbox) -> None:

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from typing import Final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
-NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
-IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
-SHARED = ipaddress.ip_network("100.64.0.0/10")
+NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+IPV4_COMPATIBLE: Final = ipaddress.ip_network("::/96")
+ISATAP: Final = (0x00005EFE, 0x02005EFE)
+"""The upper half of an interface's number that ends with an IPv4 address."""
+GLOBAL_UNICAST: Final = ipaddress.ip_network("2000::/3")
+# Written out: what the interpreter's own tables call global differs from release to release.
+REFUSED: Final[tuple[Network, ...]] = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16"),
+        *("192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3"),
+        # Public by its number, and the metadata service of a cloud.
+        "168.63.129.16/32",
+        *("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
+    )
+)
 
 
 class AddressPolicy:
@@ -23,9 +37,6 @@ class AddressPolicy:
 
     def allows(self, text: str) -> bool:
         """Whether a connection to this numeric address may be made."""
-        if "%" in text:
-            # A zone: link-local.
-            return False
         address = unwrap(ipaddress.ip_address(text))
         return any(address in network for network in self._allowed) or is_public(address)
 
@@ -40,13 +51,15 @@ def unwrap(address: Address) -> Address:
         return address.sixtofour
     if address.teredo is not None:
         return address.teredo[1]
-    if address in NAT64 or (address in IPV4_COMPATIBLE and int(address) > 1):
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    number = int(address)
+    carries = address in NAT64 or (address in IPV4_COMPATIBLE and number > 1)
+    if carries or (number >> 32) & 0xFFFFFFFF in ISATAP:
+        return ipaddress.IPv4Address(number & 0xFFFFFFFF)
     return address
 
 
 def is_public(address: Address) -> bool:
-    """A global unicast address; clouds' metadata services are on link-local or private ones."""
-    special = address.is_private or address.is_loopback or address.is_link_local or address.is_multicast
-    reserved = address.is_reserved or address.is_unspecified or address in SHARED or address in NAT64_LOCAL
-    return address.is_global and not special and not reserved
+    """A global unicast address that is no cloud's metadata service."""
+    if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST:
+        return False
+    return address.is_global and not any(address in network for network in REFUSED)

@@ -16,7 +16,8 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from executors.actions.http.addresses import AddressPolicy
-from executors.actions.http.transport import CONNECT_SECONDS, CheckedSession, Exchange, read_bounded
+from executors.actions.http.replies import pieces
+from executors.actions.http.transport import CONNECT_SECONDS, CheckedSession, Exchange
 from executors.contract import ActionFailed
 
 MAX_REPLY_BYTES: Final = 1024 * 1024
@@ -45,7 +46,8 @@ class CheckedCalls:
         self._policy = AddressPolicy(allowed_networks)
 
     def __call__(self, method: str, url: str, *, seconds: float, cancelled: Event, **options: Any) -> Reply:
-        """One request; `options` are those of `requests`. Raises: `ActionFailed` (`http_connection`, `cancelled`)."""
+        """One request; `options` are those of `requests`. Raises: `ActionFailed` (`http_connection`, `cancelled`,
+        and what a reply is refused for)."""
         exchange = Exchange(time.monotonic() + seconds, cancelled)
         try:
             with exchange, CheckedSession(self._policy) as session:
@@ -53,7 +55,7 @@ class CheckedCalls:
                 with session.request(
                     method, url, timeout=timeout, allow_redirects=False, stream=True, **options
                 ) as response:
-                    content = read_bounded(response, MAX_REPLY_BYTES, lambda: OSError("the reply is too large"))
+                    content = b"".join(pieces(response, MAX_REPLY_BYTES))
                 if exchange.cause:
                     raise OSError("stopped")
                 return Reply(response.status_code, response.headers, content)

@@ -1,147 +1,125 @@
-"""The `http` kind's arguments, body encoding, credentials and result.
+"""The `http` kind: from a step's arguments to what comes of them.
 
 Knows what a step says and what it gets; which addresses may be reached is the transport's matter.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 import requests
-from pydantic import Field, model_validator
 from urllib3.exceptions import HTTPError
 
 from executors import contract
 from executors.actions.http.addresses import AddressPolicy
-from executors.actions.http.transport import CONNECT_SECONDS, CheckedSession, Exchange, read_bounded
-from executors.auth import Auth, bound_credential
-from executors.contract import ActionContext, ActionFailed, ActionRequest, Credential
+from executors.actions.http.arguments import SAFE_METHODS, Download, HttpArguments
+from executors.actions.http.bodies import encode, headers_of, query_and_body
+from executors.actions.http.credentials import CredentialHeaders, TokenStore, credentials_of
+from executors.actions.http.downloads import file_name, files_folder, save
+from executors.actions.http.paging import Page, Pages
+from executors.actions.http.replies import decode, pieces, status_failure
+from executors.actions.http.sending import AddressInvalid, Asked, Sender, check_address
+from executors.actions.http.transport import CheckedSession, Exchange
+from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.sanitise import MAX_OUTPUT_BYTES
 
-DEFAULT_TIMEOUT_SECONDS = 30.0
-BODY_METHODS = {"POST", "PUT", "PATCH"}
-CHANGING_METHODS = BODY_METHODS | {"DELETE"}
 USER_AGENT = "noetl"
-
-
-class HttpArguments(contract.Arguments):
-    """One request. `payload`, `json` and `body` are one; `data` is query or body as the method has it."""
-
-    endpoint: str | None = None
-    url: str | None = None
-    method: str = Field("GET", pattern=r"^[A-Za-z]+$")
-    headers: dict[str, Any] = Field(default_factory=dict)
-    params: dict[str, Any] = Field(default_factory=dict)
-    payload: Any = None
-    json_body: Any = Field(None, alias="json")
-    body: Any = None
-    data: Any = None
-    timeout: float = Field(DEFAULT_TIMEOUT_SECONDS, gt=0)
-    auth: Auth | None = None
-    use_auth: str | None = None
-    verify: bool = True
-    allow_redirects: bool = True
-
-    @model_validator(mode="after")
-    def _one_of_each(self) -> HttpArguments:
-        if bool(self.endpoint) == bool(self.url):
-            raise ValueError("give either endpoint or url")
-        bodies = (self.payload, self.json_body, self.body, self.data)
-        # An empty map is how playbooks of old write "no payload".
-        if sum(given not in (None, {}) for given in bodies) > 1:
-            raise ValueError("give only one of payload, json, body and data")
-        return self
-
-    @property
-    def target(self) -> str:
-        return self.endpoint or self.url or ""
-
-    @property
-    def content(self) -> Any:
-        """What `payload`, `json` or `body` gave."""
-        given = (self.payload, self.json_body, self.body)
-        return next((body for body in given if body not in (None, {})), self.payload)
+IDEMPOTENCY_KEY = "Idempotency-Key"
+EXAMPLE = """\
+apiVersion: noetl.io/v1
+kind: Playbook
+name: stock
+path: examples/stock
+workload: {api: "https://shop.example"}
+workflow:
+  - step: start
+    type: http
+    url: "{{ workload.api }}/stores"
+    params: {open: true}
+    pagination: {type: link, path: data}
+    retry: 3
+    next: end
+  - {step: end, result: "{{ start.data | map(attribute='id') | list }}"}
+"""
+PAGE_MARK = "/page-"
+MAX_DOWNLOAD_BYTES = 1024**3
 
 
 class HttpAction(contract.ActionKind):
-    """Sends one request and returns `{status_code, headers, url, elapsed, data}`."""
+    """Asks an address over HTTP: once, or page by page; the reply is the result, or becomes a file."""
 
     name: ClassVar[str] = "http"
     Arguments: ClassVar[type[contract.Arguments]] = HttpArguments
+    result: ClassVar[str] = (
+        "`{status_code, headers, url, elapsed, data}`; `data` is the body, read when it is JSON. Of pages the last "
+        "reply with `data` of all, and `{pages, complete}`. Of a download `{path, bytes, sha256, content_type}`."
+    )
+    errors: ClassVar[Mapping[str, str]] = {
+        "http_status": "the reply was not a 2xx; the step's data is the reply, and `retry` hears its `Retry-After`",
+        "http_connection": "no connection, a refused address, or a reply that is cut off",
+        "http_reply": "the reply's headers are too large, or its body is packed in a way that is not read",
+        "timeout": "the reply was not whole in time",
+        "output_too_large": "the reply or its pages are larger than 10 MB, a file than its bound, or it is a bomb",
+        "pagination_invalid": "a reply has no page where the step says, or tells of the next what was there before",
+        "file_error": "the file cannot be written",
+        "token_refused": "the `token_url` of a credential gave no token",
+        "auth_invalid": "`auth` names no credential",
+        "credential_invalid": "a credential makes no header, or two make the same",
+        "arguments_invalid": "the rendered arguments make no request",
+    }
+    example: ClassVar[str] = EXAMPLE
 
-    def __init__(self, allowed_networks: Iterable[str] = (), *, max_bytes: int = MAX_OUTPUT_BYTES) -> None:
+    def __init__(
+        self,
+        allowed_networks: Iterable[str] = (),
+        *,
+        max_bytes: int = MAX_OUTPUT_BYTES,
+        max_download_bytes: int = MAX_DOWNLOAD_BYTES,
+    ) -> None:
         self._policy = AddressPolicy(allowed_networks)
         self._max_bytes = max_bytes
+        self._max_download_bytes = max_download_bytes
+        self._tokens = TokenStore()
         self._local = threading.local()
         self._sessions: list[CheckedSession] = []
 
     @classmethod
     def build(cls, settings: Any) -> Self:
         """With the networks that the settings allow. Raises: `ValueError` for a malformed one."""
-        return cls(getattr(settings, "NOETL_HTTP_ALLOWED_NETWORKS", ()))
+        return cls(
+            getattr(settings, "NOETL_HTTP_ALLOWED_NETWORKS", ()),
+            max_download_bytes=getattr(settings, "NOETL_HTTP_MAX_DOWNLOAD_BYTES", MAX_DOWNLOAD_BYTES),
+        )
 
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
-        """The reply of a 2xx.
+        """The reply of a 2xx; of pages `{..., data, pages, complete}`, of a download `{path, bytes, sha256,
+        content_type}`.
 
         Raises: `ActionFailed` (`http_status` with the reply in `data`, `http_connection` also for a refused
-        address, `timeout`, `cancelled`, `output_too_large`).
+        address, `http_reply`, `timeout`, `cancelled`, `output_too_large`, `pagination_invalid`, `file_error`, and
+        those of credentials).
         """
         arguments = HttpArguments.check(request.arguments)
-        _check_scheme(arguments.target)
-        bound = bound_credential(arguments.auth, arguments.use_auth, context)
-        credential = bound.credential if bound else None
-        seconds = min(arguments.timeout, request.timeout_seconds)
-        exchange = Exchange(time.monotonic() + seconds, context.cancelled)
         try:
-            with exchange:
-                return self._send(arguments, request.effect_key, credential, exchange)
-        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
-            raise _failure(exchange, error, seconds, credential) from None
+            check_address(arguments.target)
+        except AddressInvalid as error:
+            raise ActionFailed("arguments_invalid", f"endpoint: {error}") from None
+        credentials = CredentialHeaders(credentials_of(arguments, context), self._tokens, context)
+        job = _Job(arguments, request, context, credentials, self._session(), self._max_bytes)
+        if arguments.pagination is not None:
+            return job.collect(Pages(arguments.pagination, self._max_bytes))
+        if arguments.saving is not None:
+            return job.download(arguments.saving, self._max_download_bytes)
+        return job.reply()
 
     def close(self) -> None:
         for session in self._sessions:
             session.close()
-
-    def _send(
-        self, arguments: HttpArguments, effect_key: str, credential: Credential | None, exchange: Exchange
-    ) -> dict[str, Any]:
-        method = arguments.method.upper()
-        headers = _headers(arguments, method, effect_key, credential)
-        query, body = _query_and_body(arguments, method)
-        session = self._session()
-        started = time.monotonic()
-        response = session.request(
-            method,
-            arguments.target,
-            params=query,
-            headers=headers,
-            **_encode_body(body, headers),
-            timeout=(min(CONNECT_SECONDS, exchange.seconds_left), exchange.seconds_left),
-            verify=arguments.verify,
-            allow_redirects=arguments.allow_redirects,
-            stream=True,
-        )
-        with response:
-            content = read_bounded(response, self._max_bytes, self._too_large)
-        if exchange.cause:
-            # A socket that was shut may look like the end of a reply.
-            raise OSError("stopped")
-        reply = {
-            "status_code": response.status_code,
-            "headers": dict(response.headers),
-            "url": credential.mask(response.url) if credential else response.url,
-            "elapsed": round(time.monotonic() - started, 6),
-            "data": _decode(response, content),
-        }
-        if not 200 <= response.status_code < 300:
-            raise ActionFailed("http_status", f"HTTP {response.status_code}: {response.reason}", data=reply)
-        return reply
 
     def _session(self) -> CheckedSession:
         """This thread's session; cookies of an earlier job are forgotten."""
@@ -152,119 +130,154 @@ class HttpAction(contract.ActionKind):
         session.cookies.clear()
         return session
 
-    def _too_large(self) -> ActionFailed:
-        return ActionFailed("output_too_large", f"the reply is larger than {self._max_bytes} bytes; ask for less of it")
+
+class _Answer:
+    """A reply with its body unread, within its exchange."""
+
+    def __init__(self, response: requests.Response, exchange: Exchange) -> None:
+        self.response = response
+        self._exchange = exchange
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it is a 2xx."""
+        return 200 <= self.response.status_code < 300
+
+    def pieces(self, max_bytes: int) -> Iterator[bytes]:
+        """The body's pieces. Raises: `ActionFailed`; `OSError` when it was cut off by the exchange's end."""
+        yield from pieces(self.response, max_bytes)
+        self._exchange.check()
 
 
-def _check_scheme(endpoint: str) -> None:
-    try:
-        parts = urlsplit(endpoint)
-        valid = parts.scheme.lower() in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        valid = False
-    if not valid:
-        raise ActionFailed("arguments_invalid", "endpoint must be an http or https address")
+class _Job:
+    """One run: what it is asked with, and until when."""
 
+    def __init__(
+        self,
+        arguments: HttpArguments,
+        request: ActionRequest,
+        context: ActionContext,
+        credentials: CredentialHeaders,
+        session: CheckedSession,
+        max_bytes: int,
+    ) -> None:
+        self._arguments = arguments
+        self._request = request
+        self._context = context
+        self._credentials = credentials
+        self._session = session
+        self._max_bytes = max_bytes
+        self._deadline = time.monotonic() + request.timeout_seconds
 
-def _headers(
-    arguments: HttpArguments, method: str, effect_key: str, credential: Credential | None
-) -> requests.structures.CaseInsensitiveDict[str]:
-    headers = requests.structures.CaseInsensitiveDict({"User-Agent": USER_AGENT})
-    headers.update({name: str(value) for name, value in arguments.headers.items() if value is not None})
-    if method in CHANGING_METHODS and "Idempotency-Key" not in headers:
-        headers["Idempotency-Key"] = effect_key
-    if credential is not None:
-        headers.update(_credential_headers(credential))
-    return headers
+    def reply(self) -> dict[str, Any]:
+        """One request's reply."""
+        started = time.monotonic()
+        with self._asking(self._asked({})) as answer:
+            return self._read(answer, started)
 
+    def collect(self, pages: Pages) -> dict[str, Any]:
+        """All pages' replies as one."""
+        started = time.monotonic()
+        asked = self._asked(pages.first())
+        while True:
+            with self._asking(asked) as answer:
+                reply = self._read(answer, started)
+                page = Page(reply, answer.response.url, answer.response.links.get("next", {}).get("url"))
+                pages.take(page)
+                following = pages.next(page)
+                if following is None or pages.is_enough():
+                    return {**reply, "data": pages.merged, "pages": pages.count, "complete": pages.is_complete}
+                asked = asked.moved(following) if isinstance(following, str) else self._asked(following)
+                self._mark_page(asked, pages.count + 1)
 
-def _credential_headers(credential: Credential) -> dict[str, str]:
-    """The header a credential stands for. Raises: `ActionFailed` for a type or fields that make none."""
-    data = credential.data
-    kind = credential.type.lower()
-    try:
-        if kind in ("bearer", "httpbearerauth", "token", "oauth"):
-            return {"Authorization": f"Bearer {_first(data, 'token', 'access_token', 'api_key')}"}
-        if kind in ("basic", "httpbasicauth"):
-            pair = f"{_first(data, 'username', 'user')}:{_first(data, 'password')}"
-            return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-        if kind == "api_key":
-            return {data.get("header") or "X-API-Key": _first(data, "value", "key")}
-        if kind == "header":
-            return {_first(data, "name"): _first(data, "value")}
-    except KeyError as error:
-        raise ActionFailed("credential_invalid", f"credential {credential.name!r} lacks {error}") from None
-    raise ActionFailed("credential_invalid", f"a credential of type {credential.type!r} cannot be used for http")
+    def download(self, saving: Download, max_bytes: int) -> dict[str, Any]:
+        """The reply as a file of the execution: a reference to it."""
+        started = time.monotonic()
+        folder = files_folder(self._context.data_dir, self._request.execution_id)
+        with self._asking(self._asked({})) as answer:
+            if not answer.is_good:
+                self._read(answer, started)
+            bound = min(saving.max_bytes or max_bytes, max_bytes)
+            saved = save(answer.pieces(bound), folder, saving.name or file_name(self._request))
+            return {**saved, "content_type": answer.response.headers.get("Content-Type", "")}
 
+    # -- what is asked ------------------------------------------------------------------------------------
 
-def _first(data: Mapping[str, str], *names: str) -> str:
-    for name in names:
-        if data.get(name):
-            return data[name]
-    raise KeyError(names[0])
+    def _asked(self, said: dict[str, Any]) -> Asked:
+        """The step's request; `said` is what pagination puts in its query or its body."""
+        arguments = self._arguments
+        headers = headers_of({"User-Agent": USER_AGENT, **arguments.headers})
+        if arguments.verb not in SAFE_METHODS and IDEMPOTENCY_KEY not in headers:
+            # A step's name may hold what no header can.
+            headers[IDEMPOTENCY_KEY] = quote(self._request.effect_key, safe=":#/,;=+@ ")
+        query, body = query_and_body(arguments)
+        if arguments.pagination is None or arguments.pagination.place == "query":
+            query |= said
+        elif arguments.form:
+            arguments = arguments.model_copy(update={"form": {**arguments.form, **said}})
+        elif isinstance(body, dict | None) and not arguments.multipart:
+            body = {**(body or {}), **said}
+        else:
+            raise ActionFailed("arguments_invalid", "pagination: in: body needs a form, or a map for a body")
+        return Asked(arguments.verb, arguments.target, headers, query, encode(arguments, body, headers))
 
+    def _mark_page(self, asked: Asked, number: int) -> None:
+        """Each write of a page is one of its own."""
+        if IDEMPOTENCY_KEY in asked.headers and IDEMPOTENCY_KEY not in headers_of(self._arguments.headers):
+            key, _, _ = asked.headers[IDEMPOTENCY_KEY].partition(PAGE_MARK)
+            asked.headers[IDEMPOTENCY_KEY] = f"{key}{PAGE_MARK}{number}"
 
-def _query_and_body(arguments: HttpArguments, method: str) -> tuple[dict[str, Any], Any]:
-    query, body = dict(arguments.params), arguments.content
-    data = arguments.data
-    if isinstance(data, dict) and data and set(data) <= {"query", "body"}:
-        query |= data.get("query") or {}
-        body = data.get("body")
-    elif data is not None and method in BODY_METHODS:
-        body = data
-    elif isinstance(data, dict):
-        query |= data
-    return query, body if method in BODY_METHODS and body is not None else None
+    # -- asking -------------------------------------------------------------------------------------------
 
-
-def _encode_body(body: Any, headers: Mapping[str, str]) -> dict[str, Any]:
-    """The keyword of `requests` that writes `body` as the content type asks."""
-    if body is None:
-        return {}
-    content_type = headers.get("Content-Type", "").lower()
-    if "multipart/form-data" in content_type and isinstance(body, dict):
-        # The boundary is part of the type, so requests has to write it.
-        del headers["Content-Type"]  # type: ignore[attr-defined]  # its stub says mapping
-        return {"files": {name: (None, _part(value)) for name, value in body.items()}}
-    if "application/x-www-form-urlencoded" in content_type:
-        return {"data": body}
-    if isinstance(body, str) and "json" not in content_type:
-        return {"data": body.encode()}
-    if isinstance(body, str):
-        return {"data": body.encode() if _is_json(body) else json.dumps(body)}
-    return {"json": body}
-
-
-def _part(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _decode(response: requests.Response, content: bytes) -> Any:
-    """JSON when the reply says so and it is, else text."""
-    content_type = response.headers.get("Content-Type", "").lower()
-    if "application/json" in content_type or "+json" in content_type:
+    @contextmanager
+    def _asking(self, asked: Asked) -> Iterator[_Answer]:
+        """A reply with its body unread. What fails meanwhile becomes a failure that holds no secret."""
+        seconds = min(self._arguments.timeout, max(0.001, self._deadline - time.monotonic()))
+        exchange = Exchange(time.monotonic() + seconds, self._context.cancelled)
         try:
-            return json.loads(content)
-        except (ValueError, RecursionError):
-            pass
-    try:
-        return content.decode(response.encoding or "utf-8", errors="replace")
-    except LookupError:
-        return content.decode("utf-8", errors="replace")
+            with exchange, closing(self._send(asked, exchange)) as response:
+                yield _Answer(response, exchange)
+        except ActionFailed:
+            if exchange.cause:
+                # Whatever it is: it came of a reply that was cut off.
+                raise self._failure(exchange, OSError(), seconds) from None
+            raise
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            raise self._failure(exchange, error, seconds) from None
 
+    def _send(self, asked: Asked, exchange: Exchange) -> requests.Response:
+        verify = self._arguments.verify
+        sender = Sender(self._session, exchange, verify=verify, follows=self._arguments.allow_redirects)
+        # A client's own secret follows no redirect.
+        strict = Sender(self._session, exchange, verify=True, follows=False)
 
-def _failure(exchange: Exchange, error: Exception, seconds: float, credential: Credential | None) -> ActionFailed:
-    if exchange.cause == "cancelled":
-        return ActionFailed("cancelled", "stopped because the job was cancelled")
-    if exchange.cause == "timeout" or isinstance(error, requests.Timeout):
-        return ActionFailed("timeout", f"Request error: no complete reply after {seconds:g} s")
-    text = f"Request error: {exchange.refusal or error}"
-    return ActionFailed("http_connection", credential.mask(text) if credential else text)
+        def fetch(token_request: Asked) -> requests.Response:
+            return strict.send(token_request, {})[0]
+
+        response, is_home = sender.send(asked, self._credentials.headers(fetch) if asked.is_home else {})
+        if response.status_code == requests.codes.unauthorized and is_home and self._credentials.renew():
+            response.close()
+            response, _ = sender.send(asked, self._credentials.headers(fetch))
+        return response
+
+    def _read(self, answer: _Answer, started: float) -> dict[str, Any]:
+        """The reply. Raises: `ActionFailed` (`http_status`) for other than 2xx."""
+        response = answer.response
+        content = b"".join(answer.pieces(self._max_bytes))
+        reply = {
+            "status_code": response.status_code,
+            "headers": dict(response.headers),
+            "url": self._credentials.mask(response.url),
+            "elapsed": round(time.monotonic() - started, 6),
+            "data": decode(response, content),
+        }
+        if not answer.is_good:
+            raise status_failure(response, reply)
+        return reply
+
+    def _failure(self, exchange: Exchange, error: Exception, seconds: float) -> ActionFailed:
+        if exchange.cause == "cancelled":
+            return ActionFailed("cancelled", "stopped because the job was cancelled")
+        if exchange.cause == "timeout" or isinstance(error, requests.Timeout):
+            return ActionFailed("timeout", f"Request error: no complete reply after {seconds:g} s")
+        return ActionFailed("http_connection", self._credentials.mask(f"Request error: {exchange.refusal or error}"))

@@ -11,10 +11,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
 from threading import Event
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -24,22 +22,12 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 
 from executors.actions.http.addresses import AddressPolicy
 
-MAX_REDIRECTS = 5
 WATCH_SECONDS = 0.05
+IDLE_LOOKS = 40
 CONNECT_SECONDS = 10.0
-# What may follow a redirect to another host; anything else may be a credential.
-HARMLESS_HEADERS = {
-    "accept",
-    "accept-encoding",
-    "accept-language",
-    "connection",
-    "content-length",
-    "content-type",
-    "idempotency-key",
-    "transfer-encoding",
-    "user-agent",
-}
 _current = threading.local()
+
+Candidate = tuple[Any, Any, int, str, tuple[Any, ...]]
 
 
 class AddressRefused(OSError):
@@ -57,10 +45,8 @@ class Exchange:
         self.refusal = ""
         self._deadline = deadline
         self._cancelled = cancelled
-        self._done = Event()
         self._sockets: list[socket.socket] = []
         self._lock = threading.Lock()
-        self._watcher = threading.Thread(target=self._watch, name="http-exchange", daemon=True)
 
     @property
     def seconds_left(self) -> float:
@@ -68,15 +54,21 @@ class Exchange:
 
     def __enter__(self) -> Exchange:
         _current.exchange = self
-        self._watcher.start()
+        _watch.begin(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         _current.exchange = None
-        self._done.set()
-        self._watcher.join()
-        for guard in self._sockets:
-            guard.close()
+        _watch.end(self)
+        with self._lock:
+            for guard in self._sockets:
+                guard.close()
+            self._sockets.clear()
+
+    def check(self) -> None:
+        """Raises: `OSError` when it was ended: a socket that was shut may look like the end of a reply."""
+        if self.cause:
+            raise OSError("stopped")
 
     def guard(self, connected: socket.socket) -> None:
         """Watch over a socket by a plain duplicate, whether TLS wraps it later or has done so already."""
@@ -86,21 +78,64 @@ class Exchange:
             if self.cause:
                 _shut(duplicate)
 
-    def _watch(self) -> None:
-        while not self._done.is_set():
-            if self._cancelled.is_set():
-                return self._end("cancelled")
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                return self._end("timeout")
-            self._done.wait(min(left, WATCH_SECONDS))
-        return None
+    def wait_for(self, done: Event) -> bool:
+        """Wait until it is done. Returns: False when the exchange ended before."""
+        while not done.wait(WATCH_SECONDS):
+            if self.cause:
+                return False
+        return True
+
+    def look(self) -> None:
+        """End it when it is time; called again and again from another thread."""
+        if self._cancelled.is_set():
+            self._end("cancelled")
+        elif time.monotonic() >= self._deadline:
+            self._end("timeout")
 
     def _end(self, cause: str) -> None:
         with self._lock:
-            self.cause = cause
+            self.cause = self.cause or cause
             for guard in self._sockets:
                 _shut(guard)
+
+
+class _Watch:
+    """A thread that looks at all exchanges; it outlives them for a while, as to start it costs as much as a request."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._exchanges: set[Exchange] = set()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, exchange: Exchange) -> None:
+        """Look at it from now on."""
+        with self._lock:
+            self._exchanges.add(exchange)
+            # Of a process that was forked the thread is not alive.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._look_on, name="http-watch", daemon=True)
+                self._thread.start()
+
+    def end(self, exchange: Exchange) -> None:
+        """Look at it no more."""
+        with self._lock:
+            self._exchanges.discard(exchange)
+
+    def _look_on(self) -> None:
+        pause, idle = Event(), 0
+        while True:
+            with self._lock:
+                watched = list(self._exchanges)
+                idle = 0 if watched else idle + 1
+                if idle > IDLE_LOOKS:
+                    self._thread = None
+                    return
+            for exchange in watched:
+                exchange.look()
+            pause.wait(WATCH_SECONDS)
+
+
+_watch = _Watch()
 
 
 def _shut(connected: socket.socket) -> None:
@@ -137,7 +172,7 @@ def _connect(
 ) -> socket.socket:
     """Connect to the first allowed address of `host` that answers. Raises: `OSError`."""
     exchange: Exchange | None = getattr(_current, "exchange", None)
-    candidates = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    candidates = _resolve(host, port, exchange)
     allowed = [candidate for candidate in candidates if policy.allows(str(candidate[4][0]))]
     if not allowed:
         refusal = f"{host} is not a public address, and NOETL_HTTP_ALLOWED_NETWORKS does not name it"
@@ -150,7 +185,7 @@ def _connect(
         try:
             for option in options or ():
                 connected.setsockopt(*option)
-            connected.settimeout(timeout)
+            connected.settimeout(timeout if exchange is None else min(timeout, exchange.seconds_left))
             if exchange is not None:
                 exchange.guard(connected)
             connected.connect(address)
@@ -158,7 +193,38 @@ def _connect(
         except OSError as error:
             connected.close()
             failed = error
+            if exchange is not None:
+                exchange.check()
     raise failed
+
+
+def _resolve(host: str, port: int, exchange: Exchange | None) -> list[Candidate]:
+    """The addresses of a host. Raises: `OSError`, `UnicodeError`.
+
+    A resolver has no time-out of its own to set, so that names are asked for in a thread which may be left behind.
+    """
+    with contextlib.suppress(socket.gaierror):
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+    found: list[list[Candidate]] = []
+    failed: list[Exception] = []
+    done = Event()
+
+    def ask() -> None:
+        try:
+            found.append(list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
+        except (OSError, UnicodeError) as error:
+            failed.append(error)
+        finally:
+            done.set()
+
+    threading.Thread(target=ask, name="http-resolver", daemon=True).start()
+    if exchange is None:
+        done.wait()
+    elif not exchange.wait_for(done):
+        raise TimeoutError("the name was not resolved in time")
+    if failed:
+        raise failed[0]
+    return found[0]
 
 
 class _CheckedAdapter(HTTPAdapter):
@@ -186,34 +252,17 @@ def _pool_classes(policy: AddressPolicy) -> dict[str, type[HTTPConnectionPool]]:
 
 
 class CheckedSession(requests.Session):
-    """A session that takes nothing from the environment and gives no credential to a second host."""
+    """A session that takes nothing from the environment and leads nowhere by itself."""
 
     def __init__(self, policy: AddressPolicy) -> None:
         super().__init__()
         self.trust_env = False
-        self.max_redirects = MAX_REDIRECTS
+        # What replies are unpacked from, whatever else is installed.
+        self.headers["Accept-Encoding"] = "gzip, deflate"
         self.adapters.clear()
         for scheme in ("https://", "http://"):
             self.mount(scheme, _CheckedAdapter(policy))
 
-    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
-        if origin(str(prepared_request.url)) != origin(str(response.request.url)):
-            for name in [name for name in prepared_request.headers if name.lower() not in HARMLESS_HEADERS]:
-                del prepared_request.headers[name]
-
-
-def origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port: what a credential was meant for."""
-    parts = urlsplit(url)
-    default = {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or default
-
-
-def read_bounded(response: requests.Response, max_bytes: int, on_excess: Callable[[], Exception]) -> bytes:
-    """The decoded body. Raises: what `on_excess` gives when it is larger than `max_bytes`."""
-    body = bytearray()
-    while chunk := response.raw.read1(65_536, decode_content=True):
-        body += chunk
-        if len(body) > max_bytes:
-            raise on_excess()
-    return bytes(body)
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: `requests` would read all of a redirect's body, however large it is."""
+        return None

@@ -1,0 +1,73 @@
+"""A reply that becomes a file of its execution. Knows files; nothing of how the reply was got."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from executors.contract import ActionFailed, ActionRequest
+
+SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
+SAFE_CHARACTERS: Final = 100
+
+
+def files_folder(data_dir: Path, execution_id: str) -> Path:
+    """Where an execution's files lie; duckdb steps read there. Raises: `ActionFailed`."""
+    if not SAFE_ID.fullmatch(execution_id):
+        raise ActionFailed("path_not_allowed", "the execution id cannot be part of a file name")
+    return data_dir.resolve() / "files" / execution_id
+
+
+def file_name(request: ActionRequest) -> str:
+    """A name made of the step's place: the same for every attempt, another for every item and visit."""
+    place = request.node_id.removeprefix(f"{request.execution_id}:")
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", place)
+    if place == plain:
+        return f"{plain[:SAFE_CHARACTERS]}.data"
+    digest = hashlib.sha256(place.encode()).hexdigest()[:8]
+    return f"{plain[:SAFE_CHARACTERS]}-{digest}.data"
+
+
+def save(pieces: Iterable[bytes], folder: Path, name: str) -> dict[str, Any]:
+    """Write the pieces to a file of this name, whole or not at all. Returns: `{path, bytes, sha256}`.
+
+    Raises: what the pieces raise; `ActionFailed` (`file_error`) when the file cannot be written.
+    """
+    digest, size = hashlib.sha256(), 0
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=".download-", dir=folder)
+    except OSError as error:
+        raise _unwritten(error) from None
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for piece in pieces:
+                digest.update(piece)
+                size += len(piece)
+                _write(file.write, piece)
+            _write(file.flush)
+        target = folder / name
+        _write(os.replace, temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise
+    return {"path": str(target), "bytes": size, "sha256": digest.hexdigest()}
+
+
+def _write(act: Any, *arguments: Any) -> None:
+    try:
+        act(*arguments)
+    except OSError as error:
+        raise _unwritten(error) from None
+
+
+def _unwritten(error: OSError) -> ActionFailed:
+    # The network's errors are of the same class, and of another meaning.
+    return ActionFailed("file_error", f"the reply cannot be written to a file: {error.strerror}")
