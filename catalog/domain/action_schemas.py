@@ -1,7 +1,8 @@
 """The arguments of the action kinds, as JSON Schemas that are handed in: the catalog knows no kind by itself.
 
 A property may carry `x-noetl-template`: `verbatim` (never a template, as code) or `sql` (a template with
-contextual escaping). A kind with `sql` arguments needs exactly one of them.
+contextual escaping). A kind with `sql` arguments needs exactly one of them. Of an `auth` with
+`x-noetl-credentials: many` all credentials are used; of any other, one.
 """
 
 from __future__ import annotations

@@ -117,10 +117,17 @@ def test_fields_in_auth_itself(step: Step, word: str) -> None:
     assert step.asked == []
 
 
-@pytest.mark.parametrize("auth", [{"source": "env", "key": "X"}, {"secret": "x"}, {"type": "postgres"}, {"env": "X"}])
-def test_a_map_that_names_none_says_what_to_write(step: Step, auth: dict[str, str]) -> None:
-    failure = step.fails("select 1", auth=auth)
-    assert failure.code == "arguments_invalid" and "inline" in str(failure)
+@pytest.mark.parametrize(
+    ("auth", "code"),
+    [
+        ({"source": "env", "key": "X"}, "secret_not_found"),
+        ({"secret": "x"}, "credential_invalid"),
+        ({"type": "postgres"}, "auth_invalid"),
+        ({"env": "X"}, "secret_not_found"),
+    ],
+)
+def test_a_map_that_leads_nowhere_says_so(step: Step, auth: dict[str, str], code: str) -> None:
+    assert step.fails("select 1", auth=auth).code == code
 
 
 # -- what wins, what is missing -----------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -14,6 +13,7 @@ from psycopg import sql
 
 from executors.actions.postgres import PostgresAction
 from executors.contract import ActionFailed, ActionRequest, Credential
+from executors.running import Lent
 from noetl_site import embedded
 
 PASSWORD: Final = "s3cr3t p%w"
@@ -53,8 +53,7 @@ class Step:
         given = {name: value for name, value in given.items() if value is not None}
         node_id = f"e1:{node}"
         request = ActionRequest("postgres", given, self.inputs, "e1", node_id, "s", 1, node_id, timeout)
-        lent = SimpleNamespace(cancelled=self.cancelled, credential=self._credential, data_dir=self.data_dir)
-        return self.action.run(request, lent)
+        return self.action.run(request, Lent(self.data_dir, self.cancelled, self._credential))
 
     def fails(self, text: Any, **arguments: Any) -> ActionFailed:
         with pytest.raises(ActionFailed) as caught:

@@ -20,6 +20,7 @@ from executors.actions.postgres.statements import (
     ends_transaction,
     split_statements,
 )
+from executors.auth import Auth
 from executors.contract import ActionFailed
 
 SQL: Final[JsonDict] = {"x-noetl-template": "sql"}
@@ -52,7 +53,7 @@ class PostgresArguments(contract.Arguments):
     command: str | list[str] | None = Field(None, json_schema_extra=SQL, description="Statements, split at `;`.")
     commands: str | list[str] | None = Field(None, json_schema_extra=SQL, description="The same as `command`.")
     query: str | list[str] | None = Field(None, json_schema_extra=SQL, description="The same as `command`.")
-    auth: str | dict[str, Any] | None = Field(None, description="The credential: its name, or a map that leads to one.")
+    auth: Auth | None = Field(None, description="The credential: its name, or a map that leads to one.")
     use_auth: str | None = Field(None, description="Which of several aliases in `auth` is meant.")
     db_host: str | None = Field(None, description="Wins over the credential's, as the other fields do.")
     db_port: int | str | None = Field(None, description="5432, if nobody says another.")

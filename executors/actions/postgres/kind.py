@@ -14,7 +14,6 @@ import psycopg
 
 from executors import contract
 from executors.actions.postgres.arguments import PostgresArguments, Statement, read_statements
-from executors.actions.postgres.auth import read_credential
 from executors.actions.postgres.effects import Effects
 from executors.actions.postgres.files import ExecutionFiles, FiledRows, KeptRows, place_name
 from executors.actions.postgres.pool import Pool
@@ -26,6 +25,7 @@ from executors.actions.postgres.target import (
     refuse_own_database,
     target_of,
 )
+from executors.auth import bound_credential
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.rows import RowBudget
 from executors.sandbox.sanitise import OutputInvalid, sanitise
@@ -124,7 +124,10 @@ def _target(arguments: PostgresArguments, request: ActionRequest, context: Actio
     """Where the step leads: its inputs count as its own fields do, in which the older playbooks have them."""
     own = {name: request.inputs[name] for name in OWN_FIELDS if name in request.inputs}
     own |= {name: getattr(arguments, name) for name in OWN_FIELDS if name in arguments.model_fields_set}
-    return target_of(read_credential(arguments.auth, arguments.use_auth, context), own)
+    bound = bound_credential(arguments.auth, arguments.use_auth, context)
+    target = target_of(bound.credential if bound else None, own)
+    context.keep_secret(target.secrets.secret_texts())
+    return target
 
 
 class _Run:
