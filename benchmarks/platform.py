@@ -41,6 +41,15 @@ class Platform:
     url: str
     token: str
 
+    def manage(self, *words: str) -> None:
+        """A management command on its data. Raises: `PlatformFailed`."""
+        command = [sys.executable, str(ROOT / "manage.py"), *words]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment(self.data_dir), capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise PlatformFailed(done.stderr)
+
     @property
     def services(self) -> embedded.Embedded:
         """Where its Postgres and its Redis are."""

@@ -1,4 +1,4 @@
-"""The playbooks that are measured: steps whose Python action returns at once, in a line or in a loop."""
+"""The playbooks that are measured: steps whose action returns at once, in a line or in a loop."""
 
 from __future__ import annotations
 
@@ -41,6 +41,16 @@ def asking(length: int, url: str) -> tuple[str, str]:
         following = f"s{number + 1}" if number < length else "end"
         steps.append({"step": f"s{number}", "type": "http", "url": url, "next": following})
     path = f"bench/asking-{length}"
+    return path, _text(path, {}, [*steps, {"step": "end"}])
+
+
+def querying(length: int, auth: str) -> tuple[str, str]:
+    """A line of so many statements on the database of a credential. Returns: path and text."""
+    steps: list[dict[str, Any]] = [{"step": "start", "next": "s1"}]
+    for number in range(1, length + 1):
+        following = f"s{number + 1}" if number < length else "end"
+        steps.append({"step": f"s{number}", "type": "postgres", "auth": auth, "query": "SELECT 1", "next": following})
+    path = f"bench/querying-{length}"
     return path, _text(path, {}, [*steps, {"step": "end"}])
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.bench import Extent, Peers, Scene, peers_of, scene
-from benchmarks.measures import broker, bulk, costs, history, http, latency, remote, resources, throughput
+from benchmarks.measures import broker, bulk, costs, databases, history, http, latency, remote, resources, throughput
 from benchmarks.peers.postgres import PostgresPeer
 from benchmarks.platform import data_folder
 from benchmarks.report import Row
@@ -29,6 +29,7 @@ BESIDE_PEERS: Final[dict[str, Callable[[Scene, Peers, Extent], Iterator[Row]]]] 
     "T4": throughput.measure_many,
     "T5": latency.measure_latency,
     "T6": resources.measure_busy,
+    "POSTGRES": databases.measure_postgres,
 }
 """On one platform with the peers' workers beside it, which are idle while the platform is not."""
 NAMES: Final = (*ALONE, "T8", *BESIDE_PEERS, "T9", "REST", "HTTP", "T10", "T11")

@@ -9,6 +9,7 @@ from executions.domain.forecast import Forecast, Unknown, forecast
 from executions.domain.jobs import EnqueueJob
 from executions.domain.memory import step_statuses
 from executions.domain.outcomes import ActionOutcome, child_answer_invalid, child_outcome, child_refused
+from executions.domain.secrets import gives_secret, secret_result
 from executions.errors import (
     ApprovalClosed,
     EventIdTaken,
@@ -43,6 +44,7 @@ from executions.selectors import (
     find_parents_to_tell,
     get_execution,
     get_outcome,
+    get_playbook_path,
     list_events,
     list_executions,
     list_latest_events,
@@ -124,6 +126,8 @@ __all__ = [
     "forecast",
     "get_execution",
     "get_outcome",
+    "get_playbook_path",
+    "gives_secret",
     "list_events",
     "list_executions",
     "list_latest_events",
@@ -138,6 +142,7 @@ __all__ = [
     "requeue_dead_job",
     "rerun_execution",
     "resume_execution",
+    "secret_result",
     "send_signal",
     "start_execution",
     "step_statuses",

@@ -96,6 +96,11 @@ def get_execution(reference: int | str) -> ExecutionView:
     return view_of(Execution(**row), children_count)
 
 
+def get_playbook_path(execution_id: int) -> str | None:
+    """The path of the playbook that an execution runs; None when there is no such execution."""
+    return Execution.objects.filter(id=execution_id).values_list("path", flat=True).first()
+
+
 def _as_id(reference: int | str) -> int:
     text = str(reference)
     if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) < 2**63):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.urls import reverse
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin
 
 from executors.models import Credential, Runtime
@@ -66,14 +68,38 @@ class CredentialAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
     """Stored credentials, without their data."""
 
     empty_text = "Store one from a terminal: manage.py credentials set --help"
-    list_display = ("name", "type", "description", "tag_words", "updated_at")
+    list_display = (
+        "name",
+        "type",
+        "scope_words",
+        "last_used_at",
+        "last_user",
+        "description",
+        "tag_words",
+        "updated_at",
+    )
     list_filter = ("type",)
     search_fields = ("name", "description")
     exclude: ClassVar = ("data_encrypted",)
     fieldsets: ClassVar = [
-        (None, {"fields": ["name", "type", "description", "tag_words", "created_at", "updated_at"]}),
+        (None, {"fields": ["name", "type", "description", "scope_words", "tag_words", "created_at", "updated_at"]}),
+        ("Its use", {"fields": ["last_used_at", "last_user", "key_id"]}),
         ("More about it", {"fields": ["meta"]}),
     ]
+
+    @admin.display(description="may be used by")
+    def scope_words(self, credential: Credential) -> str:
+        """The playbooks that may use it."""
+        scopes = [str(scope) for scope in credential.scopes]
+        return "every playbook" if "*" in scopes else ", ".join(scopes) or "none"
+
+    @admin.display(description="last used by")
+    def last_user(self, credential: Credential) -> Any:
+        """The execution that used it last."""
+        if credential.last_used_by is None:
+            return None
+        address = reverse("admin:executions_execution_change", args=[credential.last_used_by])
+        return format_html('<a href="{}">{}</a>', address, credential.last_used_by)
 
     @admin.display(description="tags")
     def tag_words(self, credential: Credential) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from executors.broker import broker_answers
 from executors.credentials.store import CredentialSummary, delete_credential, list_credentials
-from executors.errors import CredentialNotFound, CredentialUnreadable, ExecutorError
+from executors.errors import CredentialInvalid, CredentialNotFound, CredentialUnreadable, ExecutorError
 from executors.models import Runtime
 from executors.registry import argument_schemas, find_kinds
 from executors.services import save_credential
@@ -13,6 +13,7 @@ from executors.worker.presence import Component, Presence, find_live, find_unser
 
 __all__ = [
     "Component",
+    "CredentialInvalid",
     "CredentialNotFound",
     "CredentialSummary",
     "CredentialUnreadable",

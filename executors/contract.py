@@ -6,18 +6,15 @@ Knows nothing of queues, leases, events or any particular kind.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any, ClassVar, Literal, Protocol, Self
-from urllib.parse import quote, quote_plus
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-SECRET_WORDS = ("password", "secret", "token", "key", "value", "dsn", "conn")
-"""A credential's field with one of these in its name holds something that must not be shown."""
+from executors.redaction import Hider, names_secret
 
 
 class Arguments(BaseModel):
@@ -49,22 +46,16 @@ class Credential:
     data: Mapping[str, str] = field(repr=False)
 
     def secret_texts(self) -> list[str]:
-        """Its secret values in every form in which they are sent, the longest first."""
-        values = [
-            str(value)
-            for name, value in self.data.items()
-            if value and any(word in name.lower() for word in SECRET_WORDS)
-        ]
-        user = self.data.get("username") or self.data.get("user")
-        pairs = [f"{user}:{self.data['password']}"] if user and self.data.get("password") else []
-        forms = {form for value in values for form in (value, quote(value, safe=""), quote_plus(value))}
-        return sorted(forms | {b64encode(pair.encode()).decode() for pair in pairs}, key=len, reverse=True)
+        """Its secret values, and those that are made of two of them; `executors.redaction` knows their forms."""
+        values = [value for name, value in self.data.items() if value and names_secret(name)]
+        user = self.data.get("username") or self.data.get("user") or self.data.get("client_id")
+        password = self.data.get("password") or self.data.get("client_secret")
+        # Short ones are found in base64 only together.
+        return [*values, f"{user}:{password}"] if user and password else values
 
     def mask(self, text: str) -> str:
         """`text` with every secret value of this credential replaced."""
-        for form in self.secret_texts():
-            text = text.replace(form, "***")
-        return text
+        return str(Hider(self.secret_texts()).hide(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +91,25 @@ class ActionContext(Protocol):
     """Set when the worker lost the lease or is told to stop: end at once, keep nothing."""
 
     def credential(self, name: str) -> Credential:
-        """Resolve a stored credential. Raises: `ActionFailed` (`credential_not_found`)."""
+        """Resolve a stored credential by its name; kinds ask `executors.auth`, which reads every form of `auth`.
+
+        Raises: `ActionFailed` (`credential_not_found`, `credential_out_of_scope`, `credential_unreadable`).
+        """
+
+    def secret(self, name: str) -> str:
+        """The value of `{{ secret.NAME }}`. Raises: `ActionFailed` (`secret_not_found`)."""
+
+    def environment_secret(self, name: str) -> str:
+        """The value of `NOETL_SECRET_NAME` in the worker's environment. Raises: `ActionFailed` (`secret_not_found`)."""
+
+    def stored_secret(self, name: str) -> str:
+        """The one secret field of a stored credential. Raises: `ActionFailed` (`secret_not_found`)."""
+
+    def keep_secret(self, values: Iterable[str]) -> None:
+        """Hide these values, too, in all that comes of the job and in this process's logs while it runs."""
+
+    def hide(self, value: Any) -> Any:
+        """A text or JSON-like value with every secret of this job replaced by `***`."""
 
     def look_ahead(self, begin: Callable[[ActionRequest], None]) -> None:
         """Call `begin` with the job that this worker comes to next, if it is known and of the same kind.
@@ -108,9 +117,6 @@ class ActionContext(Protocol):
         The kind may begin it then, before it is asked to run it; it must know when it is asked (`ActionRequest.key`),
         and be able to take it back (`ActionKind.recall`).
         """
-
-    def keep_secret(self, values: Iterable[str]) -> None:
-        """Keep secrets that were made of a credential, as a token, out of whatever comes of the action."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,41 @@ class CredentialUnreadable(ExecutorError):
         super().__init__(f"the credential {name!r} cannot be read with the configured keys")
 
 
+class CredentialInvalid(ExecutorError):
+    """What is to be stored is no credential of its type; nothing was stored. The message quotes no value."""
+
+    code = "credential_invalid"
+
+
+class CredentialExists(ExecutorError):
+    """Credentials of these names are there already; nothing was stored."""
+
+    code = "credential_exists"
+
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
+        super().__init__(f"already stored: {', '.join(names)}; say --replace to store them anew")
+
+
+class CredentialOutOfScope(ExecutorError):
+    """The playbook may not use the credential."""
+
+    code = "credential_out_of_scope"
+
+    def __init__(self, name: str, path: str = "") -> None:
+        self.name = name
+        super().__init__(f"the credential {name!r} may not be used by {f'the playbook {path}' if path else 'this job'}")
+
+
+class CredentialDataIsWriteOnly(ExecutorError):
+    """A credential's data is never given back."""
+
+    code = "credential_data_is_write_only"
+
+    def __init__(self) -> None:
+        super().__init__("the data of a credential is never given back: workers get it for the jobs that name it")
+
+
 class CredentialsUnreadable(ExecutorError):
     """A file of credentials for a run without a server is not what it should be."""
 

@@ -62,13 +62,31 @@ class Runtime(models.Model):
         return f"{self.get_component_type_display()} {self.name}"
 
 
+EVERY_PATH = models.Value(["*"], models.JSONField())
+
+
+def every_path() -> list[str]:
+    """The scopes of a credential that every playbook may use."""
+    return ["*"]
+
+
 class Credential(models.Model):
-    """One named credential. Its data is encrypted and bound to the name; only a worker ever reads it in clear."""
+    """One named credential. Its data is encrypted and bound to the name; only a worker ever reads it in clear.
+
+    Playbooks may use it whose path one of `scopes` matches. `key_id` tells the key that it is encrypted with.
+    """
 
     id = models.BigIntegerField(primary_key=True, db_default=NEXT_ID)
     name = models.TextField(unique=True)
     type = models.TextField(db_default="generic")
     data_encrypted = models.TextField()
+    key_id = models.TextField(db_default="", help_text="Which key it is encrypted with; empty: not known yet.")
+    # Also in the database: a server of the last release may still be writing rows.
+    scopes = models.JSONField(
+        default=every_path, db_default=EVERY_PATH, help_text="Patterns of the paths of playbooks that may use it."
+    )
+    last_used_at = models.DateTimeField(null=True, help_text="To a minute: not every use is written.")
+    last_used_by = models.BigIntegerField(null=True, help_text="The execution that used it then.")
     meta = models.JSONField(default=dict)
     tags = models.JSONField(default=list)
     description = models.TextField(db_default="")

@@ -16,9 +16,16 @@ from executors.actions.duckdb import DuckdbAction
 from executors.actions.http import HttpAction
 from executors.actions.postgres import PostgresAction
 from executors.actions.python import PythonAction
+from executors.actions.secrets import SecretsAction
 from executors.contract import ActionKind, Arguments
 
-BUILT_IN: Final[tuple[type[ActionKind], ...]] = (PythonAction, HttpAction, PostgresAction, DuckdbAction)
+BUILT_IN: Final[tuple[type[ActionKind], ...]] = (
+    PythonAction,
+    HttpAction,
+    PostgresAction,
+    DuckdbAction,
+    SecretsAction,
+)
 ENTRY_POINTS: Final = "noetl.actions"
 """The group of entry points: the name is the kind's, the object its class."""
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")

@@ -9,15 +9,15 @@ import logging
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 from executors.contract import ActionFailed, ActionKind, ActionRequest, Credential, Outcome
 from executors.errors import ExecutorError
+from executors.redaction import Secrets
 from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
-from executors.secrets import Places, Revealed, hide
+from executors.secrets import Revealer, environment_secret, secret_of, stored_secret
 
 logger = logging.getLogger(__name__)
 
@@ -30,18 +30,16 @@ CANCELLED = "cancelled"
 
 @dataclass(slots=True)
 class Lent:
-    """What an action is lent while it runs."""
+    """What an action is lent while it runs: an `ActionContext`."""
 
     data_dir: Path
     cancelled: Event
     resolve: Callable[[str], Credential]
     """The credential of a name, for the job at hand."""
-    credentials: list[Credential] = field(default_factory=list)
-    """Those that were asked for."""
+    secrets: Secrets = field(default_factory=Secrets)
+    """What was asked for, and must not come out."""
     offer: Callable[[Callable[[ActionRequest], None]], None] | None = None
     """Calls what it is given with the job that comes next, if there is one that may begin early."""
-    made: list[str] = field(default_factory=list)
-    """Secrets that the action made of them."""
 
     def credential(self, name: str) -> Credential:
         """Resolve a stored credential. Raises: `ActionFailed`."""
@@ -49,39 +47,60 @@ class Lent:
             found = self.resolve(name)
         except ExecutorError as error:
             raise ActionFailed(error.code, str(error)) from None
-        self.credentials.append(found)
+        self.keep_secret(found.secret_texts())
         return found
+
+    def secret(self, name: str) -> str:
+        """The value of `{{ secret.NAME }}`. Raises: `ActionFailed`."""
+        value = secret_of(name, self.credential)
+        self.keep_secret([value])
+        return value
+
+    def environment_secret(self, name: str) -> str:
+        """The value of `NOETL_SECRET_NAME`. Raises: `ActionFailed`."""
+        value = environment_secret(name)
+        self.keep_secret([value])
+        return value
+
+    def stored_secret(self, name: str) -> str:
+        """The one secret field of a stored credential. Raises: `ActionFailed`."""
+        value = stored_secret(name, self.credential)
+        self.keep_secret([value])
+        return value
+
+    def keep_secret(self, values: Iterable[str]) -> None:
+        """Hide these values from now on."""
+        self.secrets.keep(values)
+
+    def hide(self, value: Any) -> Any:
+        """The value with every secret in its texts replaced by `***`."""
+        return self.secrets.hide(value)
 
     def look_ahead(self, begin: Callable[[ActionRequest], None]) -> None:
         """Offer the job that comes next."""
         if self.offer is not None:
             self.offer(begin)
 
-    def keep_secret(self, values: Iterable[str]) -> None:
-        """Keep secrets that were made of a credential out of whatever comes of the action."""
-        self.made.extend(values)
-
 
 def run_action(
-    kinds: Mapping[str, ActionKind], request: ActionRequest, lent: Lent, secrets: Places | None = None
+    kinds: Mapping[str, ActionKind], request: ActionRequest, lent: Lent, action: Mapping[str, Any] | None = None
 ) -> Outcome:
-    """Run the action and make an outcome of whatever comes of it; never raises an action's failure.
+    """Run an action to an outcome, whatever it does; what cannot be kept of its output is an error of its own.
 
-    `secrets` tells where the request holds marks of secrets: their values are put there now. Neither they nor those of
-    the credentials that the action asks for ever come out.
+    `action` is the job's: it tells where the request holds marks of secrets, and their values are put there now.
+    Neither they nor those of the credentials that the action asks for ever come out.
     """
-    if not secrets:
-        return _hidden(_run(kinds, request, lent), partial(_hide_credentials, lent))
     try:
-        revealed = Revealed(request.arguments, request.inputs, secrets, lent.credential)
-    except ActionFailed as failure:
-        return _failed(failure)
-    outcome = _run(kinds, replace(request, arguments=revealed.arguments, inputs=revealed.inputs), lent)
-    return _hidden(_hidden(outcome, partial(_hide_credentials, lent)), revealed.hide)
-
-
-def _hide_credentials(lent: Lent, value: Any) -> Any:
-    return hide(value, [*lent.made, *(text for one in lent.credentials for text in one.secret_texts())])
+        revealer = Revealer(lent, kinds.get("secrets"))
+        try:
+            arguments, inputs = revealer.reveal(request.arguments, request.inputs, action or {})
+        except ActionFailed as failure:
+            outcome = _failed(failure)
+        else:
+            outcome = _run(kinds, replace(request, arguments=arguments, inputs=inputs), lent)
+        return _hidden(outcome, lent.hide)
+    finally:
+        lent.secrets.forget()
 
 
 def _hidden(outcome: Outcome, hide_in: Callable[[Any], Any]) -> Outcome:

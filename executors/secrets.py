@@ -1,23 +1,25 @@
-"""Secrets in rendered work: the marks of `{{ secret.NAME }}` become values here, in the worker, at the last moment.
+"""Secrets in rendered work: marks become values here, in the worker, at the last moment.
 
-Knows where marks may stand (the job says so) and how a value is found and hidden again; nothing of vaults.
+Two kinds of marks: `{{ secret.NAME }}`, and `{{ step.secret_value }}` of a step of the kind `secrets`, whose name
+begins with `@`. Knows where marks may stand (the job says so) and who finds a value; nothing of vaults.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, runtime_checkable
 
-from executors.contract import SECRET_WORDS, ActionFailed, Credential
+from executors.contract import ActionContext, ActionFailed, Credential
+from executors.redaction import names_secret
 
 Places = Mapping[str, Sequence[str]]
 """JSON pointer into `{arguments, inputs}` -> names of the secrets whose marks stand at it or below it."""
 
 ENVIRONMENT_PREFIX: Final = "NOETL_SECRET_"
-HIDDEN: Final = "***"
-SHORTEST_HIDDEN: Final = 4
-"""Shorter values are in too many texts to be searched for."""
+OF_A_STEP: Final = "@"
+MAX_DEPTH: Final = 8
+"""A secret may be fetched with a secret that was fetched, and so on."""
 
 
 def mark_of(name: str) -> str:
@@ -25,52 +27,87 @@ def mark_of(name: str) -> str:
     return f"⟦secret:{name}⟧"
 
 
-class Revealed:
-    """The work of a job with its secrets in place; `hide` takes them out of whatever came of it."""
+@runtime_checkable
+class FetchesSecrets(Protocol):
+    """The action kind that knows the providers of secrets."""
 
-    def __init__(
-        self,
-        arguments: Mapping[str, Any],
-        inputs: Mapping[str, Any],
-        places: Places,
-        resolve: Callable[[str], Credential],
-    ) -> None:
-        """Raises: `ActionFailed` (`secret_not_found`)."""
-        names = sorted({name for at_one in places.values() for name in at_one})
-        self._values = {name: _value_of(name, resolve) for name in names}
+    def fetch(self, arguments: Mapping[str, Any], context: ActionContext) -> str:
+        """The value that these arguments of the kind name. Raises: `ActionFailed`."""
+
+
+class Revealer:
+    """Puts the values of secrets into the work of one job; what it finds is hidden in all that comes of the job."""
+
+    def __init__(self, context: ActionContext, provider: object = None) -> None:
+        """`provider` is the kind that fetches what steps of the kind `secrets` refer to; None: there is none here."""
+        self._context = context
+        self._provider = provider
+        self._values: dict[str, str] = {}
+
+    def reveal(
+        self, arguments: Mapping[str, Any], inputs: Mapping[str, Any], action: Mapping[str, Any], depth: int = 0
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The arguments and inputs with values where `action` says that marks stand.
+
+        `action` may have `secrets` (`Places`) and `secret_sources` (name -> what its step was asked to do).
+        Raises: `ActionFailed` (`secret_not_found`, or whatever a provider fails with).
+        """
+        places: Places = action.get("secrets") or {}
+        sources: Mapping[str, Any] = action.get("secret_sources") or {}
         work: Any = {"arguments": arguments, "inputs": inputs}
-        for pointer, at_one in places.items():
-            work = _put(work, _parts(pointer), {mark_of(name): self._values[name] for name in at_one})
-        self.arguments: Mapping[str, Any] = work["arguments"]
-        self.inputs: Mapping[str, Any] = work["inputs"]
+        for pointer, names in places.items():
+            marks = {mark_of(name): self._value(name, sources, depth) for name in names}
+            work = _put(work, _parts(pointer), marks)
+        return work["arguments"], work["inputs"]
 
-    def hide(self, value: Any) -> Any:
-        """The value with every secret in its texts replaced by `***`."""
-        return hide(value, self._values.values())
+    def _value(self, name: str, sources: Mapping[str, Any], depth: int) -> str:
+        if name not in self._values:
+            is_of_step = name.startswith(OF_A_STEP)
+            self._values[name] = self._fetched(name, sources, depth) if is_of_step else self._context.secret(name)
+        return self._values[name]
+
+    def _fetched(self, name: str, sources: Mapping[str, Any], depth: int) -> str:
+        source = sources.get(name)
+        if source is None or not isinstance(self._provider, FetchesSecrets) or depth >= MAX_DEPTH:
+            raise ActionFailed("secret_not_found", f"nothing here fetches the secret of the step {name[1:]!r}")
+        arguments, _ = self.reveal(source.get("arguments") or {}, {}, source, depth + 1)
+        value = self._provider.fetch(arguments, self._context)
+        self._context.keep_secret([value])
+        return value
 
 
-def hide(value: Any, secrets: Iterable[str]) -> Any:
-    """The value with these secrets in its texts replaced by `***`."""
-    hidden = sorted({secret for secret in secrets if len(secret) >= SHORTEST_HIDDEN}, key=len, reverse=True)
-    return _replace(value, dict.fromkeys(hidden, HIDDEN)) if hidden else value
+def secret_of(name: str, resolve: Callable[[str], Credential]) -> str:
+    """From the worker's environment, else the stored credential of that name: its one secret field.
 
-
-def _value_of(name: str, resolve: Callable[[str], Credential]) -> str:
-    """From the worker's environment, else the stored credential of that name: its one secret field."""
+    Raises: `ActionFailed` (`secret_not_found`).
+    """
     if (value := os.environ.get(f"{ENVIRONMENT_PREFIX}{name.upper()}")) is not None:
         return value
+    return stored_secret(name, resolve)
+
+
+def stored_secret(name: str, resolve: Callable[[str], Credential]) -> str:
+    """The stored credential's field `value`, or its one secret field. Raises: `ActionFailed` (`secret_not_found`)."""
     try:
         data = resolve(name).data
     except ActionFailed as error:
         raise ActionFailed("secret_not_found", f"there is no secret {name!r}: {error}") from None
     if "value" in data:
-        return str(data["value"])
-    fields = [field for field in data if any(word in field.lower() for word in SECRET_WORDS)] or list(data)
+        return data["value"]
+    fields = [field for field in data if names_secret(field)] or list(data)
     if len(fields) != 1:
         told = ", ".join(sorted(data)) or "none"
         message = f"the credential {name!r} has no single secret field; call one `value` (it has: {told})"
         raise ActionFailed("secret_not_found", message)
-    return str(data[fields[0]])
+    return data[fields[0]]
+
+
+def environment_secret(name: str) -> str:
+    """From the worker's environment alone, with or without the prefix in the name. Raises: `ActionFailed`."""
+    variable = f"{ENVIRONMENT_PREFIX}{name.upper().removeprefix(ENVIRONMENT_PREFIX)}"
+    if (value := os.environ.get(variable)) is None:
+        raise ActionFailed("secret_not_found", f"there is no {variable} in the worker's environment")
+    return value
 
 
 def _parts(pointer: str) -> list[str]:
@@ -91,15 +128,15 @@ def _put(value: Any, parts: Sequence[str], marks: Mapping[str, str]) -> Any:
 
 def _replace(value: Any, texts: Mapping[str, str]) -> Any:
     if isinstance(value, str):
-        return _replaced(value, texts.items())
+        return _replaced(value, texts)
     if isinstance(value, Mapping):
-        return {_replaced(key, texts.items()): _replace(item, texts) for key, item in value.items()}
+        return {_replaced(key, texts): _replace(item, texts) for key, item in value.items()}
     if isinstance(value, list):
         return [_replace(item, texts) for item in value]
     return value
 
 
-def _replaced(text: str, pairs: Iterable[tuple[str, str]]) -> str:
-    for old, new in pairs:
+def _replaced(text: str, texts: Mapping[str, str]) -> str:
+    for old, new in texts.items():
         text = text.replace(old, new)
     return text

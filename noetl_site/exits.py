@@ -38,6 +38,8 @@ EXIT_CODES: Final = {
     "playbook_invalid": PLAYBOOK_INVALID,
     "workload_invalid": USAGE,
     "credentials_unreadable": USAGE,
+    "credential_invalid": USAGE,
+    "credential_exists": CONFLICT,
     "start_conflict": CONFLICT,
     "outcome_recorded": CONFLICT,
     "execution_ended": CONFLICT,

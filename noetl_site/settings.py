@@ -198,7 +198,9 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    # Of every handler: nothing is written that holds a secret.
+    "filters": {"secrets": {"()": "executors.redaction.SecretsFilter"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["secrets"]}},
     "root": {"handlers": ["stderr"], "level": env("LOG_LEVEL", default="INFO").upper()},
     # Two lines for every message, and a message is only a hint: what came of the jobs is told by events.
     "loggers": {name: {"level": "WARNING"} for name in ("celery.worker.strategy", "celery.app.trace")},
@@ -256,6 +258,8 @@ NOETL_DUCKDB_ALLOWED_DIRECTORIES = [
 ]
 # What DuckDB may hold in memory for one step, in DuckDB's words; past it, it writes to the data folder.
 NOETL_DUCKDB_MEMORY_LIMIT = env("NOETL_DUCKDB_MEMORY_LIMIT", default="1GB")
+# The files of the secrets' provider `file`, such as /run/secrets; without it no file is read.
+NOETL_SECRETS_DIR = Path(_folder).absolute() if (_folder := env("NOETL_SECRETS_DIR", default="")) else None
 # The levels of executors.sandbox, from the weakest to the strongest.
 _LEVELS = ("turn", "job", "bwrap")
 NOETL_PYTHON_ISOLATION = one_of("NOETL_PYTHON_ISOLATION", _LEVELS, default="turn")

@@ -1,7 +1,8 @@
 """The arguments of the action kinds, as JSON Schemas that are handed in: the catalog knows no kind by itself.
 
 A property may carry `x-noetl-template`: `verbatim` (never a template, as code) or `sql` (a template with
-contextual escaping). A kind with `sql` arguments needs exactly one of them.
+contextual escaping). A kind with `sql` arguments needs exactly one of them. Of an `auth` with
+`x-noetl-credentials: many` all credentials are used; of any other, one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from jsonschema import Draft202012Validator, ValidationError
 from catalog.domain.template_syntax import is_template
 
 TEMPLATE_KEYWORD: Final = "x-noetl-template"
-CREDENTIALS_KEYWORD: Final = "x-noetl-credentials"
 INSTEAD_KEYWORD: Final = "x-noetl-instead"
 MAX_FOUND: Final = 20
 MAX_MESSAGE: Final = 300
@@ -43,8 +43,6 @@ class KindSchema:
         self.required = tuple(schema.get("required", ()))
         self.verbatim = _marked(properties, "verbatim")
         self.sql = _marked(properties, "sql")
-        self.takes_credentials = properties.get("auth", {}).get(CREDENTIALS_KEYWORD) == "many"
-        """Whether `auth` may name several, each under an alias."""
         self.instead = str(schema.get(INSTEAD_KEYWORD, ""))
         """What to write in the place of a form without SQL that the original had."""
         addresses = tuple(name for name in ADDRESSES if name in properties)

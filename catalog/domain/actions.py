@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from catalog.domain.action_schemas import KindSchema
-from catalog.domain.parser import join_pointer
+from catalog.domain.credentials import fold_credential
+from catalog.domain.parser import join_pointer, texts_in
 from catalog.domain.playbook import Action
 from catalog.domain.reading import Field, Fields, Phase, Reading, Use, shown, suggestion
 from catalog.domain.spelling import (
@@ -18,6 +19,7 @@ from catalog.domain.spelling import (
     STEP_CONTROL,
     STEP_NOT_SUPPORTED,
 )
+from catalog.domain.template_syntax import step_secrets_used
 
 
 def read_kind(reading: Reading, fields: Fields) -> tuple[str | None, str]:
@@ -80,11 +82,13 @@ def read_arguments(
     """Take a kind's arguments out of the fields. `pointer` is the place of the step or task."""
     schema = reading.schemas[kind]
     if CREDENTIAL[0] in schema.arguments:
-        _fold_credential(reading, fields, where, schema)
+        fold_credential(reading, fields, schema, where)
     taken = {name: fields.pop(name) for name in tuple(fields) if _is_argument(name, schema)}
     for name, found in taken.items():
         if name not in schema.verbatim:
             reading.templates(found, f"in `{name}` {where}", uses, phase)
+        if name in schema.sql:
+            _note_step_secrets(reading, found)
     values = {name: found.value for name, found in taken.items()}
     missing = schema.missing(values)
     if missing is not None:
@@ -105,6 +109,12 @@ def read_arguments(
     )
 
 
+def _note_step_secrets(reading: Reading, found: Field) -> None:
+    """SQL sees no secrets at all: `params` do."""
+    for text, pointer in texts_in(found.value, found.pointer):
+        reading.step_secrets.extend((name, pointer) for name in sorted(step_secrets_used(text, anywhere=True)))
+
+
 def input_spellings(schema: KindSchema) -> tuple[str, ...]:
     """The spellings of inputs that the kind does not take as an argument."""
     return tuple(name for name in INPUTS if name not in schema.arguments)
@@ -112,31 +122,6 @@ def input_spellings(schema: KindSchema) -> tuple[str, ...]:
 
 def _is_argument(name: str, schema: KindSchema) -> bool:
     return name in schema.arguments and name not in STEP_CONTROL
-
-
-def _fold_credential(reading: Reading, fields: Fields, where: str, schema: KindSchema) -> None:
-    """Put the credential's name under its newest key; a map of one alias names the credential behind it.
-
-    A kind that takes several reads the map itself: its aliases are what the SQL knows them by.
-    """
-    for spelling in CREDENTIAL:
-        if spelling in fields and not schema.takes_credentials:
-            fields[spelling] = _credential_name(fields[spelling])
-    found = reading.one_of(fields, CREDENTIAL, f"the credential {where}")
-    if found is not None:
-        fields[CREDENTIAL[0]] = found
-
-
-def _credential_name(found: Field) -> Field:
-    """The name in `{key: NAME}`, or in `{ALIAS: ...}`; any other map is left, and is no name."""
-    value = found.value
-    if not isinstance(value, dict) or value.get("source", CREDENTIAL[1]) != CREDENTIAL[1]:
-        return found
-    named = [name for name in ("key", "name", CREDENTIAL[1]) if name in value]
-    if not named and len(value) == 1:
-        [alias] = value
-        return _credential_name(Field(value[alias], join_pointer(found.pointer, alias)))
-    return Field(value[named[0]], join_pointer(found.pointer, named[0])) if named else found
 
 
 def _refuse_slips(reading: Reading, fields: Fields, schema: KindSchema) -> None:

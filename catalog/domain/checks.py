@@ -40,7 +40,17 @@ def check_playbook(reading: Reading, playbook: Playbook, reads: Sequence[StepRea
         check_bodies(reading, playbook, reads, (head.error_places, head.finally_places))
         check_joins(reading, playbook, reads, reached)
         _check_finally(reading, playbook, reads, head)
+    _check_step_secrets(reading, playbook)
     _NameChecks(reading, playbook, reads, head).check(head.uses, reached)
+
+
+def _check_step_secrets(reading: Reading, playbook: Playbook) -> None:
+    """The result of a step of the kind `secrets` is a reference: nothing can be done with it."""
+    for name, pointer in dict.fromkeys(reading.step_secrets):
+        if name in playbook.secret_steps:
+            alone = f"write the secret by itself, as {{{{ {shown(name)}.secret_value }}}}, in SQL as one of `params`"
+            advice = f"{alone}: it is a reference, and nothing can be done with it"
+            reading.error("template_syntax", advice, pointer)
 
 
 def _reached(playbook: Playbook) -> set[int]:

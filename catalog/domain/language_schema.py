@@ -15,6 +15,7 @@ from catalog.domain.spelling import (
     CREDENTIAL,
     ELEMENT,
     FILTER,
+    GENERIC_AUTH,
     IDENTITY,
     INPUTS,
     ITEMS,
@@ -51,7 +52,10 @@ _COUNT: Final = {"type": "integer", "minimum": 1}
 _NAMES: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 _ON_ERROR: Final = {**_BRANCH, "description": "fail, continue, or where a failure leads."}
 _SAVE: Final = {"description": "Read and kept; nothing is saved yet."}
-_CREDENTIAL: Final = {"type": ["string", "object"], "description": "The name of a stored credential."}
+_CREDENTIAL: Final = {
+    "type": ["string", "object"],
+    "description": "The name of a stored credential, or what leads to one or several.",
+}
 _DELAY: Final = {"anyOf": [_DURATION, {"const": 0}]}
 _RETRY: Final = {
     "anyOf": [
@@ -292,7 +296,7 @@ def _arguments(schemas: ActionSchemas) -> list[dict[str, Any]]:
         own = {name: it for name, it in arguments.items() if name not in STEP_CONTROL}
         kinds[kind] = {name: {"anyOf": [_without_references(it), _TEMPLATE]} for name, it in own.items()}
         if CREDENTIAL[0] in own:
-            kinds[kind] |= dict.fromkeys(CREDENTIAL, _CREDENTIAL)
+            kinds[kind] |= {**dict.fromkeys(CREDENTIAL, _CREDENTIAL), **dict.fromkeys(GENERIC_AUTH, _TEXT)}
     return [
         {
             "if": {"required": ["type"], "properties": {"type": {"const": kind}}},

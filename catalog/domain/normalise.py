@@ -63,7 +63,7 @@ def _read(reading: Reading) -> Playbook | None:
     max_running_jobs = reading.count(fields.pop("max_running_jobs", None), "`max_running_jobs`")
     coerce = reading.choice(fields.pop("coerce", None), "`coerce`", _COERCIONS, "native")
     handlers, closing = fields.pop("on_error", None), fields.pop("finally", None)
-    credentials = fields.pop("credentials", None)
+    credentials = _read_credentials(reading, fields.pop("credentials", None))
     workflow, workbook = _split_lists(reading, fields)
     reading.leftovers(fields, "a playbook", TOP_KEYS, TOP_NOT_SUPPORTED)
     tasks = _read_workbook(reading, workbook)
@@ -191,21 +191,39 @@ def _known_step(reading: Reading, name: Any, pointer: str, steps: Mapping[str, i
     return isinstance(name, str) and name in steps
 
 
-def _check_credentials(reading: Reading, found: Field | None, reads: Iterable[StepRead]) -> None:
-    """The playbook's list of credentials says nothing that the steps' `auth` does not say."""
+def _read_credentials(reading: Reading, found: Field | None) -> list[tuple[str, str]]:
+    """The playbook's own list `{name, as}`, as names and their pointers; its aliases hold in every `auth`."""
     if found is None or found.value is None:
-        return
+        return []
     if not isinstance(found.value, list):
         reading.error("wrong_type", "make `credentials` a list of {name: NAME}", found.pointer)
-        return
-    actions = [found.step.action for found in reads if found.step.action is not None]
-    used = [action.arguments.get("auth") for action in actions]
+        return []
+    listed: list[tuple[str, str]] = []
     for index, value in enumerate(found.value):
         item = reading.fields(value, join_pointer(found.pointer, index), "a credential")
-        name, alias = item.get("name"), item.get("as")
-        if name is None or name.value not in used or (alias is not None and alias.value != name.value):
-            advice = "name the credential on the step that uses it, with `auth: NAME`: this list changes nothing"
-            reading.warn("credentials_not_read", advice, join_pointer(found.pointer, index))
+        name, alias = (reading.text(item.get(key), f"`{key}`").strip() for key in ("name", "as"))
+        listed.append((name, join_pointer(found.pointer, index)))
+        if name and alias and reading.credential_aliases.setdefault(alias, name) != name:
+            reading.error(
+                "wrong_value", f"call another credential `{shown(alias)}`", join_pointer(found.pointer, index)
+            )
+    return listed
+
+
+def _check_credentials(reading: Reading, listed: list[tuple[str, str]], reads: Iterable[StepRead]) -> None:
+    actions = [found.step.action for found in reads if found.step.action is not None]
+    used = {name for action in actions for name in _names_in(action.arguments.get("auth"))}
+    for name, pointer in listed:
+        if name not in used:
+            advice = "name the credential on the step that uses it, with `auth: NAME`: no step does"
+            reading.warn("credentials_not_read", advice, pointer)
+
+
+def _names_in(auth: Any) -> set[str]:
+    """The texts in an `auth`: names of credentials among them."""
+    if isinstance(auth, dict):
+        return {name for entry in auth.values() for name in _names_in(entry)}
+    return {auth} if isinstance(auth, str) else set()
 
 
 # -- workflow and workbook --------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from catalog.domain.graph import ancestor_bitmaps, bits_of, reachable_from
+from catalog.domain.spelling import SECRETS
 
 FORMAT = 3
 """Version of the normalised form; it rises when an old form can no longer be read as it is."""
@@ -194,6 +195,11 @@ class Playbook(Part):
     def index_by_name(self) -> dict[str, int]:
         """Step name -> place in file order."""
         return {step.name: index for index, step in enumerate(self.steps)}
+
+    @cached_property
+    def secret_steps(self) -> frozenset[str]:
+        """The steps whose result is a reference to a secret."""
+        return frozenset(step.name for step in self.steps if step.action is not None and step.action.kind == SECRETS)
 
     @cached_property
     def successors(self) -> tuple[tuple[int, ...], ...]:

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 from catalog.domain.action_schemas import ActionSchemas
 from catalog.domain.durations import seconds_of
 from catalog.domain.parser import Document, join_pointer, texts_in
-from catalog.domain.template_syntax import check, is_template, names_read
+from catalog.domain.template_syntax import check, is_template, names_read, step_secrets_used
 from catalog.errors import Problem
 
 Phase = Literal["workload", "start", "next"]
@@ -52,6 +52,10 @@ class Reading:
         self.document = document
         self.schemas = schemas
         self.problems: list[Problem] = list(document.problems)
+        self.credential_aliases: dict[str, str] = {}
+        """What the playbook calls its credentials -> the names they are stored under."""
+        self.step_secrets: list[tuple[str, str]] = []
+        """Names before `secret_value`, in templates that do something with it, and their pointers."""
         self.graph_is_whole = True
         """Whether every step and transition was read; if not, nothing can be said of what leads where."""
 
@@ -176,6 +180,7 @@ class Reading:
                 line, column = self.document.place_inside(pointer, problem.line)
                 message = f"correct the template {where}: {problem.message}"
                 self.problems.append(Problem("template_syntax", message, pointer, line, column))
+            self.step_secrets.extend((name, pointer) for name in sorted(step_secrets_used(text)))
             uses.extend(Use(name, pointer, phase) for name in sorted(names_read(text)))
 
     # -- keys -------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ INPUTS: Final = ("args", "data", "input", "payload", "params", "with")
 TASK_REFERENCE: Final = ("task", "name")
 CREDENTIAL: Final = ("auth", "credential", "credentialRef", "credentials")
 """Names the stored credential, the newest first."""
+GENERIC_AUTH: Final = ("authentication", "genericAuthType")
+"""How http steps of old said what type the entry of `credentials` is that they use."""
 CHILD_PATH: Final = ("path", "resource_path", "playbook_path")
 CHILD_ANSWER: Final = ("return", "return_step")
 ITEMS: Final = ("collection", "in")
@@ -65,12 +67,14 @@ WORKBOOK: Final = "workbook"
 PLAYBOOK: Final = "playbook"
 ITERATOR: Final = "iterator"
 TRANSFORM: Final = "transform"
+SECRETS: Final = "secrets"
+"""The kind of action whose result is a reference to a secret."""
 WAITS: Final = frozenset({"wait", "approval"})
 ROUTING_KINDS: Final = frozenset({"start", "end", "loop"})
 """Old `type`s of steps without an action."""
 LANGUAGE_KINDS: Final = ROUTING_KINDS | WAITS | {WORKBOOK, PLAYBOOK, ITERATOR, TRANSFORM}
 """What may stand for a kind beside the kinds of actions."""
-KIND_ALIASES: Final = {"playbooks": PLAYBOOK, "secret": "secrets"}
+KIND_ALIASES: Final = {"playbooks": PLAYBOOK, "secret": SECRETS}
 
 _GRAMMAR: Final = "belongs to a grammar that is not read"
 _WAIT: Final = "belongs on a step of `type: wait`: move it, or add the type"
@@ -100,7 +104,7 @@ TOP_NOT_SUPPORTED: Final[dict[str, str]] = {
 STEP_NOT_SUPPORTED: Final[dict[str, str]] = {
     "finally": "belongs to the playbook: move it beside `workflow`",
     "steps_override": "belongs in `workload`: move it",
-    **dict.fromkeys(CREDENTIAL, "is not taken by this action: remove it"),
+    **dict.fromkeys((*CREDENTIAL, "use_auth", *GENERIC_AUTH), "is not taken by this action: remove it"),
     **dict.fromkeys((*CHILD_PATH, "version"), _CHILD),
     "content": "is not read: register the playbook and name it with `path`",
     "return": "belongs on the step end, or on a step of `type: playbook`: move it",
@@ -140,7 +144,6 @@ LOOP_NOT_SUPPORTED: Final[dict[str, str]] = {
 }
 
 KIND_NOT_SUPPORTED: Final[dict[str, str]] = {
-    "secrets": "is not supported yet: name a credential with `auth`",
     "save": "is not run yet: write the result with a postgres or duckdb step",
     "task": f"(a composite) {_GRAMMAR}: write one step per action",
     "runner": f"{_GRAMMAR}: use the type of the action itself",

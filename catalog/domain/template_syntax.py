@@ -112,6 +112,8 @@ _BY_FILTER_NAME: Final = frozenset({"map"})
 _BY_TEST_NAME: Final = frozenset({"select", "reject"})
 SECRET: Final = "secret"  # noqa: S105  (a word of the language, no secret)
 """The name that references to secrets begin with."""
+SECRET_VALUE: Final = "secret_value"  # noqa: S105  (a word of the language, no secret)
+"""The key of a secret's reference in the result of a step that has fetched one."""
 _STEP_MAPS: Final = frozenset({"steps", "results"})
 _ENV: Final = frozenset({"env"})
 
@@ -147,6 +149,12 @@ def secrets_read(value: Any) -> set[str]:
     return {name for text in _templates_in(value) for name in _analyse(text).secrets}
 
 
+def step_secrets_used(text: str, *, anywhere: bool = False) -> set[str]:
+    """The names before `secret_value` where a template does not show it by itself, or anywhere at all."""
+    found = _analyse(text) if is_template(text) else _Analysis(None)
+    return set(found.step_secrets if anywhere else found.step_secrets_used)
+
+
 def env_read(value: Any) -> set[str]:
     """The names that the templates in a JSON-like value read as `env.NAME`."""
     return {name for text in _templates_in(value) for name in _analyse(text).env}
@@ -171,6 +179,8 @@ class _Analysis:
     names: frozenset[str] = frozenset()
     secrets: frozenset[str] = frozenset()
     env: frozenset[str] = frozenset()
+    step_secrets: frozenset[str] = frozenset()
+    step_secrets_used: frozenset[str] = frozenset()
 
 
 @pass_context
@@ -211,7 +221,8 @@ def _analyse(text: str) -> _Analysis:
             return _Analysis(problem)
         names = frozenset(find_undeclared_variables(tree) | set(_entries_named(tree, _STEP_MAPS)))
         secrets = frozenset(name for _, name in _secrets_shown(tree))
-        return _Analysis(None, names, secrets, frozenset(_entries_named(tree, _ENV)))
+        all_, used = _step_secrets(tree)
+        return _Analysis(None, names, secrets, frozenset(_entries_named(tree, _ENV)), all_, used)
     except TemplateSyntaxError as error:
         return _Analysis(SyntaxProblem(_sentence(error), error.lineno))
     except RecursionError:
@@ -260,6 +271,35 @@ def _secrets_shown(tree: nodes.Template) -> Iterator[tuple[nodes.Name, str]]:
                 word = node.node
                 if isinstance(word, nodes.Name) and word.name == SECRET:
                     yield word, name
+
+
+def _step_secrets(tree: nodes.Template) -> tuple[frozenset[str], frozenset[str]]:
+    """The names before `.secret_value`: of all, and of those that do not stand by themselves in `{{ }}`."""
+    shown = {id(node) for output in tree.find_all(nodes.Output) for node in output.nodes}
+    every: set[str] = set()
+    used: set[str] = set()
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        path = _dotted(node)
+        if len(path) > 1 and path[-1] == SECRET_VALUE:
+            name = path[1] if path[0] in _STEP_MAPS else path[0]
+            every.add(name)
+            if id(node) not in shown:
+                used.add(name)
+    return frozenset(every), frozenset(used)
+
+
+def _dotted(node: nodes.Node) -> tuple[str, ...]:
+    """The parts of a path as `a.b['c']`; empty when it is none."""
+    if isinstance(node, nodes.Name):
+        return (node.name,)
+    if isinstance(node, nodes.Getattr):
+        part: Any = node.attr
+    elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        part = node.arg.value
+    else:
+        return ()
+    head = _dotted(node.node)
+    return (*head, part) if head and isinstance(part, str) else ()
 
 
 def _check_names(node: nodes.Filter | nodes.Test, what: str, allowed: frozenset[str]) -> Iterator[SyntaxProblem]:

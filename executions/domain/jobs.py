@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from catalog.domain.playbook import Action
 from catalog.domain.template_syntax import SECRET
 from executions.domain.commands import StartChild
 from executions.domain.frames import Scope
-from executions.domain.secrets import References, places_of_secrets
+from executions.domain.secrets import References, add_step_secrets, places_of_secrets, reference_in, step_marks
 from executions.domain.sight import Sight, Spot, job_uuid
 from executions.domain.sqltext import render_sql
 from executions.domain.templating import Lookup
@@ -24,7 +24,8 @@ _REFERENCES: Final = References()
 @dataclass(frozen=True, slots=True)
 class EnqueueJob:
     """Ask for one job. `action` is rendered: `{kind, arguments, inputs}`; `context` is told to workers.
-    Where it holds marks of secrets, `action` has `secrets`, too: JSON pointer -> their names.
+    Where it holds marks of secrets, `action` has `secrets`, too: JSON pointer -> their names; and of those that steps
+    fetched `secret_sources`: name -> what the step was asked for.
 
     `index` is the item's place when the job is one item of a loop. `pool` and `priority` are the step's own;
     `limit_key` is rendered, of at most `limit_max` jobs with this key at once.
@@ -48,6 +49,12 @@ class LimitKeyInvalid(TemplateError):
     """The key of a limit is neither a text nor a whole number, or is empty or too long."""
 
     code = "limit_key_invalid"
+
+
+class SecretInSql(TemplateError):
+    """A secret stands in SQL, where it would be sent as text, or in code."""
+
+    code = "secret_in_sql"
 
 
 class NoChildPath(TemplateError):
@@ -144,6 +151,8 @@ def _job(sight: Sight, spot: Spot, work: _Work, node_id: str, index: int | None)
     plain = (*action.verbatim, *action.sql)
     if places := places_of_secrets(action.arguments, work.own_inputs, plain, sight.facts.env):
         rendered["secrets"] = places
+    if sight.playbook.secret_steps:
+        _add_step_secrets(sight, spot, rendered, plain)
     return EnqueueJob(
         node_id=node_id,
         step=step.name,
@@ -156,6 +165,19 @@ def _job(sight: Sight, spot: Spot, work: _Work, node_id: str, index: int | None)
         pool=step.pool,
         priority=step.priority,
     )
+
+
+def _add_step_secrets(sight: Sight, spot: Spot, rendered: dict[str, Any], plain: Sequence[str]) -> None:
+    """Raises: `SecretInSql`, `MissingFacts`."""
+
+    def find(step: str, name: str) -> Mapping[str, Any] | None:
+        return reference_in(sight.secret_of(step, spot), name)
+
+    for key in set(plain) & rendered["arguments"].keys():
+        for _, name, step in step_marks(rendered["arguments"][key], ""):
+            if find(step, name) is not None:
+                raise SecretInSql(key, f"`{key}` holds the secret of the step {step}: bind it with `params`")
+    add_step_secrets(rendered, plain, find)
 
 
 def _child(

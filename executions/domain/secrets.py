@@ -2,15 +2,25 @@
 
 Beside the rendered work stands where marks are and of which names: the worker that runs it puts the values there, and
 nowhere else. A text in data that looks like a mark stays a text.
+
+The result of a step of the kind `secrets` is such a mark, too. Its name ends in dice that nothing outside of the
+platform ever sees, so that it may travel through results and inputs as any text: where it turns up in work of the same
+execution, that work is given the secret, and a text that somebody made up is never taken for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from catalog.domain.parser import texts_in
-from catalog.domain.template_syntax import env_read, names_read, secrets_read
+from catalog.domain.spelling import SECRETS
+from catalog.domain.template_syntax import SECRET_VALUE, env_read, names_read, secrets_read
+
+VALUE: Final = SECRET_VALUE
+REFERENCE: Final = "reference"
+_STEP_MARK: Final = re.compile("⟦secret:(@([^⟦⟧/]+)/[0-9a-f]+)⟧")
 
 
 def mark_of(name: str) -> str:
@@ -64,3 +74,69 @@ def places_of_secrets(
 
 def _escaped(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
+
+
+# -- steps of the kind `secrets` --------------------------------------------------------------------------
+
+
+def gives_secret(kind: str) -> bool:
+    """Whether a success of this kind of action is kept as `secret_result`, and a failure without its data."""
+    return kind == SECRETS
+
+
+def secret_result(data: Any, step: str, action: Mapping[str, Any], dice: str) -> dict[str, Any]:
+    """What is kept of the success of a step of the kind `secrets`, whatever its worker said: never a value.
+
+    `{secret_value, version, provider, reference}`: a mark, and what the step was asked for, by which a worker fetches
+    the secret anew. `action` is the job's; `dice` are hexadecimal and not to be guessed.
+    """
+    told = data if isinstance(data, Mapping) else {}
+    source = {name: action[name] for name in ("arguments", "secrets", "secret_sources") if action.get(name)}
+    return {
+        VALUE: mark_of(f"@{step}/{dice}"),
+        "version": str(told.get("version") or "")[:200],
+        "provider": action.get("arguments", {}).get("provider"),
+        REFERENCE: source,
+    }
+
+
+def step_marks(value: Any, pointer: str) -> Iterator[tuple[str, str, str]]:
+    """The marks of steps in rendered work: JSON pointer, name of the secret, name of the step."""
+    for text, place in texts_in(value, pointer):
+        if "⟦secret:@" in text:
+            for found in _STEP_MARK.finditer(text):
+                yield place, found[1], found[2]
+
+
+def reference_in(data: Any, name: str) -> Mapping[str, Any] | None:
+    """What the secret of this name was fetched with, by the data of its step, or of all items of its loop."""
+    if not isinstance(data, Mapping):
+        return None
+    if data.get(VALUE) == mark_of(name) and isinstance(data.get(REFERENCE), Mapping):
+        return dict(data[REFERENCE])
+    items = data.get("results")
+    if not isinstance(items, list):
+        return None
+    return next((found for item in items if (found := reference_in(item, name)) is not None), None)
+
+
+def add_step_secrets(
+    rendered: dict[str, Any], plain: Iterable[str], find: Callable[[str, str], Mapping[str, Any] | None]
+) -> None:
+    """Tell in rendered work where marks of steps are, and what their secrets were fetched with.
+
+    Arguments in `plain` have none. `find` gives what a step's secret was fetched with, by the step and the secret's
+    name, or None when there is no such step to be seen.
+    """
+    places: dict[str, list[str]] = {**rendered.get("secrets", {})}
+    sources: dict[str, Any] = {}
+    without = set(plain)
+    arguments = {key: value for key, value in rendered["arguments"].items() if key not in without}
+    for value, root in ((arguments, "/arguments"), (rendered["inputs"], "/inputs")):
+        for place, name, step in step_marks(value, root):
+            if name not in sources and (source := find(step, name)) is not None:
+                sources[name] = source
+            if name in sources:
+                places[place] = sorted({*places.get(place, ()), name})
+    if sources:
+        rendered["secrets"], rendered["secret_sources"] = dict(sorted(places.items())), dict(sorted(sources.items()))

@@ -256,6 +256,16 @@ class Sight:
             return StepResult("skipped")
         return self.stored(spot)
 
+    def secret_of(self, name: str, spot: Spot) -> Any:
+        """The data of the step of the kind `secrets` called `name`, as the step at `spot` sees it; None: it does not.
+
+        Raises: `MissingFacts`.
+        """
+        if name not in self.playbook.secret_steps:
+            return None
+        found = self.result(name, _Seen(spot.key, self.playbook.ancestors[spot.index] | 1 << spot.index))
+        return None if found is MISSING else found.data
+
     def stored(self, spot: Spot) -> StepResult:
         """The result of a step's newest visit, from this planning or from the log. Raises: `MissingFacts`."""
         node_id = self.node_id(spot)

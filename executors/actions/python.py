@@ -14,7 +14,7 @@ from pydantic import Field
 
 from executors import contract
 from executors.contract import ActionContext, ActionFailed, ActionRequest
-from executors.sandbox.host import Isolation, JobResult, Limits, NextJob, Sandbox
+from executors.sandbox.host import Isolation, Limits, NextJob, Sandbox
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class PythonAction(contract.ActionKind):
             key=request.key,
             look_ahead=look_ahead,
         )
-        _log_printed(request, result)
+        _log_printed(request, context.hide(result.printed), was_cut=result.printed_truncated)
         if result.failure is not None:
             failure = result.failure
             raise ActionFailed(failure.code, failure.message, data=failure.data, traceback=failure.traceback)
@@ -122,12 +122,12 @@ def _step_context(request: ActionRequest) -> dict[str, Any]:
     }
 
 
-def _log_printed(request: ActionRequest, result: JobResult) -> None:
-    if result.printed:
+def _log_printed(request: ActionRequest, printed: str, *, was_cut: bool) -> None:
+    if printed:
         logger.info(
             "printed by %s: %s%s",
             request.node_id,
-            result.printed,
-            " [the rest was dropped]" if result.printed_truncated else "",
+            printed,
+            " [the rest was dropped]" if was_cut else "",
             extra={"execution_id": request.execution_id, "step": request.step},
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from catalog.api import Playbook, PlaybookInvalid, PlaybookNotFound, Problem, split_reference, validate_text
+from executors.auth import as_texts
 from executors.contract import Credential
 from executors.errors import CredentialNotFound, CredentialsUnreadable
 
@@ -106,6 +107,5 @@ def read_credentials(file: Path) -> dict[str, Credential]:
     for place, entry in enumerate(entries):
         if not (isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get("data"), dict)):
             raise CredentialsUnreadable(str(file), f"entry {place} must be a map with name, type and data")
-        data = {str(key): str(value) for key, value in entry["data"].items()}
-        credentials[entry["name"]] = Credential(entry["name"], str(entry.get("type", "")), data)
+        credentials[entry["name"]] = Credential(entry["name"], str(entry.get("type", "")), as_texts(entry["data"]))
     return credentials

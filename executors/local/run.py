@@ -9,12 +9,13 @@ from __future__ import annotations
 import heapq
 import itertools
 import os
+import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ from executions.api import (
     child_answer_invalid,
     child_outcome,
     child_refused,
+    gives_secret,
+    secret_result,
 )
 from executors.contract import ActionKind, ActionRequest, Credential, Outcome
 from executors.local.files import FIRST_VERSION, LocalCatalog, LocalCredentials
@@ -296,9 +299,8 @@ class LocalRun:
             outcome = Outcome("error", code=CANCELLED, message="called off before it began")
         else:
             request = _request(running, job, attempt)
-            outcome = run_action(
-                self._kinds, request, Lent(self._files, stop, self._credentials.resolve), job.action.get("secrets")
-            )
+            lent = Lent(self._files, stop, self._credentials.resolve)
+            outcome = run_action(self._kinds, request, lent, job.action)
         seconds = time.monotonic() - begun_at
         self._inbox.put(lambda: self._performed(running, job, attempt, leased_at, outcome, seconds))
 
@@ -309,6 +311,10 @@ class LocalRun:
         if stopped and outcome.code == CANCELLED:
             self._after(running, lambda engine: None)
             return
+        if gives_secret(job.kind):
+            is_success = outcome.status == "success"
+            told = secret_result(outcome.data, job.step, job.action, secrets.token_hex(12)) if is_success else None
+            outcome = replace(outcome, data=told)
         said = ActionOutcome(**outcome_fields(outcome, seconds))
         meta = {"attempt": attempt, "worker_id": f"local:{os.getpid()}"}
 

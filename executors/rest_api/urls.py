@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from executors.rest_api import events, queue, runtime
+from executors.rest_api import credentials, events, queue, runtime
 
 urlpatterns = [
     path("queue", queue.ListView.as_view(), name="queue"),
@@ -19,6 +19,9 @@ urlpatterns = [
     path("queue/<int:job_id>/secrets", queue.SecretsView.as_view(), name="queue-secrets"),
     path("events", events.PostEventView.as_view(), name="events-post"),
     path("context/render", events.RenderView.as_view(), name="context-render"),
+    path("credentials", credentials.CredentialsView.as_view(), name="credentials"),
+    path("credentials/<str:reference>", credentials.CredentialView.as_view(), name="credential"),
+    path("credentials/<str:reference>/test", credentials.TryView.as_view(), name="credential-test"),
     path("worker/pool/register", runtime.RegisterPoolView.as_view(), name="worker-pool-register"),
     path("worker/pool/heartbeat", runtime.HeartbeatPoolView.as_view(), name="worker-pool-heartbeat"),
     path("worker/pool/deregister", runtime.DeregisterPoolView.as_view(), name="worker-pool-deregister"),

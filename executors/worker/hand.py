@@ -124,7 +124,7 @@ class Hand:
         else:
             offer = partial(self._offer_next, job)
             lent = Lent(self._means.data_dir, held.stop, partial(self._means.resolve, job), offer=offer)
-            outcome = run_action(self._means.kinds, request, lent, job.action.get("secrets"))
+            outcome = run_action(self._means.kinds, request, lent, job.action)
         failpoint("action.after")
         if held.lost.is_set():
             logger.warning("lease of %s was lost; its result is dropped", job.node_id)

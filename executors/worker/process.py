@@ -26,7 +26,7 @@ def worker_for_process(pid: int) -> Worker:
         gateway=gateway,
         kinds=build_registry(settings),
         keeper=LeaseKeeper(gateway, lease_seconds),
-        resolve=lambda _, name: resolve_credential(name),
+        resolve=lambda job, name: resolve_credential(name, job.execution_id),
         data_dir=Path(settings.NOETL_DATA_DIR),
         lease_seconds=lease_seconds,
     )

@@ -11,12 +11,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 from executions.api import ACTION_COMPLETED, Event, Report, report_results
+from executors.auth import names_in
 from executors.contract import Credential
-from executors.errors import CredentialNotFound
+from executors.errors import CredentialNotFound, CredentialOutOfScope
 from executors.registry import argument_schemas
 from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
 from executors.services import resolve_credential
-from executors.worker.wire import ActionUnreadable, read_action
+from executors.worker.wire import ActionUnreadable, read_action, without_secrets
 from queueing.api import (
     Fence,
     Judgement,
@@ -30,6 +31,7 @@ from queueing.api import (
 ENVELOPE: Final = frozenset({"id", "status", "data", "error", "traceback", "meta"})
 """The keys of what an executor of the original returns; `id` and `status` are always there."""
 MAX_CODE: Final = 100
+SECRETS: Final = "secrets"
 MAX_SECONDS: Final = 1e9
 
 
@@ -123,7 +125,7 @@ def find_held_template(execution_id: int, template: Any, principal: str) -> dict
     except ActionUnreadable:
         return None
     for job in list_held_jobs(execution_id, principal):
-        if task in (None, job.action) and template.get("work") in (None, {}, job.context):
+        if task in (None, without_secrets(job.action)) and template.get("work") in (None, {}, job.context):
             return {**template, **({"task": parsed(template["task"])} if task else {})}
     return None
 
@@ -138,13 +140,34 @@ def parsed(task: Any) -> Any:
 
 
 def secrets_of(fence: Fence) -> list[Credential]:
-    """The credentials that a job's action names, for whoever holds its lease now. Raises: `LeaseLost`."""
+    """The credentials that a job's action names, for whoever holds its lease now.
+
+    Raises: `LeaseLost`; for what `auth` names `CredentialNotFound`, `CredentialOutOfScope`, `CredentialUnreadable`.
+    """
     action = get_live_action(fence)
-    named = action["arguments"].get("auth")
-    uses_one = action["kind"] in argument_schemas() and isinstance(named, str) and named
-    found = [resolve_credential(named)] if uses_one else []
-    for name in sorted({name for names in action.get("secrets", {}).values() for name in names}):
-        # One that is not stored here may be in the worker's own environment.
-        with suppress(CredentialNotFound):
-            found.append(resolve_credential(name))
-    return found
+    execution_id = query_jobs(id=fence.job_id).values_list("execution_id", flat=True).get()
+    demanded, wanted = _named_by(action)
+    found = {name: resolve_credential(name, execution_id) for name in sorted(demanded)}
+    for name in sorted(wanted - demanded):
+        # One that is not stored here, or not for this playbook, may be in the worker's own environment.
+        with suppress(CredentialNotFound, CredentialOutOfScope):
+            found[name] = resolve_credential(name, execution_id)
+    return list(found.values())
+
+
+def _named_by(action: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """The stored credentials that an action demands, and those that may be its secrets; also of secrets of steps."""
+    arguments = action.get("arguments", {})
+    demanded, wanted = set[str](), set[str]()
+    if action["kind"] in argument_schemas():
+        credentials, secrets = names_in(arguments.get("auth"))
+        demanded.update(credentials)
+        wanted.update(secrets)
+        if action["kind"] == SECRETS and arguments.get("provider") == "credential":
+            demanded.add(str(arguments.get("secret_name", "")))
+    wanted.update(name for names in (action.get("secrets") or {}).values() for name in names)
+    for source in (action.get("secret_sources") or {}).values():
+        inner = _named_by({"kind": SECRETS, **source})
+        demanded.update(inner[0])
+        wanted.update(inner[1])
+    return demanded, wanted

@@ -15,7 +15,7 @@ import requests
 
 from executions.api import Report
 from executors.contract import Credential
-from executors.errors import CredentialNotFound, NotAuthenticated, ServerUnreachable
+from executors.errors import CredentialNotFound, CredentialOutOfScope, NotAuthenticated, ServerUnreachable
 from executors.worker.gateway import GatewayUnavailable
 from executors.worker.wire import ActionUnreadable, read_job
 from queueing.api import Fence, HeldLease, Judgement, LeasedJob, Take
@@ -140,10 +140,15 @@ class RestGateway:
         return "already_accepted" if answer.get("judgement") == "already_accepted" else "accepted"
 
     def credential(self, job: LeasedJob, name: str) -> Credential:
-        """A credential that the leased job's action names. Raises: `CredentialNotFound`, `ServerUnreachable`."""
+        """A credential that the leased job's action names.
+
+        Raises: `CredentialNotFound`, `CredentialOutOfScope`, `ServerUnreachable`.
+        """
         try:
             answer = self._about(job.fence, "secrets", {})
-        except Refused:
+        except Refused as refused:
+            if refused.problem.get("code") == CredentialOutOfScope.code:
+                raise CredentialOutOfScope(name) from None
             raise CredentialNotFound(name) from None
         except GatewayUnavailable as error:
             raise ServerUnreachable(str(error)) from None

@@ -18,8 +18,8 @@ from queueing.api import LeasedJob
 ENCODED: Final = ("code", "command", "commands")
 TYPE: Final = "type"
 INPUTS: Final = "with"
-SECRETS: Final = "secrets"
-"""Where marks of secrets stand (`executors.secrets`): the planner's word, so it is never read from a client."""
+OF_SECRETS: Final = ("secrets", "secret_sources")
+"""Where marks of secrets stand, and what steps fetched them with: the planner's word, never read from a client."""
 MAX_KIND_CHARS: Final = 100
 TYPE_SPELLINGS: Final = (TYPE, "action", "kind")
 
@@ -36,9 +36,7 @@ def tell_action(action: Mapping[str, Any]) -> dict[str, Any]:
             told[f"{name}_b64"] = base64.b64encode(value.encode()).decode()
         else:
             told[name] = value
-    if places := action.get(SECRETS):
-        told[SECRETS] = places
-    return told
+    return told | {name: action[name] for name in OF_SECRETS if action.get(name)}
 
 
 def read_action(told: Any) -> dict[str, Any]:
@@ -48,7 +46,8 @@ def read_action(told: Any) -> dict[str, Any]:
     kind = named[0].strip().lower() if named and isinstance(named[0], str) else ""
     if not 0 < len(kind) <= MAX_KIND_CHARS:
         raise ActionUnreadable(f"the action names no type, of 1 to {MAX_KIND_CHARS} characters")
-    config.pop(SECRETS, None)
+    for name in OF_SECRETS:
+        config.pop(name, None)
     inputs = config.pop(INPUTS, None)
     inputs = {} if inputs is None else inputs
     if not isinstance(inputs, Mapping):
@@ -58,6 +57,11 @@ def read_action(told: Any) -> dict[str, Any]:
         "arguments": dict(_decoded(name, value) for name, value in config.items()),
         "inputs": dict(inputs),
     }
+
+
+def without_secrets(action: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored action as a client can tell it."""
+    return {name: value for name, value in action.items() if name not in OF_SECRETS}
 
 
 def _as_map(told: Any) -> dict[str, Any]:
@@ -83,9 +87,8 @@ def _decoded(name: str, value: Any) -> tuple[str, Any]:
 
 def read_job(told: Mapping[str, Any]) -> LeasedJob:
     """The leased job of a lease's reply. Raises: `ActionUnreadable`."""
-    action = read_action(told["action"])
-    if places := _as_map(told["action"]).get(SECRETS):
-        action[SECRETS] = places
+    config = _as_map(told["action"])
+    action = read_action(config) | {name: config[name] for name in OF_SECRETS if config.get(name)}
     return LeasedJob(
         id=int(told["id"]),
         execution_id=int(told["execution_id"]),

@@ -35,6 +35,7 @@ class FinishedJob:
     origin: str = ENGINE
     called_off: bool = False
     tries: int = 0
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

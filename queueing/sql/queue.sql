@@ -277,7 +277,7 @@ WITH held AS (
         lease_until = NULL, finished_at = clock_now(), updated_at = clock_now()
     FROM held WHERE q.id = held.id
     RETURNING q.id, q.node_id, q.node_name, q.item_index, q.attempts, q.status, q.origin,
-              q.cancel_requested_at IS NOT NULL AS called_off, q.tries, q.limit_keys
+              q.cancel_requested_at IS NOT NULL AS called_off, q.tries, q.kind, q.limit_keys
 ), history AS (
     UPDATE lease_history h
     SET ended_at = clock_now(), ending = finished.status
@@ -285,7 +285,7 @@ WITH held AS (
     RETURNING h.job_id, h.leased_at, h.worker_id
 )
 SELECT f.id, f.node_id, f.node_name, f.item_index, f.attempts, h.leased_at, coalesce(h.worker_id, ''), f.origin,
-       f.called_off, f.tries, array_to_json(f.limit_keys)::text
+       f.called_off, f.tries, f.kind, array_to_json(f.limit_keys)::text
 FROM finished f LEFT JOIN history h ON h.job_id = f.id;
 
 -- name: accepted_before(job_ids, tokens)

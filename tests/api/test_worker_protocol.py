@@ -471,8 +471,11 @@ def test_a_dead_job_by_hand_ends_no_step(admin: Api, worker: Api) -> None:
     assert Execution.objects.get(id=execution_id).status == "running"
 
 
+PG = {"db_host": "db", "db_user": "ada", "db_name": "shop", "db_password": "hush"}
+
+
 def test_no_secret_for_an_action_of_no_kind(admin: Api, worker: Api) -> None:
-    save_credential("db", "postgres", {"db_password": "hush"})
+    save_credential("db", "postgres", PG)
     action = {"type": "nothing", "auth": "db"}
     admin.post("queue/enqueue", {"execution_id": admin.run(), "node_id": "x", "action": action, "priority": 9})
     job = worker.lease()
@@ -481,15 +484,15 @@ def test_no_secret_for_an_action_of_no_kind(admin: Api, worker: Api) -> None:
 
 
 def test_secrets_are_for_the_lease_and_for_what_the_action_names(admin: Api, worker: Api) -> None:
-    save_credential("db", "postgres", {"db_password": "hush"})
-    save_credential("other", "postgres", {"db_password": "more"})
+    save_credential("db", "postgres", PG)
+    save_credential("other", "postgres", PG | {"db_password": "more"})
     text = CHAIN.replace("type: python\n    with: {n: \"{{ n }}\"}\n    code: \"def main(n): return {'n': n + 1}\"",
                          "type: postgres\n    auth: db\n    command: SELECT 1")  # fmt: skip
     admin.run(text)
     job = worker.lease()
     assert "hush" not in json.dumps(job)
     answer = worker.post(f"queue/{job['id']}/secrets", {"lease_token": job["lease_token"]})
-    assert answer.json() == {"credentials": {"db": {"type": "postgres", "data": {"db_password": "hush"}}}}
+    assert answer.json() == {"credentials": {"db": {"type": "postgres", "data": PG}}}
     assert answer["Cache-Control"] == "no-store"
     assert worker.post(f"queue/{job['id']}/secrets", {"worker_id": "w1"}).status_code == 400
     expire(job)

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
 import _duckdb
@@ -23,6 +22,7 @@ from executors.actions.duckdb import DuckdbAction
 from executors.actions.duckdb.kind import wheel_extensions
 from executors.actions.postgres import PostgresAction
 from executors.contract import ActionFailed, ActionRequest, Credential
+from executors.running import Lent
 from executors.sandbox import fence
 from executors.sandbox.duckdb_rules import DENIED_FUNCTIONS, PRAGMAS
 from noetl_site import embedded
@@ -292,9 +292,7 @@ class Place:
     def run(self, text: str, **arguments: Any) -> Any:
         given = {"query": text, "database": ":memory:", **arguments}
         request = ActionRequest("duckdb", given, {}, "e1", "e1:s", "s", 1, "e1:s", SECONDS)
-        context = SimpleNamespace(
-            data_dir=self.root / "data", cancelled=threading.Event(), credential=self.credentials.__getitem__
-        )
+        context = Lent(self.root / "data", threading.Event(), self.credentials.__getitem__)
         return self.action.run(request, context)
 
     def refused(self, text: str, **arguments: Any) -> ActionFailed:

@@ -171,3 +171,37 @@ def test_tokens_are_made_listed_and_ended(without_workers: Platform) -> None:
     assert platform.manage("tokens", "rm", row["id"], check=False).returncode == 4
     assert platform.manage("tokens", "create", "--user", "nobody", check=False).returncode == 4
     assert platform.manage("tokens", "create", "--service", "x", check=False).returncode == 2
+
+
+SECRET = """
+apiVersion: noetl.io/v1
+kind: Playbook
+name: secret
+path: PATH
+workflow:
+  - {step: start, type: secrets, provider: credential, secret_name: kept, next: count}
+  - step: count
+    type: python
+    with: {kept: "{{ start.secret_value }}"}
+    code: "def main(kept): return [len(kept), kept]"
+    next: end
+  - {step: end, result: "{{ count.data }}"}
+"""
+
+
+def test_the_rest_worker_fetches_secrets_of_its_jobs_and_of_their_playbooks_scope(without_workers: Platform) -> None:
+    platform = without_workers
+    body = {"name": "kept", "data": {"value": "f4r-aw4y-s3cret"}, "scopes": ["tests/inside/*"]}
+    call(platform, "POST", "credentials", body)
+    for path in ("tests/inside/secret", "tests/outside/secret"):
+        call(platform, "POST", "catalog/register", {"content": SECRET.replace("PATH", path)})
+    with temporary_data_dir() as data_dir, rest_worker(platform, data_dir, "--name", "fetcher"):
+        inside, outside = (start(platform, f"tests/{place}/secret") for place in ("inside", "outside"))
+        wait_for(lambda: has_ended(platform, inside) and has_ended(platform, outside), 60)
+    told = call(platform, "GET", f"executions/{inside}")
+    assert (told["status"], told["result"]) == ("completed", [15, "***"])
+    told = call(platform, "GET", f"executions/{outside}")
+    assert (told["status"], told["error"]["step"]) == ("failed", "start")
+    # Of a stored secret all that is told is that it is not to be had; why, is in the message.
+    assert "may not be used by" in told["error"]["message"]
+    assert call(platform, "GET", "credentials/kept")["last_used_by"] == inside

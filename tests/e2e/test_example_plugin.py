@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / "examples" / "plugin"
-PLAYBOOK = "examples/plugin/checksum.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,24 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{site}:{ROOT}", "NOETL_DATA_DIR": str(folder / "data")}
 
 
+@pytest.fixture(scope="module")
+def playbook(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The README's playbook, in a file."""
+    [text] = re.findall(r"```yaml\n(.*?)```", (PLUGIN / "README.md").read_text(), re.DOTALL)
+    file = tmp_path_factory.mktemp("playbook") / "checksum.yaml"
+    file.write_text(text)
+    return str(file)
+
+
 def manage(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "manage.py", *words], cwd=ROOT, env=env, check=False, text=True, capture_output=True
     )
 
 
-def test_its_kind_validates_and_runs(env: dict[str, str]) -> None:
-    assert manage(env, "validate", PLAYBOOK).returncode == 0
-    ran = manage(env, "run", PLAYBOOK, "--local", "--json", "--set", "text=abc")
+def test_its_kind_validates_and_runs(env: dict[str, str], playbook: str) -> None:
+    assert manage(env, "validate", playbook).returncode == 0
+    ran = manage(env, "run", playbook, "--local", "--json", "--set", "text=abc")
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout)["result"] == hashlib.sha256(b"abc").hexdigest()
 
@@ -56,6 +65,6 @@ def test_its_own_test_passes(env: dict[str, str]) -> None:
     assert ran.returncode == 0 and "4 passed" in ran.stdout, ran.stdout
 
 
-def test_without_it_the_type_is_unknown() -> None:
-    refused = manage(dict(os.environ), "validate", PLAYBOOK)
+def test_without_it_the_type_is_unknown(playbook: str) -> None:
+    refused = manage(dict(os.environ), "validate", playbook)
     assert refused.returncode == 5 and "there is no action type `checksum`" in refused.stdout + refused.stderr

@@ -289,7 +289,8 @@ def test_the_table_of_codes_at_run_time_is_complete() -> None:
 
 
 def test_the_table_of_actions_codes_is_complete() -> None:
-    raised = {"output_invalid", "unknown_action", "action_crashed", "credential_not_found", "credential_unreadable"}
+    raised = {"output_invalid", "unknown_action", "action_crashed", "auth_invalid"}
+    raised |= {"credential_not_found", "credential_unreadable", "credential_out_of_scope"}
     for folder in ("executors/actions", "executors/sandbox", "executors"):
         for call in _calls(folder):
             if _name(call) in ("ActionFailed", "JobFailure", "failure") and call.args:

@@ -37,6 +37,10 @@ class Faulty:
         """Start two steps in a row."""
         return self.starter.start("tests/chain")
 
+    def start_widening(self) -> str:
+        """Start a step whose report makes more jobs than the worker takes along."""
+        return self.starter.start("tests/widening")
+
     def start_fan(self, items: int = 5) -> str:
         """Start a fan-out."""
         return self.starter.start("tests/fan", {"items": list(range(items))})

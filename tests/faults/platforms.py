@@ -9,7 +9,7 @@ from typing import Final
 
 from noetl_site import embedded
 from tests.faults.faulty import Faulty
-from tests.support.books import CHAIN, FAN
+from tests.support.books import CHAIN, FAN, WIDENING
 from tests.support.platform import running_platform
 from tests.support.proxies import PostgresProxy, RedisProxy
 from tests.support.schedules import Failpoints
@@ -20,7 +20,7 @@ LEASE_SECONDS: Final = "2"
 
 @contextmanager
 def faulty_platform(
-    data_dir: Path, *, texts: Sequence[str] = (CHAIN, FAN), arguments: Sequence[str] = (), **env: str
+    data_dir: Path, *, texts: Sequence[str] = (CHAIN, FAN, WIDENING), arguments: Sequence[str] = (), **env: str
 ) -> Iterator[Faulty]:
     """A platform with short leases, failpoints, playbooks and a client; `arguments` are of `standalone`."""
     for name in ("failpoints", "books"):
@@ -34,7 +34,7 @@ def faulty_platform(
 
 @contextmanager
 def served_platform(
-    data_dir: Path, *, texts: Sequence[str] = (CHAIN, FAN), arguments: Sequence[str] = (), **env: str
+    data_dir: Path, *, texts: Sequence[str] = (CHAIN, FAN, WIDENING), arguments: Sequence[str] = (), **env: str
 ) -> Iterator[Faulty]:
     """One whose servers belong to this process, which alone revives them, and are reached through proxies."""
     servers = embedded.ensure_running(data_dir)

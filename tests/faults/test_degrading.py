@@ -105,10 +105,10 @@ def small_disk() -> Iterator[Path]:
 def fill(disk: Path) -> Path:
     """Leave not a byte of the disk."""
     filler = disk / "filler"
-    with filler.open("wb") as file, contextlib.suppress(OSError):
+    # Unbuffered: closing it must write nothing.
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(b"\0" * 65536)
-            file.flush()
     return filler
 
 

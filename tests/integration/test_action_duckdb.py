@@ -7,7 +7,6 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -18,6 +17,7 @@ from psycopg import sql
 from executors.actions.duckdb import DuckdbAction
 from executors.actions.postgres import ForbiddenTarget, PostgresAction
 from executors.contract import ActionFailed, ActionRequest, Credential
+from executors.running import Lent
 from noetl_site import embedded
 from tests.support.buckets import Buckets
 from tests.support.inspection import wait_for
@@ -75,9 +75,7 @@ class Step:
     def run(self, text: Any, *, timeout: float = 60, with_: dict[str, Any] | None = None, **arguments: Any) -> Any:
         given = {"query": text, **arguments}
         request = ActionRequest("duckdb", given, with_ or {}, "e1", "e1:s", "s", 1, "e1:s", timeout)
-        context = SimpleNamespace(
-            data_dir=self.data_dir, cancelled=self.cancelled, credential=self.credentials.__getitem__
-        )
+        context = Lent(self.data_dir, self.cancelled, self.credentials.__getitem__)
         return self.action.run(request, context)
 
     def rows(self, text: Any, **arguments: Any) -> Any:
@@ -215,7 +213,7 @@ def test_a_kind_without_leave_attaches_nothing(step: Step) -> None:
         ({"pg": "pg_main", "PG": "pg_other"}, "auth_invalid"),
         ({"pg": 7}, "auth_invalid"),
         ({"pg": {"type": "postgres"}}, "auth_invalid"),
-        ({"source": "env", "name": "X"}, "auth_invalid"),
+        ({"source": "env", "name": "X"}, "secret_not_found"),
         ({"lake": {"key": "pg_main", "endpoint": "127.0.0.1:1"}}, "auth_invalid"),
         ({"web": {"type": "bearer", "key": "pg_main"}}, "not_supported"),
         ({"my": {"type": "mysql", "key": "pg_main"}}, "not_supported"),

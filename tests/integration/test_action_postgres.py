@@ -2,65 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from types import SimpleNamespace
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from django.conf import settings
-from psycopg import sql
 
-from executors.actions.postgres import ForbiddenTarget, PostgresAction
-from executors.actions.postgres.statements import ends_transaction, split_statements
-from executors.contract import ActionFailed, ActionRequest, Credential
-from noetl_site import embedded
-
-PASSWORD = "s3cr3t p%w"
-# Of this worker alone: the tests share a table.
-ROLE = f"step_tester_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+from executors.contract import ActionFailed, Credential
+from tests.support.database_steps import PASSWORD, Step, step_socket
 
 
 @pytest.fixture(scope="module")
 def socket_folder() -> str:
-    """The socket of the tests' own server, with a role and a database that belong to these tests."""
-    running = embedded.ensure_running(settings.NOETL_DATA_DIR)
-    with embedded.connect(running.folder) as connection:
-        password = sql.Literal(PASSWORD)
-        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ROLE]).fetchone():
-            connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(ROLE), password))
-            connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(sql.Identifier(ROLE)))
-    return str(running.folder.postgres_socket)
-
-
-class Step:
-    def __init__(self, host: str) -> None:
-        self.fields = {"db_host": host, "db_user": ROLE, "db_password": PASSWORD, "db_name": ROLE}
-        self.action = PostgresAction()
-        self.cancelled = threading.Event()
-
-    def run(self, text: Any, *, timeout: float = 20, **arguments: Any) -> Any:
-        given = {"query": text, "auth": "pg", **arguments}
-        request = ActionRequest("postgres", given, {}, "e1", "e1:s", "s", 1, "e1:s", timeout)
-        credential = Credential("pg", "postgres", self.fields)
-        context = SimpleNamespace(cancelled=self.cancelled, credential=lambda name: credential)
-        return self.action.run(request, context)
-
-    def fails(self, text: Any, **arguments: Any) -> ActionFailed:
-        with pytest.raises(ActionFailed) as caught:
-            self.run(text, **arguments)
-        return caught.value
-
-    def count(self, text: str) -> int:
-        return int(self.run(text)["command_0"]["rows"][0]["count"])
+    return step_socket()
 
 
 @pytest.fixture
-def step(socket_folder: str) -> Step:
-    step = Step(socket_folder)
+def step(socket_folder: str, tmp_path: Path) -> Iterator[Step]:
+    step = Step(socket_folder, tmp_path)
     step.run("drop table if exists t; create table t (a int)")
-    return step
+    yield step
+    step.action.close()
 
 
 def test_rows_and_messages(step: Step) -> None:
@@ -93,6 +57,55 @@ def test_values_become_json(step: Step) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("12345678901234567::int8", 12345678901234567),
+        ("true", True),
+        ("null::int", None),
+        ("0.1::numeric", 0.1),
+        ("'NaN'::numeric", "NaN"),
+        ("'-Infinity'::float8", "-Infinity"),
+        ("array[1.5, 'NaN']::numeric[]", [1.5, "NaN"]),
+        ("array[[1, 2], [3, null]]", [[1, 2], [3, None]]),
+        ("array['a,b', '\"', null]", ["a,b", '"', None]),
+        ("'[1, {\"a\": null}]'::json", [1, {"a": None}]),
+        ("'{\"a\": 1.5}'::jsonb", {"a": 1.5}),
+        ("array['{\"a\": 1}'::jsonb]", [{"a": 1}]),
+        ("'2020-02-29'::date", "2020-02-29"),
+        ("'2020-02-29 12:00:00.5'::timestamp", "2020-02-29T12:00:00.500000"),
+        ("'2020-02-29 12:00+02'::timestamptz at time zone 'utc'", "2020-02-29T10:00:00"),
+        ("'12:30'::time", "12:30:00"),
+        ("'infinity'::date", "infinity"),
+        ("'-infinity'::timestamp", "-infinity"),
+        ("'0044-03-15 BC'::date", "0044-03-15 BC"),
+        ("'infinity'::timestamptz", "infinity"),
+        ("'1 month 2 days'::interval", "1 mon 2 days"),
+        ("'[1,5)'::int4range", "[1,5)"),
+        ("'{[1,2),[4,5)}'::int4multirange", "{[1,2),[4,5)}"),
+        ("'\\xdeadbeef'::bytea", "3q2+7w=="),
+        ("'(1,2)'::point", "(1,2)"),
+        ("row(1, 'a')", ["1", "a"]),
+        ("'10.0.0.0/8'::cidr", "10.0.0.0/8"),
+        ("'a'::char(3)", "a  "),
+        ("1::bit(3)", "001"),
+        ("'a b'::tsvector", "'a' 'b'"),
+        ("'public'::regnamespace", "public"),
+    ],
+)
+def test_types_are_kept_as_far_as_json_can(step: Step, sql: str, told: Any) -> None:
+    assert step.value(f"select {sql}") == told
+
+
+def test_a_row_without_columns_is_a_row(step: Step) -> None:
+    assert step.run("select from generate_series(1, 2)")["command_0"] == {
+        "status": "success",
+        "rows": [{}, {}],
+        "row_count": 2,
+        "columns": [],
+    }
+
+
 def test_many_rows_come_in_chunks(step: Step) -> None:
     rows = step.run("select g from generate_series(1, 3001) g")["command_0"]["rows"]
     assert [row["g"] for row in rows] == list(range(1, 3002))
@@ -100,19 +113,67 @@ def test_many_rows_come_in_chunks(step: Step) -> None:
 
 def test_params_are_bound(step: Step) -> None:
     nasty = "x'); drop table t; --"
-    sql = "select %(text)s::text as a, %(map)s as b, 5 %% 3 as c"
+    sql = "select %(text)s::text as a, %(map)s as b, 5 %% 3 as c, :text || ':text' as d"
     row = step.run(sql, params={"text": nasty, "map": {"k": 1}})["command_0"]["rows"][0]
-    assert row == {"a": nasty, "b": {"k": 1}, "c": 2}
-    assert step.count("select count(*) from t") == 0
-    assert step.run("select 5 % 3 as a")["command_0"]["rows"] == [{"a": 2}], "no params: % is only itself"
+    assert row == {"a": nasty, "b": {"k": 1}, "c": 2, "d": f"{nasty}:text"}
+    assert step.value("select count(*) from t") == 0
+    assert step.value("select 5 % 3") == 2, "no params: % is only itself"
     assert step.fails("select %(missing)s", params={}).code == "sql_error"
+
+
+@pytest.mark.parametrize(
+    ("sql", "value", "told"),
+    [
+        ("select :v::int + 1", 1, 2),
+        ("select :v::int + 1", "1", 2),
+        ("select 7 = any(:v)", [5, 7], True),
+        ("select 'b' = any(:v)", ["a", "b"], True),
+        ("select '00000000-0000-0000-0000-000000000001'::uuid = any(:v::uuid[])", ["0" * 31 + "1"], True),
+        ("select 7 = any(:v)", [], False),
+        ("select :v::jsonb", {"a": [1, None]}, {"a": [1, None]}),
+        ("select :v::text is null", None, True),
+        ("select not :v", True, False),
+        ("select :v::numeric * 2", 1.25, 2.5),
+        ("select (array[1, 2, 3])[:v]", 2, 2),
+        ("select (array[1, 2, 3])[2:]::text || :v", "x", "{2,3}x"),
+        ("select a from (values (1), (2)) as x(a) limit :v", 1, 1),
+        ("insert into t values (:v) returning a", 5, 5),
+        ("select count(*) from t where a = :v", 2**40, 0),
+    ],
+)
+def test_params_of_every_type(step: Step, sql: str, value: Any, told: Any) -> None:
+    assert step.value(sql, params={"v": value}) == told
+
+
+def test_params_reach_the_server_as_values(step: Step) -> None:
+    """They are no part of the text: the server itself sees numbers in their places."""
+    told = step.value("select query from pg_stat_activity where pid = pg_backend_pid() and 1 = :v", params={"v": 1})
+    assert "1 =  $1" in told
+
+
+@pytest.mark.parametrize("sql", ["alter table t alter a set default :v", "set datestyle = :v"])
+def test_a_statement_that_takes_no_params_is_told(step: Step, sql: str) -> None:
+    failure = step.fails(f"select 1; {sql}", params={"v": 1})
+    assert "command_1" in str(failure) and "`params`" in str(failure)
+
+
+def test_call_is_its_own_transaction(step: Step) -> None:
+    """A procedure may commit: reference 7.4 runs it in autocommit."""
+    step.run(
+        "create or replace procedure fill(inout n int) language plpgsql as $$"
+        " begin insert into t values (n); commit; n := n + 1; insert into t values (n); rollback; end $$"
+    )
+    told = step.run("call fill(1); call fill(:n)", params={"n": 5})
+    assert [told[f"command_{n}"]["rows"] for n in (0, 1)] == [[{"n": 2}], [{"n": 6}]]
+    assert step.value("select json_agg(a) from t") == [1, 5]
+    step.run("vacuum t")
 
 
 def test_each_statement_counts_for_itself_by_default(step: Step) -> None:
     failure = step.fails("insert into t values (1); select nope; insert into t values (2)")
     assert failure.code == "sql_error" and str(failure) == 'command_1: column "nope" does not exist'
     assert failure.data["command_0"]["row_count"] == 1 and failure.data["command_1"]["sqlstate"] == "42703"
-    assert step.count("select count(*) from t") == 1
+    assert step.value("select count(*) from t") == 1
 
 
 def test_goes_on_after_an_error_when_told_to(step: Step) -> None:
@@ -122,29 +183,39 @@ def test_goes_on_after_an_error_when_told_to(step: Step) -> None:
     assert failure.code == "sql_error"
     assert str(failure) == 'command_1: column "nope" does not exist; command_3: column "nada" does not exist'
     assert [failure.data[f"command_{n}"]["status"] for n in range(4)] == ["success", "error", "success", "error"]
-    assert step.count("select count(*) from t") == 2
+    assert step.value("select count(*) from t") == 2
     both = step.fails("select 1", transaction="all", on_statement_error="continue")
     assert both.code == "arguments_invalid"
 
 
 def test_all_or_nothing(step: Step) -> None:
     step.fails("insert into t values (1); select nope", transaction="all")
-    assert step.count("select count(*) from t") == 0
+    assert step.value("select count(*) from t") == 0
     step.run("insert into t values (1); insert into t values (2)", transaction="all")
-    assert step.count("select count(*) from t") == 2
+    assert step.value("select count(*) from t") == 2
+    step.run("savepoint a; insert into t values (9); rollback to savepoint a", transaction="all")
     failure = step.fails("insert into t values (3); commit; select nope", transaction="all")
-    assert "may not begin or end" in str(failure) and step.count("select count(*) from t") == 2
+    assert "may not begin or end" in str(failure) and step.value("select count(*) from t") == 2
 
 
 def test_an_open_transaction_is_an_error(step: Step) -> None:
     assert "left open" in str(step.fails("begin; insert into t values (1)"))
-    assert step.count("select count(*) from t") == 0
+    assert step.value("select count(*) from t") == 0
     step.run("begin; insert into t values (1); commit")
-    assert step.count("select count(*) from t") == 1
+    assert step.value("select count(*) from t") == 1
 
 
-def test_copy_is_refused(step: Step) -> None:
-    assert "COPY" in str(step.fails("copy t to stdout")) and "COPY" in str(step.fails("copy t from stdin"))
+def test_a_check_at_the_end_of_the_transaction_is_an_error(step: Step) -> None:
+    step.run("drop table if exists once; create table once (a int unique deferrable initially deferred)")
+    failure = step.fails("insert into once values (1), (1)", transaction="all")
+    assert failure.code == "sql_error" and str(failure).startswith("COMMIT: duplicate key")
+    step.run("drop table once")
+
+
+def test_what_only_psql_reads_is_told_before_anything_runs(step: Step) -> None:
+    failure = step.fails("insert into t values (1); \\copy t from 'x'")
+    assert failure.code == "sql_error" and "`copy`" in str(failure)
+    assert step.value("select count(*) from t") == 0
 
 
 def test_rows_and_bytes_are_bounded(step: Step) -> None:
@@ -153,9 +224,11 @@ def test_rows_and_bytes_are_bounded(step: Step) -> None:
 
 
 def running(step: Step) -> int:
-    return step.count(
-        "select count(*) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
-        " and state = 'active'"
+    return int(
+        step.value(
+            "select count(*) from pg_stat_activity where query like '%pg_sleep%' and pid <> pg_backend_pid()"
+            " and state = 'active'"
+        )
     )
 
 
@@ -172,7 +245,7 @@ def test_a_timeout_stops_the_statement_on_the_server(step: Step) -> None:
 
 
 def test_cancel_stops_the_statement_on_the_server(step: Step, socket_folder: str) -> None:
-    other = Step(socket_folder)
+    other = Step(socket_folder, step.data_dir)
     outcome: list[ActionFailed] = []
     thread = threading.Thread(target=lambda: outcome.append(other.fails("select pg_sleep(60)", timeout=60)))
     thread.start()
@@ -192,75 +265,3 @@ def test_the_password_is_in_no_error(step: Step) -> None:
     failure = step.fails(f"select '{PASSWORD}'::int")
     assert PASSWORD not in str(failure) + str(failure.data)
     assert PASSWORD not in repr(Credential("a", "postgres", step.fields))
-
-
-@pytest.mark.parametrize("own", [{"user": ROLE, "dbname": "noetl"}, {"user": "noetl", "dbname": ROLE}])
-def test_the_orchestrators_own_database_is_refused(step: Step, own: dict[str, str]) -> None:
-    step.action = PostgresAction([ForbiddenTarget(host="localhost", port="5432", **own)])
-    assert step.fails("select 1").code == "target_forbidden"
-
-
-def test_another_server_is_not_refused(step: Step) -> None:
-    step.action = PostgresAction([ForbiddenTarget("localhost", "5999", "postgres", "postgres")])
-    assert step.run("select 1 a")["command_0"]["rows"] == [{"a": 1}]
-
-
-@pytest.mark.parametrize("field", ["db_host", "db_user", "db_name"])
-def test_a_missing_field_is_named(step: Step, field: str) -> None:
-    del step.fields[field]
-    failure = step.fails("select 1")
-    assert failure.code == "credential_invalid" and field in str(failure)
-
-
-def test_a_dsn_is_a_credential_too(step: Step, socket_folder: str) -> None:
-    step.fields = {"dsn": f"host={socket_folder} user={ROLE} dbname={ROLE} password='{PASSWORD}' service=nope"}
-    assert step.run("select 1 a")["command_0"]["rows"] == [{"a": 1}]
-
-
-@pytest.mark.parametrize(
-    ("sql", "statements"),
-    [
-        ("select 1; select 2;", ["select 1", "select 2"]),
-        ("select ';'; select \"a;b\"", ["select ';'", 'select "a;b"']),
-        ("select 'it''s;'", ["select 'it''s;'"]),
-        ("select E'a\\';b'; select 2", ["select E'a\\';b'", "select 2"]),
-        ("select 'a\\'; select 2", ["select 'a\\'", "select 2"]),
-        ("do $$ begin; end; $$; select 1", ["do $$ begin; end; $$", "select 1"]),
-        ("select $a$ ; $b$ ; $a$; select 1", ["select $a$ ; $b$ ; $a$", "select 1"]),
-        ("select a$b$c; select 1", ["select a$b$c", "select 1"]),
-        ("select $1; select 2", ["select $1", "select 2"]),
-        ("select 1 -- a;b\n; select 2", ["select 1 -- a;b", "select 2"]),
-        ("select /* a; /* b; */ c; */ 1; select 2", ["select /* a; /* b; */ c; */ 1", "select 2"]),
-        ("select 'two\n  lines'", ["select 'two\n  lines'"]),
-        (" ; -- nothing\n /* at all */ ;", []),
-        ("", []),
-        ("select 'open; ", ["select 'open;"]),
-        ("select $1_000; select 2", ["select $1_000", "select 2"]),
-        (
-            "create function f() returns int begin atomic select case when true then 1 end; end; select 1",
-            [
-                "create function f() returns int begin atomic select case when true then 1 end; end",
-                "select 1",
-            ],
-        ),
-    ],
-)
-def test_splitting(sql: str, statements: list[str]) -> None:
-    assert split_statements(sql) == statements
-
-
-@pytest.mark.parametrize(
-    ("statement", "expected"),
-    [
-        ("BEGIN", True),
-        ("/* x */ commit", True),
-        ("rollback to a", False),
-        ("rollback", True),
-        ("select 1", False),
-        ("prepare transaction 'x'", True),
-        ("prepare x as select 1", False),
-        ("-- a\nend", True),
-    ],
-)
-def test_transaction_statements_are_known(statement: str, expected: bool) -> None:
-    assert ends_transaction(statement) is expected

@@ -51,6 +51,25 @@ workflow:
     result: {results: "{{ each.results }}"}
 """
 
+WIDENING = """
+apiVersion: noetl.io/v1
+kind: Playbook
+name: widening
+path: tests/widening
+workflow:
+  - {step: start, next: one}
+  - {step: one, type: python, code: "def main(): return 60", next: each}
+  - step: each
+    type: python
+    loop: {in: "{{ range(one.result) | list }}", iterator: item}
+    with: {item: "{{ item }}"}
+    code: "def main(item): return item"
+    next: end
+  - step: end
+    result: {results: "{{ each.results }}"}
+"""
+"""The report of `one` makes more jobs than any worker takes along: the others have to be published."""
+
 
 def start(text: str, payload: Any = None, **options: Any) -> int:
     """Register a playbook's text and start an execution of it."""

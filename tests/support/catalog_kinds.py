@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from catalog.domain.action_schemas import ActionSchemas
 
+_AUTH: Final[dict[str, Any]] = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "object", "minProperties": 1}]}
 _SQL: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
@@ -14,7 +15,8 @@ _SQL: Final[dict[str, Any]] = {
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
             "x-noetl-template": "sql",
         },
-        "auth": {"type": "string"},
+        "auth": _AUTH,
+        "use_auth": {"type": "string"},
         "params": {"type": "object"},
         "database": {"type": "string"},
     },
@@ -29,7 +31,19 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
         "additionalProperties": False,
     },
     "postgres": {**_SQL, "required": ["auth"]},
-    "duckdb": _SQL,
+    "duckdb": {**_SQL, "properties": {**_SQL["properties"], "auth": {**_AUTH, "x-noetl-credentials": "many"}}},
+    "secrets": {
+        "type": "object",
+        "properties": {
+            "provider": {"enum": ["google", "vault", "env"]},
+            "secret_name": {"type": "string", "minLength": 1},
+            "version": {"type": ["string", "integer"]},
+            "auth": {"anyOf": [*_AUTH["anyOf"], {"type": "null"}]},
+            "use_auth": {"type": "string"},
+        },
+        "required": ["provider", "secret_name"],
+        "additionalProperties": False,
+    },
     "http": {
         "type": "object",
         "properties": {

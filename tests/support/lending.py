@@ -4,7 +4,7 @@
 |---|---|
 | `shop_database` | a database of its own role beside the platform's |
 | `own_database` | the platform's own database and role, which no step may use |
-| `half_a_database` | a credential without a user |
+| `half_a_database` | a database's host and name, without a user; of no type that would have been checked |
 | `bearer`, `basic`, `api_key`, `header` | what `http` sends, each of the type of its name |
 | `vault` | a secret: its one field is `value` |
 
@@ -32,7 +32,7 @@ ROLE: Final = "operator"
 """Of the people that answer on a server; it is their group as well."""
 
 _FIXED: Final[dict[str, tuple[str, dict[str, str]]]] = {
-    "half_a_database": ("postgres", {"db_host": "/nowhere", "db_name": "shop"}),
+    "half_a_database": ("generic", {"db_host": "/nowhere", "db_name": "shop"}),
     "bearer": ("bearer", {"token": "be4rer-t0ken"}),
     "basic": ("basic", {"username": "ada", "password": "b4sic-p4ss"}),
     "api_key": ("api_key", {"value": "4pi-k3y", "header": "X-Shop-Key"}),

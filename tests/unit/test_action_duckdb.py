@@ -6,13 +6,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from executors.actions.duckdb import DuckdbAction
 from executors.contract import ActionFailed, ActionRequest, Credential
+from executors.running import Lent
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ class Step:
     ) -> Any:
         given = {"query": sql, **arguments}
         request = ActionRequest("duckdb", given, with_ or {}, execution, "e1:s", "s", 1, "e1:s", timeout)
-        context = SimpleNamespace(data_dir=self.data_dir, cancelled=self.cancelled, credential=self.credentials.get)
+        context = Lent(self.data_dir, self.cancelled, self.credentials.__getitem__)
         return self.action.run(request, context)
 
     def fails(self, sql: str | list[str], **arguments: Any) -> ActionFailed:

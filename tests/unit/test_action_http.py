@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -18,6 +18,7 @@ import pytest
 from executors.actions.http import HttpAction, transport
 from executors.actions.http.addresses import AddressPolicy
 from executors.contract import ActionFailed, ActionRequest, Credential
+from executors.running import Lent
 from tests.support.answering import Answer, answering
 from tests.support.certificates import self_signed
 from tests.support.inspection import wait_for
@@ -136,10 +137,7 @@ CREDENTIALS = {
 
 def run(action: HttpAction, *, timeout: float = 10, cancelled: threading.Event | None = None, **arguments: Any) -> Any:
     request = ActionRequest("http", arguments, {}, "e1", "e1:s", "s", 1, "e1:s", timeout)
-    context = SimpleNamespace(
-        cancelled=cancelled or threading.Event(), credential=CREDENTIALS.__getitem__, keep_secret=lambda values: None
-    )
-    return action.run(request, context)
+    return action.run(request, Lent(Path(), cancelled or threading.Event(), CREDENTIALS.__getitem__))
 
 
 def failure(action: HttpAction, **arguments: Any) -> ActionFailed:
@@ -216,8 +214,7 @@ def test_writes_have_a_key_which_is_the_same_for_every_attempt(
     for attempt in (1, 2):
         arguments = {"url": f"{server}/", "method": method}
         request = ActionRequest("http", arguments, {}, "e1", f"e1:{node}", node, attempt, f"e1:{node}", 10)
-        context = SimpleNamespace(cancelled=threading.Event())
-        seen = action.run(request, context)["data"]
+        seen = action.run(request, Lent(Path(), threading.Event(), pytest.fail))["data"]
         keys.add(seen["headers"].get("idempotency-key") if seen else None)
     assert keys == {key}
 

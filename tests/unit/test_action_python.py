@@ -11,9 +11,17 @@ from typing import Any
 import pytest
 
 from executors.actions.python import PythonAction
-from executors.contract import ActionFailed, ActionRequest
+from executors.contract import ActionFailed, ActionRequest, Credential
 from executors.running import Lent
 from executors.sandbox.host import Isolation
+
+
+def no_credential(name: str) -> Credential:
+    raise AssertionError(name)
+
+
+def lent() -> Lent:
+    return Lent(Path("/nowhere"), threading.Event(), no_credential)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +33,7 @@ def action() -> Iterator[PythonAction]:
 
 def run(action: PythonAction, code: str, tmp_path: Path, *, timeout: float = 10, **inputs: Any) -> Any:
     request = ActionRequest("python", {"code": code}, inputs, "e1", "e1:s", "s", 2, "e1:s", timeout)
-    context = Lent(tmp_path, threading.Event(), pytest.fail)
-    return action.run(request, context)
+    return action.run(request, lent())
 
 
 def test_returns_what_main_returned(action: PythonAction, tmp_path: Path) -> None:
@@ -84,7 +91,7 @@ def test_an_executions_steps_share_a_child_until_the_turn_ends(action: PythonAct
 
 def ask(action: PythonAction, isolation: Any) -> Any:
     request = ActionRequest("python", {"code": WHO, "isolation": isolation}, {}, "e1", "e1:s", "s", 1, "e1:s", 10)
-    return action.run(request, Lent(Path(), threading.Event(), pytest.fail))
+    return action.run(request, lent())
 
 
 def test_a_step_can_ask_for_a_stronger_level(action: PythonAction) -> None:
@@ -117,5 +124,5 @@ def test_levels_are_in_order() -> None:
 def test_arguments_are_checked(action: PythonAction, arguments: dict[str, Any]) -> None:
     request = ActionRequest("python", arguments, {}, "e1", "e1:s", "s", 1, "e1:s", 5)
     with pytest.raises(ActionFailed) as caught:
-        action.run(request, Lent(Path(), threading.Event(), pytest.fail))
+        action.run(request, lent())
     assert caught.value.code == "arguments_invalid"

@@ -203,12 +203,111 @@ def test_spellings_of_the_credential(body: str, auth: str, warned: set[str]) -> 
     assert (step.action.arguments, codes) == ({"command": "SELECT 1", "auth": auth}, warned)
 
 
+GENERIC = "authentication: genericCredentialType\ngenericAuthType: httpBearerAuth\n"
+
+
 @pytest.mark.parametrize(
-    "auth", ["{a: {key: x}, b: {key: y}}", "{source: env, key: X}", "{type: postgres, inline: x}", "{}"]
+    ("body", "auth"),
+    [
+        ("auth: {type: bearer, credential: a}", {"key": "a", "type": "bearer"}),
+        ("auth: {type: bearer, secret: a}", {"source": "secret", "key": "a", "type": "bearer"}),
+        ("auth: {type: bearer, env: A}", {"source": "env", "key": "A", "type": "bearer"}),
+        ("auth: {source: env, key: A}", {"source": "env", "key": "A"}),
+        ("auth: {provider: secret_manager, secret_name: a}", {"source": "secret", "key": "a"}),
+        (
+            'auth: {type: basic, inline: {username: u, password: "{{ secret.p }}"}}',
+            {"source": "inline", "fields": {"username": "u", "password": "{{ secret.p }}"}, "type": "basic"},
+        ),
+        (
+            'auth: {source: inline, type: bearer, fields: {token: "{{ secret.p }}"}}',
+            {"source": "inline", "fields": {"token": "{{ secret.p }}"}, "type": "bearer"},
+        ),
+        (
+            'auth: {type: header, name: X-Shop, value: "{{ secret.p }}"}',
+            {"source": "inline", "fields": {"name": "X-Shop", "value": "{{ secret.p }}"}, "type": "header"},
+        ),
+        ("auth: {pg: {key: a, scope: 's3://b'}}", {"key": "a", "scope": "s3://b"}),
+        (GENERIC + "credentials: {httpBearerAuth: {name: a}}", {"key": "a", "type": "httpBearerAuth"}),
+        (GENERIC + "credentials: {httpBearerAuth: a}", {"key": "a", "type": "httpBearerAuth"}),
+        ("authentication: none\nauth: a", "a"),
+    ],
+)
+def test_a_reference_that_says_more_than_a_name_is_one_object(body: str, auth: Any) -> None:
+    step, codes = step_of(f"type: postgres\ncommand: SELECT 1\n{body}")
+    assert step.action is not None
+    assert (step.action.arguments["auth"], codes) == (auth, set())
+
+
+def test_several_credentials_keep_their_aliases() -> None:
+    auth = "{pg: {type: postgres, key: pg_main}, lake: {type: gcs, key: hmac1, scope: 'gs://b'}}"
+    step, codes = step_of(f"type: duckdb\ncommand: SELECT 1\nauth: {auth}")
+    assert step.action is not None
+    lake = {"key": "hmac1", "type": "gcs", "scope": "gs://b"}
+    assert step.action.arguments["auth"] == {"pg": {"key": "pg_main", "type": "postgres"}, "lake": lake}
+    assert codes == set()
+
+
+def test_of_a_kind_that_uses_all_one_alias_is_kept() -> None:
+    step, _ = step_of("type: duckdb\ncommand: SELECT 1\nauth: {lake: {key: hmac1}}")
+    assert step.action is not None
+    assert step.action.arguments["auth"] == {"lake": "hmac1"}
+
+
+def test_use_auth_chooses_one_of_several() -> None:
+    step, codes = step_of("type: postgres\ncommand: SELECT 1\nauth: {a: x, b: {key: y}}\nuse_auth: b")
+    assert step.action is not None
+    assert (step.action.arguments["auth"], step.action.arguments["use_auth"]) == ({"a": "x", "b": "y"}, "b")
+    assert codes == set()
+
+
+def test_a_secret_written_into_a_playbook_is_told() -> None:
+    _, codes = step_of("type: postgres\ncommand: SELECT 1\nauth: {type: postgres, inline: {dsn: 'host=x'}}")
+    assert codes == {"secret_in_playbook"}
+
+
+def test_the_playbooks_list_gives_credentials_other_names() -> None:
+    text = f"""{HEAD}credentials: [{{name: shop, as: pg}}, {{name: other}}]
+workflow:
+  - step: start
+    type: postgres
+    auth: {{type: postgres, key: pg}}
+    command: SELECT 1
+"""
+    playbook, problems = read_playbook(text, SCHEMAS)
+    assert playbook is not None
+    assert playbook.steps[0].action is not None
+    assert playbook.steps[0].action.arguments["auth"] == "shop"
+    assert [problem.code for problem in problems] == ["credentials_not_read"]
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        "{a: {key: x}, b: {key: y}}",
+        "{source: vault, key: X}",
+        "{source: env}",
+        "{type: postgres, inline: x}",
+        "{type: postgres, inline: {}}",
+        "{type: postgres, key: x, sekret: y}",
+        "{type: 5, key: x}",
+        "{a: [x]}",
+        "{}",
+    ],
 )
 def test_a_credential_that_names_none_is_refused(auth: str) -> None:
     step = f"{{step: start, type: postgres, command: SELECT 1, credentials: {auth}}}"
     playbook, problems = read_playbook(f"{HEAD}workflow:\n  - {step}\n", SCHEMAS)
+    assert playbook is None
+    assert {problem.code for problem in problems if problem.severity == "error"} <= {
+        "invalid_argument",
+        "missing_argument",
+    }
+
+
+@pytest.mark.parametrize("keys", ["authentication: genericCredentialType", "genericAuthType: httpBearerAuth"])
+def test_a_generic_type_without_its_credential_is_refused(keys: str) -> None:
+    text = f"{HEAD}workflow:\n  - {{step: start, type: postgres, command: SELECT 1, auth: a, {keys}}}\n"
+    playbook, problems = read_playbook(text, SCHEMAS)
     assert playbook is None
     assert [problem.code for problem in problems] == ["invalid_argument"]
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from executions.domain.secrets import mark_of as mark_in_rendered_work
 from executors.contract import ActionContext, ActionFailed, ActionRequest, Credential, Outcome
+from executors.errors import CredentialNotFound
 from executors.running import Lent, run_action
-from executors.secrets import Revealed, mark_of
+from executors.secrets import Revealer, mark_of
 from noetl_site.environment import values_for_templates
 
 STORED = {
@@ -24,42 +27,78 @@ STORED = {
 
 def resolve(name: str) -> Credential:
     if name not in STORED:
-        raise ActionFailed("credential_not_found", f"no credential {name}")
+        raise CredentialNotFound(name)
     return STORED[name]
+
+
+def lent() -> Lent:
+    return Lent(Path(), Event(), resolve)
+
+
+def reveal(arguments: Mapping[str, Any], inputs: Mapping[str, Any], places: Mapping[str, Any]) -> tuple[Any, Any]:
+    return Revealer(lent()).reveal(arguments, inputs, {"secrets": places})
 
 
 def test_a_secret_stands_only_where_the_job_says() -> None:
     mark = mark_of("api")
     arguments = {"headers": {"A/B": f"Bearer {mark}"}, "json": [mark, mark]}
     places = {"/arguments/headers/A~1B": ["api"], "/arguments/json/1": ["api"], "/arguments/gone/0": ["api"]}
-    revealed = Revealed(arguments, {"t": mark}, places, resolve)
-    assert revealed.arguments == {"headers": {"A/B": "Bearer t0p-s3cret"}, "json": [mark, "t0p-s3cret"]}
-    assert revealed.inputs == {"t": mark}
+    revealed, inputs = reveal(arguments, {"t": mark}, places)
+    assert revealed == {"headers": {"A/B": "Bearer t0p-s3cret"}, "json": [mark, "t0p-s3cret"]}
+    assert inputs == {"t": mark}
 
 
 def test_another_secrets_mark_at_the_place_stays_a_text() -> None:
     text = mark_of("api") + mark_of("plain")
-    revealed = Revealed({}, {"t": text}, {"/inputs/t": ["plain"]}, resolve)
-    assert revealed.inputs == {"t": mark_of("api") + "v4lue"}
+    assert reveal({}, {"t": text}, {"/inputs/t": ["plain"]})[1] == {"t": mark_of("api") + "v4lue"}
 
 
 def test_what_comes_of_the_work_shows_no_secret() -> None:
-    revealed = Revealed({}, {"t": mark_of("api")}, {"/inputs/t": ["api"]}, resolve)
+    context = lent()
+    Revealer(context).reveal({}, {"t": mark_of("api")}, {"secrets": {"/inputs/t": ["api"]}})
     told = {"a": ["x t0p-s3cret y", 1], "t0p-s3cret": None}
-    assert revealed.hide(told) == {"a": ["x *** y", 1], "***": None}
+    assert context.hide(told) == {"a": ["x *** y", 1], "***": None}
 
 
 def test_the_workers_environment_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOETL_SECRET_API", "from here")
-    revealed = Revealed({}, {"t": mark_of("api")}, {"/inputs/t": ["api"]}, resolve)
-    assert revealed.inputs == {"t": "from here"}
+    assert reveal({}, {"t": mark_of("api")}, {"/inputs/t": ["api"]})[1] == {"t": "from here"}
 
 
 @pytest.mark.parametrize("name", ["absent", "pair"])
 def test_a_secret_that_cannot_be_told_fails_the_action(name: str) -> None:
     with pytest.raises(ActionFailed) as caught:
-        Revealed({}, {"t": mark_of(name)}, {"/inputs/t": [name]}, resolve)
+        reveal({}, {"t": mark_of(name)}, {"/inputs/t": [name]})
     assert caught.value.code == "secret_not_found"
+
+
+class Vault:
+    """A kind that fetches secrets, and tells what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+
+    def fetch(self, arguments: Mapping[str, Any], context: ActionContext) -> str:
+        self.asked.append(arguments)
+        return f"fetched-{arguments['secret_name']}"
+
+
+def test_a_steps_secret_is_fetched_anew_with_what_its_step_was_asked() -> None:
+    name = "@fetch/1f"
+    context, vault = lent(), Vault()
+    source = {"arguments": {"secret_name": "db", "auth": mark_of("api")}, "secrets": {"/arguments/auth": ["api"]}}
+    action = {"secrets": {"/inputs/t": [name]}, "secret_sources": {name: source}}
+    _, inputs = Revealer(context, vault).reveal({}, {"t": [mark_of(name), mark_of("@other/2")]}, action)
+    assert inputs == {"t": ["fetched-db", mark_of("@other/2")]}
+    assert vault.asked == [{"secret_name": "db", "auth": "t0p-s3cret"}]
+    assert context.hide("it is fetched-db") == "it is ***"
+
+
+@pytest.mark.parametrize("provider", [None, Vault()])
+def test_a_steps_secret_that_nobody_tells_the_source_of_is_none(provider: object) -> None:
+    action = {"secrets": {"/inputs/t": ["@fetch/1f"]}}
+    with pytest.raises(ActionFailed, match="'fetch/1f'"):
+        Revealer(lent(), provider).reveal({}, {"t": mark_of("@fetch/1f")}, action)
 
 
 def test_a_credential_that_an_action_asks_for_never_comes_out() -> None:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.config import JsonDict
 
 from executors import contract
+from executors.auth import MANY, Auth
 
 SQL: Final[JsonDict] = {"x-noetl-template": "sql"}
 LOADING: Final = "to load a file (`bucket`, `blob`, `table`) write CREATE TABLE t AS FROM read_csv('gs://BUCKET/BLOB')"
@@ -29,7 +30,8 @@ class DuckdbArguments(contract.Arguments):
     command: str | list[str] | None = Field(None, json_schema_extra=SQL)
     commands: str | list[str] | None = Field(None, json_schema_extra=SQL)
     query: str | list[str] | None = Field(None, json_schema_extra=SQL)
-    auth: str | dict[str, Any] | None = Field(None, json_schema_extra={"x-noetl-credentials": "many"})
+    auth: Auth | None = Field(None, json_schema_extra=MANY)
+    use_auth: str | None = Field(None, description="the one of `auth` that counts")
     database: str | None = None
     read: list[str] = Field(default_factory=list)
     params: dict[str, Any] = Field(default_factory=dict)

@@ -79,7 +79,7 @@ class DuckdbAction(contract.ActionKind):
         """
         arguments = DuckdbArguments.check(request.arguments)
         places = Places(context.data_dir, self._allowed_directories, request.execution_id)
-        named = references(arguments.auth, request.inputs, context)
+        named = references(arguments.auth, arguments.use_auth, request.inputs, context)
         found = attached(named, places, self._postgres_options)
         asked = found.extensions | ({"httpfs"} if any(map(LOADS_HTTPFS.search, arguments.statements())) else set())
         rows_folder = f"{ROWS}/{NOT_SAFE.sub('_', request.node_id)}.{request.attempt}"

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from executors import contract
+from executors.auth import MANY, Auth
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 DEFAULT_MAX_PAGES = 1000
@@ -96,13 +97,10 @@ class HttpArguments(contract.Arguments):
     multipart: dict[str, Any] | None = _said("the body as parts, see above")
     data: Any = _said("the body of POST, PUT and PATCH, else the query; or a map of `query` and `body`")
     timeout: float = _said("seconds for one request, with its redirects and its reply", DEFAULT_TIMEOUT_SECONDS, gt=0)
-    auth: str | dict[str, Any] | None = _said(
-        "a credential's name, or a map of several, each of which adds its header",
-        json_schema_extra={"x-noetl-credentials": "many"},
+    auth: Auth | None = _said(
+        "a credential's name, or a map of several, each of which adds its header", json_schema_extra=MANY
     )
     use_auth: str | None = _said("the one of `auth` that counts")
-    authentication: Literal["genericCredentialType"] | None = _said("an old way to say that `credentials` count")
-    generic_auth_type: str | None = _said("the one of `credentials` that counts", alias="genericAuthType")
     verify: bool = _said("false: any certificate will do", True)
     allow_redirects: bool = _said("false: a redirect is the reply", True)
     pagination: Pagination | None = _said("see above")

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote_plus
 
 import requests
@@ -22,6 +22,7 @@ from executors.actions.http.arguments import HttpArguments
 from executors.actions.http.bodies import Headers, header_value
 from executors.actions.http.replies import pieces, retry_after_seconds
 from executors.actions.http.sending import AddressInvalid, Asked, check_address
+from executors.auth import bound_credentials
 from executors.contract import ActionContext, ActionFailed, Credential
 
 Send = Callable[[Asked], requests.Response]
@@ -29,9 +30,6 @@ Send = Callable[[Asked], requests.Response]
 
 OAUTH: Final = frozenset({"oauth", "oauth2", "oauth2_client_credentials", "client_credentials"})
 BEARER: Final = OAUTH | {"bearer", "httpbearerauth", "token"}
-ALIASED: Final = ("key", "credential", "name")
-"""Where one entry of `auth` names its credential."""
-ONE_OBJECT: Final = frozenset({*ALIASED, "source", "service", "secret_name", "scope", "fields", "inject", "type"})
 MAX_TOKEN_REPLY_BYTES: Final = 65_536
 MARGIN_SECONDS: Final = 60.0
 UNTOLD_SECONDS: Final = 300.0
@@ -41,26 +39,8 @@ MOST_TOKENS: Final = 1000
 
 def credentials_of(arguments: HttpArguments, context: ActionContext) -> list[Credential]:
     """Every credential that the step names, in their order. Raises: `ActionFailed`."""
-    auth, chosen = arguments.auth, arguments.use_auth or arguments.generic_auth_type
-    if not auth:
-        return []
-    entries: Mapping[str, Any] = {"auth": auth}
-    if isinstance(auth, dict) and not ONE_OBJECT & auth.keys():
-        entries = auth
-        if arguments.use_auth and chosen not in entries:
-            raise ActionFailed("auth_invalid", f"use_auth names {chosen!r}; the aliases are: {', '.join(entries)}")
-        entries = {chosen: entries[chosen]} if chosen in entries else entries
-    return [_credential(alias, entry, context) for alias, entry in entries.items()]
-
-
-def _credential(alias: str, entry: Any, context: ActionContext) -> Credential:
-    name, type_ = entry, None
-    if isinstance(entry, dict):
-        name, type_ = next((entry[key] for key in ALIASED if entry.get(key)), None), entry.get("type")
-    if not isinstance(name, str) or not name:
-        raise ActionFailed("auth_invalid", f"{alias}: a reference to a credential is its name, or a map with its key")
-    found = context.credential(name)
-    return Credential(found.name, type_ or found.type, found.data)
+    found = bound_credentials(arguments.auth, context, arguments.use_auth)
+    return [bound.credential for bound in found.values()]
 
 
 class TokenStore:

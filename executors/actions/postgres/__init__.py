@@ -1,5 +1,6 @@
 """The `postgres` kind: SQL on a database named by a credential."""
 
-from executors.actions.postgres.kind import ForbiddenTarget, PostgresAction
+from executors.actions.postgres.kind import PostgresAction
+from executors.actions.postgres.target import ForbiddenTarget
 
 __all__ = ["ForbiddenTarget", "PostgresAction"]

@@ -1,4 +1,4 @@
-"""The `postgres` kind's arguments and the order of its statements.
+"""The `postgres` kind: what becomes of the statements of one job.
 
 Knows transactions, results and refusals; the SQL arrives rendered and escaped, and is not changed here.
 """
@@ -6,73 +6,79 @@ Knows transactions, results and refusals; the SQL arrives rendered and escaped, 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Final, Self
 
 import psycopg
-from pydantic import Field, model_validator
-from pydantic.config import JsonDict
 
 from executors import contract
-from executors.actions.postgres.connection import StatementFailed, StoppableConnection, connection_options
-from executors.actions.postgres.statements import ends_transaction, split_statements
+from executors.actions.postgres.arguments import PostgresArguments, Statement, read_statements
+from executors.actions.postgres.effects import Effects
+from executors.actions.postgres.files import ExecutionFiles, FiledRows, KeptRows, place_name
+from executors.actions.postgres.pool import Pool
+from executors.actions.postgres.session import Session, StatementFailed
+from executors.actions.postgres.target import (
+    OWN_FIELDS,
+    ForbiddenTarget,
+    Target,
+    refuse_own_database,
+    target_of,
+)
+from executors.auth import bound_credential
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.rows import RowBudget
-from executors.sandbox.sanitise import OutputTooLarge
+from executors.sandbox.sanitise import OutputInvalid, sanitise
 
-SQL: JsonDict = {"x-noetl-template": "sql"}
-DEFAULT_PORT = "5432"
-SERVER_SLACK_SECONDS = 2.0
-LOCAL = "local"
+NO_PARAMETER: Final = "42P02"
+"""What the server says to `$1` in a statement that takes no parameters; or else it finds a syntax error there."""
+SYNTAX: Final = "42601"
 
-
-@dataclass(frozen=True, slots=True)
-class ForbiddenTarget:
-    """A database role of the orchestrator itself: steps may use neither that role nor that database."""
-
-    host: str
-    port: str
-    dbname: str
-    user: str
-
-
-class PostgresArguments(contract.Arguments):
-    """SQL under one of three names, and the credential that says where."""
-
-    command: str | list[str] | None = Field(None, json_schema_extra=SQL)
-    commands: str | list[str] | None = Field(None, json_schema_extra=SQL)
-    query: str | list[str] | None = Field(None, json_schema_extra=SQL)
-    auth: str = Field(min_length=1)
-    params: dict[str, Any] | None = None
-    transaction: Literal["per_statement", "all"] = "per_statement"
-    on_statement_error: Literal["stop", "continue"] = "stop"
-
-    @model_validator(mode="after")
-    def _one_sql(self) -> PostgresArguments:
-        if sum(given is not None for given in (self.command, self.commands, self.query)) != 1:
-            raise ValueError("give exactly one of command, commands and query")
-        if self.transaction == "all" and self.on_statement_error == "continue":
-            raise ValueError("with transaction: all, on_statement_error cannot be continue")
-        return self
-
-    def statements(self) -> list[str]:
-        given = self.command or self.commands or self.query or ""
-        texts = [given] if isinstance(given, str) else given
-        return [statement for text in texts for statement in split_statements(text)]
+EXAMPLE: Final = """\
+apiVersion: noetl.io/v1
+kind: Playbook
+name: orders_of_a_day
+path: examples/orders_of_a_day
+workload: {day: "2024-05-01"}
+workflow:
+  - step: start
+    type: postgres
+    auth: shop
+    query: SELECT id, total FROM orders WHERE day = :day
+    params: {day: "{{ day }}"}
+    next: end
+  - step: end
+    result: "{{ start.command_0.rows }}"
+"""
 
 
 class PostgresAction(contract.ActionKind):
-    """Runs statements in order on one connection and stops at the first error, unless told to go on."""
+    """Runs SQL in a Postgres database: statements in order on one connection. The first error ends it, unless told to
+    go on.
+    """
 
     name: ClassVar[str] = "postgres"
     Arguments: ClassVar[type[contract.Arguments]] = PostgresArguments
+    result: ClassVar[str] = (
+        "`{command_0: {status, rows, row_count, columns}, command_1: ...}`; without rows"
+        " `{status, row_count, message}`, with a file `path` and `bytes` in place of the rows, and after an error"
+        " `{status, message, sqlstate}`."
+    )
+    errors: ClassVar[Mapping[str, str]] = {
+        "sql_error": "the database refused a statement, or it is no SQL; the data are the results before it",
+        "postgres_connection": "no connection",
+        "target_forbidden": "the connection leads to the platform's own database or role",
+        "credential_invalid": "the credential lacks a field",
+        "output_too_large": "more than 10,000 rows or 10 MB: use `copy` or `rows_to: file`",
+        "path_not_allowed": "a file outside of the execution's folder",
+        "file_error": "a file is not there, or cannot be read or written",
+        "timeout": "the step's time is over; the statement is stopped on the server, too",
+    }
+    example: ClassVar[str] = EXAMPLE
 
-    def __init__(self, forbidden: Iterable[ForbiddenTarget] = ()) -> None:
+    def __init__(self, forbidden: Iterable[ForbiddenTarget] = (), pool: Pool | None = None) -> None:
         self._forbidden = tuple(forbidden)
+        self._pool = pool or Pool()
 
     @classmethod
     def build(cls, settings: Any) -> Self:
@@ -92,32 +98,45 @@ class PostgresAction(contract.ActionKind):
 
         Raises: `ActionFailed` (`credential_invalid`, `target_forbidden`).
         """
-        options = connection_options(credential)
-        self._refuse_own_database(options)
+        options = dict(target_of(credential, {}).options)
+        refuse_own_database(options, self._forbidden)
         return options
 
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """`{"command_<i>": {...}}`. Raises: `ActionFailed`, whose `data` holds the results so far."""
         deadline = time.monotonic() + request.timeout_seconds
         arguments = PostgresArguments.check(request.arguments)
-        credential = context.credential(arguments.auth)
-        options = self.target_options(credential)
+        statements = read_statements(arguments)
+        files = ExecutionFiles(context.data_dir, request.execution_id)
+        for statement in statements:
+            if statement.file is not None:
+                files.check(statement.file.name)
+        target = _target(arguments, request, context)
+        refuse_own_database(target.options, self._forbidden)
         try:
-            connection = StoppableConnection(options, deadline, context.cancelled)
+            session = self._pool.take(target.options, deadline, context.cancelled)
         except (psycopg.Error, UnicodeError) as error:
-            raise ActionFailed("postgres_connection", credential.mask(str(error))) from None
+            raise ActionFailed("postgres_connection", target.mask(str(error))) from None
         try:
-            return _Run(connection, arguments, deadline, credential).all()
+            # A name may have meant another address when it was looked up before.
+            refuse_own_database({**target.options, "hostaddr": "", **session.address}, self._forbidden)
+            return _Run(session, arguments, request, target, files).all(statements)
         finally:
-            connection.close()
+            self._pool.give(target.options, session)
 
-    def _refuse_own_database(self, options: Mapping[str, str]) -> None:
-        for own in self._forbidden:
-            same_port = (options.get("port") or DEFAULT_PORT) == (own.port or DEFAULT_PORT)
-            same_name = options["user"] == own.user or options["dbname"] == own.dbname
-            hosts = (options.get("hostaddr") or options["host"]).split(",")
-            if same_port and same_name and any(_places(host) & _places(own.host) for host in hosts):
-                raise ActionFailed("target_forbidden", "a step may not use the orchestrator's own database or role")
+    def close(self) -> None:
+        """Close the connections that wait for a job."""
+        self._pool.close()
+
+
+def _target(arguments: PostgresArguments, request: ActionRequest, context: ActionContext) -> Target:
+    """Where the step leads: its inputs count as its own fields do, in which the older playbooks have them."""
+    own = {name: request.inputs[name] for name in OWN_FIELDS if name in request.inputs}
+    own |= {name: getattr(arguments, name) for name in OWN_FIELDS if name in arguments.model_fields_set}
+    bound = bound_credential(arguments.auth, arguments.use_auth, context)
+    target = target_of(bound.credential if bound else None, own)
+    context.keep_secret(target.secrets.secret_texts())
+    return target
 
 
 class _Run:
@@ -125,36 +144,28 @@ class _Run:
 
     def __init__(
         self,
-        connection: StoppableConnection,
+        session: Session,
         arguments: PostgresArguments,
-        deadline: float,
-        credential: contract.Credential,
+        request: ActionRequest,
+        target: Target,
+        files: ExecutionFiles,
     ) -> None:
-        self._connection = connection
+        self._session = session
         self._arguments = arguments
-        self._deadline = deadline
-        self._credential = credential
+        self._request = request
+        self._target = target
+        self._files = files
         self._budget = RowBudget()
         self._results: dict[str, Any] = {}
         self._failures: list[str] = []
 
-    def all(self) -> dict[str, Any]:
-        statements = self._arguments.statements()
-        whole = self._arguments.transaction == "all"
-        if whole:
-            self._refuse_transaction_statements(statements)
-        # A net for the case that a cancel request does not get through; the clock here comes first.
-        milliseconds = int((self._deadline - time.monotonic() + SERVER_SLACK_SECONDS) * 1000)
-        self._plain(f"SET statement_timeout = {milliseconds}")
-        if whole:
-            self._plain("BEGIN")
-        for index, statement in enumerate(statements):
-            self._one(f"command_{index}", statement)
+    def all(self, statements: list[Statement]) -> Any:
+        if self._arguments.whole:
+            return self._whole(statements)
+        self._each(statements)
         if self._failures:
             raise ActionFailed("sql_error", "; ".join(self._failures), data=self._results)
-        if whole:
-            self._plain("COMMIT")
-        elif self._connection.in_transaction:
+        if self._session.in_transaction:
             raise ActionFailed(
                 "sql_error",
                 "a transaction was left open and is rolled back; end it with COMMIT",
@@ -162,26 +173,57 @@ class _Run:
             )
         return self._results
 
-    def _refuse_transaction_statements(self, statements: list[str]) -> None:
+    def _whole(self, statements: list[Statement]) -> Any:
+        effects = None
+        if self._arguments.exactly_once:
+            with self._naming("exactly_once"):
+                effects = Effects(self._session, self._request.effect_key)
+        with self._naming("BEGIN"):
+            self._session.run("BEGIN")
+        if effects is not None:
+            with self._naming("exactly_once"):
+                if (outcome := effects.claim()) is not None:
+                    self._session.run("ROLLBACK")
+                    return outcome
+        self._each(statements)
+        if effects is not None:
+            with self._naming("exactly_once"):
+                # What cannot be stored as a result must fail while there is a way back.
+                effects.keep(sanitise(self._results))
+        with self._naming("COMMIT"):
+            if self._session.run("COMMIT")["message"] != "COMMIT":
+                raise StatementFailed("the transaction was rolled back")
+        return self._results
+
+    def _each(self, statements: list[Statement]) -> None:
         for index, statement in enumerate(statements):
-            if ends_transaction(statement):
-                raise ActionFailed(
-                    "sql_error",
-                    f"command_{index}: with transaction: all, a statement may not begin or end one",
-                )
+            name = f"command_{index}"
+            try:
+                with self._naming(name):
+                    self._results[name] = self._one(name, statement)
+            except ActionFailed as failure:
+                if failure.code != "sql_error" or self._arguments.on_statement_error == "stop":
+                    raise
+                self._failures.append(str(failure))
 
-    def _one(self, name: str, statement: str) -> None:
-        try:
-            with self._naming(name):
-                self._results[name] = self._connection.run(statement, self._arguments.params, self._budget)
-        except ActionFailed as failure:
-            if failure.code != "sql_error" or self._arguments.on_statement_error == "stop":
-                raise
-            self._failures.append(str(failure))
+    def _one(self, name: str, statement: Statement) -> dict[str, Any]:
+        if statement.file is not None:
+            return self._copy(statement)
+        if self._arguments.rows_to == "result":
+            return self._session.run(statement.text, statement.values, KeptRows(self._budget))
+        with FiledRows(self._files, f"{place_name(self._request)}.{name}.jsonl").open() as rows:
+            return self._session.run(statement.text, statement.values, rows)
 
-    def _plain(self, statement: str) -> None:
-        with self._naming(statement.split(" ", 1)[0]):
-            self._connection.run(statement, None, self._budget)
+    def _copy(self, statement: Statement) -> dict[str, Any]:
+        assert statement.file is not None
+        name = statement.file.name
+        if statement.file.to is None:
+            with self._files.reading(name) as file:
+                told = self._session.copy_from(statement.text, file)
+                return {**told, "path": name, "bytes": file.tell()}
+        with self._files.writing(name) as file:
+            told = self._session.copy_to(statement.text, file)
+            return {**told, "path": name, "bytes": file.tell()}
 
     @contextlib.contextmanager
     def _naming(self, name: str) -> Iterator[None]:
@@ -189,25 +231,14 @@ class _Run:
         try:
             yield
         except StatementFailed as error:
-            message = self._credential.mask(str(error))
+            message = self._target.mask(str(error))
+            if error.sqlstate == NO_PARAMETER or (error.sqlstate == SYNTAX and 'near "$' in message):
+                message += " (`params` can be bound in queries, INSERT, UPDATE, DELETE, MERGE and CALL only)"
             self._results[name] = {"status": "error", "message": message, "sqlstate": error.sqlstate}
             raise ActionFailed("sql_error", f"{name}: {message}", data=self._results) from None
-        except OutputTooLarge as error:
+        except OutputInvalid as error:
             raise ActionFailed(error.code, f"{name}: {error}") from None
-        except (psycopg.Error, KeyError, TypeError, ValueError) as error:
-            # Parameters that are missing or cannot be written as SQL, values that cannot be read.
-            message = self._credential.mask(f"{type(error).__name__}: {error}")
+        except (psycopg.Error, TypeError, ValueError) as error:
+            # Parameters that cannot be written as SQL, values that cannot be read.
+            message = self._target.mask(f"{type(error).__name__}: {error}")
             raise ActionFailed("sql_error", f"{name}: {message}", data=self._results) from None
-
-
-def _places(host: str) -> frozenset[str]:
-    """What a host name stands for; every way to say "this machine" is one place."""
-    if not host or host.startswith(("/", "@")):
-        return frozenset({LOCAL})
-    try:
-        addresses = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
-    except OSError:
-        return frozenset({host.lower()})
-    return frozenset(
-        LOCAL if ipaddress.ip_address(address.split("%")[0]).is_loopback else address for address in addresses
-    )

@@ -1,0 +1,70 @@
+"""Secrets behind an HTTP address of one's own.
+
+The name and the version are added to the query (GET, DELETE) or to the JSON body; the reply's `secret_value` is the
+secret, else the whole reply.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any, Final
+
+from executors.actions.secrets.asking import LATEST, Asked, Secret
+from executors.contract import ActionFailed, Credential
+from executors.redaction import names_secret
+
+IN_QUERY: Final = frozenset({"GET", "DELETE"})
+METHODS: Final = IN_QUERY | {"POST", "PUT", "PATCH"}
+
+
+def fetch(asked: Asked) -> Secret:
+    """Ask the address. Raises: `ActionFailed`."""
+    arguments = asked.arguments
+    parts = arguments.request_parts or {}
+    bound = None if parts else asked.bound()
+    method = str(parts.get("method") or "GET").upper()
+    if method not in METHODS:
+        raise ActionFailed("arguments_invalid", f"auth.method must be one of {', '.join(sorted(METHODS))}")
+    headers = {str(name): str(value) for name, value in _map(parts, "headers").items()}
+    if bound is not None:
+        headers |= headers_of(bound.credential)
+    asked.context.keep_secret(value for name, value in headers.items() if names_secret(name))
+    wanted = {"secret_name": arguments.secret_name, "version": arguments.wanted_version or LATEST}
+    query, body = _map(parts, "params"), _map(parts, "payload")
+    options: dict[str, Any] = {"params": {**query, **wanted}} if method in IN_QUERY else {"json": {**body, **wanted}}
+    if method not in IN_QUERY and query:
+        options["params"] = query
+    reply = asked.answer(method, arguments.api_endpoint or "", headers=headers, **options)
+    told = reply.json()
+    if isinstance(told, Mapping):
+        version = str(told.get("version") or arguments.wanted_version or "")
+        if told.get("secret_value") is not None:
+            return Secret(str(told["secret_value"]), version)
+        if arguments.field is not None:
+            return Secret(asked.one_field(told), version)
+    return Secret(reply.content.decode("utf-8", "replace"), arguments.wanted_version or "")
+
+
+def _map(parts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = parts.get(name) or {}
+    if not isinstance(found, Mapping):
+        raise ActionFailed("arguments_invalid", f"auth.{name} must be a map")
+    return dict(found)
+
+
+def headers_of(credential: Credential) -> dict[str, str]:
+    """The header that a credential stands for. Raises: `ActionFailed`."""
+    data = credential.data
+    match credential.type:
+        case "bearer" | "token" | "oauth" if data.get("token"):
+            return {"Authorization": f"Bearer {data['token']}"}
+        case "basic":
+            pair = f"{data.get('username', '')}:{data.get('password', '')}"
+            return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+        case "api_key" if data.get("value"):
+            return {data["header"]: data["value"]}
+        case "header" if data.get("name"):
+            return {data["name"]: data.get("value", "")}
+    message = f"the credential {credential.name!r} of the type {credential.type!r} makes no header"
+    raise ActionFailed("credential_invalid", message)
