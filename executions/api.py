@@ -7,6 +7,7 @@ from executions.domain.engine import Engine, begin
 from executions.domain.events import ACTION_COMPLETED, OUTCOMES, SPELLINGS, Event
 from executions.domain.forecast import Forecast, Unknown, forecast
 from executions.domain.jobs import EnqueueJob
+from executions.domain.lines import LEVELS, STREAMS, Level, LogLine, Stream, bytes_of, told_line
 from executions.domain.memory import step_statuses
 from executions.domain.outcomes import ActionOutcome, child_answer_invalid, child_outcome, child_refused
 from executions.domain.secrets import gives_secret, secret_result
@@ -35,6 +36,7 @@ from executions.rendering import Rendering
 from executions.selectors import (
     ExecutionView,
     StepView,
+    count_dropped_lines,
     count_executions_of_version,
     count_recent_executions,
     find_executions_to_evaluate,
@@ -48,13 +50,17 @@ from executions.selectors import (
     list_events,
     list_executions,
     list_latest_events,
+    list_latest_lines,
+    list_logging_steps,
     list_steps,
+    query_log,
     read_log,
 )
 from executions.services import (
     Approver,
     Report,
     answer_approval,
+    append_log,
     cancel_execution,
     evaluate_execution,
     fire_timers,
@@ -72,8 +78,10 @@ from executions.services import (
 
 __all__ = [
     "ACTION_COMPLETED",
+    "LEVELS",
     "OUTCOMES",
     "SPELLINGS",
+    "STREAMS",
     "ActionOutcome",
     "ApprovalClosed",
     "Approver",
@@ -88,7 +96,9 @@ __all__ = [
     "ExecutionView",
     "Explanation",
     "Forecast",
+    "Level",
     "LogInconsistent",
+    "LogLine",
     "NodeReserved",
     "NotApprover",
     "NotPausable",
@@ -100,17 +110,21 @@ __all__ = [
     "StartChild",
     "StartConflict",
     "StepView",
+    "Stream",
     "TemplateError",
     "TooBusy",
     "Unknown",
     "WorkloadInvalid",
     "answer_approval",
+    "append_log",
     "begin",
+    "bytes_of",
     "cancel_execution",
     "carry_with",
     "child_answer_invalid",
     "child_outcome",
     "child_refused",
+    "count_dropped_lines",
     "count_executions_of_version",
     "count_recent_executions",
     "enqueue_external_job",
@@ -131,9 +145,12 @@ __all__ = [
     "list_events",
     "list_executions",
     "list_latest_events",
+    "list_latest_lines",
+    "list_logging_steps",
     "list_steps",
     "pause_execution",
     "post_annotation",
+    "query_log",
     "read_log",
     "reap_expired_lease",
     "release_lease",
@@ -146,4 +163,5 @@ __all__ = [
     "send_signal",
     "start_execution",
     "step_statuses",
+    "told_line",
 ]

@@ -204,3 +204,47 @@ class LargeResult(models.Model):
 
     def __str__(self) -> str:
         return f"result of {self.bytes} bytes of execution {self.execution_id}"
+
+
+class ActionLog(models.Model):
+    """One line of what an action of one execution printed or logged. Appended, never changed; gone with the execution.
+
+    Nothing is planned with it and no fold reads it.
+    """
+
+    pk = models.CompositePrimaryKey("execution_id", "seq")
+    execution_id = models.BigIntegerField()
+    seq = models.BigIntegerField(help_text="Dense per execution, from 1, in the order in which the lines came in.")
+    at = models.DateTimeField(help_text="When it was printed, by the worker's clock.")
+    node_id = models.TextField()
+    step = models.TextField()
+    attempt = models.IntegerField(help_text="From 1.")
+    item_index = models.IntegerField(null=True, help_text="Place of the item when the job is one of a loop.")
+    stream = models.TextField(help_text="printed, logged, or platform: what the platform says of the job's log.")
+    level = models.TextField(help_text="debug, info, warning, error, critical.")
+    text = models.TextField()
+
+    class Meta:
+        db_table = "action_log"
+        verbose_name = "line of an action's log"
+        verbose_name_plural = "lines of actions' logs"
+        indexes: ClassVar = [models.Index(fields=["execution_id", "step", "seq"], name="action_log_step")]
+
+    def __str__(self) -> str:
+        return f"line {self.seq} of execution {self.execution_id}"
+
+
+class ActionLogTotal(models.Model):
+    """How much one execution has logged. Its row is the lock under which its lines are numbered."""
+
+    execution_id = models.BigIntegerField(primary_key=True)
+    lines = models.BigIntegerField(help_text="That are kept: the seq of the newest.")
+    bytes = models.BigIntegerField(help_text="Of all that came, kept or not.")
+    dropped = models.BigIntegerField(db_default=0, help_text="Lines that came when the log was full.")
+
+    class Meta:
+        db_table = "action_log_total"
+        default_permissions: ClassVar = ()
+
+    def __str__(self) -> str:
+        return f"log of execution {self.execution_id}"

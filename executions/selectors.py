@@ -21,7 +21,7 @@ from executions.domain.fold import replay
 from executions.domain.frames import encode_frame
 from executions.domain.memory import MemoryLog
 from executions.errors import EventIdTaken, EventNotFound, ExecutionNotFound, ImpossibleEvent
-from executions.models import CLOCK, EventLog, Execution
+from executions.models import CLOCK, ActionLog, EventLog, Execution
 
 MAX_POSTED_ID = 100
 MAX_NAMESAKES = 100
@@ -281,6 +281,28 @@ def list_latest_events(execution_id: int | str, limit: int) -> list[EventLog]:
     """The newest events of an execution, the newest first, without what they carry."""
     rows = EventLog.objects.filter(execution_id=_as_id(execution_id)).order_by("-seq")
     return list(rows.defer("context", "result", "meta", "stack_trace", "current_item")[:limit])
+
+
+def query_log(execution_id: int | str, after_seq: int = 0, step: str | None = None) -> QuerySet[ActionLog]:
+    """What the actions of an execution printed and logged, in order: after a seq, of one step when it is named."""
+    rows = ActionLog.objects.filter(execution_id=_as_id(execution_id), seq__gt=after_seq).order_by("seq")
+    return rows if step is None else rows.filter(step=step)
+
+
+def list_latest_lines(execution_id: int | str, limit: int, step: str | None = None) -> list[ActionLog]:
+    """The newest lines of an execution's log, in their order."""
+    newest = query_log(execution_id, step=step).order_by("-seq")[:limit]
+    return list(reversed(newest))
+
+
+def list_logging_steps(execution_id: int | str) -> list[str]:
+    """The steps that have lines in the execution's log."""
+    return store.logging_steps(_as_id(execution_id))
+
+
+def count_dropped_lines(execution_id: int | str) -> int:
+    """How many lines of an execution were dropped because its log was full."""
+    return store.count_dropped_lines(_as_id(execution_id))
 
 
 def find_item_error(execution_id: int | str, node_id: str, index: int) -> Any:

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from executors.redaction import Hider, names_secret
 
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
 
 class Arguments(BaseModel):
     """Base of a kind's arguments; an unknown key is an error.
@@ -89,6 +91,12 @@ class ActionContext(Protocol):
     """Folder for files that belong to executions (DuckDB databases)."""
     cancelled: Event
     """Set when the worker lost the lease or is told to stop: end at once, keep nothing."""
+
+    def log(self, text: str, level: Level = "info") -> None:
+        """Write a line, or several, into the execution's log. Secrets of the job are taken out of it."""
+
+    def take_printed(self, chunk: bytes) -> None:
+        """The same for what a child process prints, as it comes."""
 
     def credential(self, name: str) -> Credential:
         """Resolve a stored credential by its name; kinds ask `executors.auth`, which reads every form of `auth`.

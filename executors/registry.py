@@ -18,6 +18,7 @@ from executors.actions.postgres import PostgresAction
 from executors.actions.python import PythonAction
 from executors.actions.secrets import SecretsAction
 from executors.contract import ActionKind, Arguments
+from executors.scripts import Scripts
 
 BUILT_IN: Final[tuple[type[ActionKind], ...]] = (
     PythonAction,
@@ -84,6 +85,10 @@ def build_registry(settings: Any) -> dict[str, ActionKind]:
     if isinstance(duckdb, DuckdbAction) and isinstance(postgres, PostgresAction):
         # The kinds do not know one another: what a step may connect to is one rule all the same.
         duckdb.let_attach_postgres(postgres.target_options)
+    if isinstance(python := kinds.get(PythonAction.name), PythonAction):
+        # Scripts come by the rules of http steps, too, and no kind knows another: they are lent to it here.
+        networks = getattr(settings, "NOETL_HTTP_ALLOWED_NETWORKS", ())
+        python.fetch_with(Scripts(getattr(settings, "NOETL_PYTHON_SCRIPTS_DIR", None), networks))
     return kinds
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from executors.contract import ActionFailed, ActionKind, ActionRequest, Credential, Outcome
+from executors.contract import ActionFailed, ActionKind, ActionRequest, Credential, Level, Outcome
 from executors.errors import ExecutorError
+from executors.logs import JobLog
 from executors.redaction import Secrets
 from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
 from executors.secrets import Revealer, environment_secret, secret_of, stored_secret
@@ -40,6 +41,16 @@ class Lent:
     """What was asked for, and must not come out."""
     offer: Callable[[Callable[[ActionRequest], None]], None] | None = None
     """Calls what it is given with the job that comes next, if there is one that may begin early."""
+    lines: JobLog = field(default_factory=JobLog)
+    """What the action logs."""
+
+    def log(self, text: str, level: Level = "info") -> None:
+        """Write into the execution's log."""
+        self.lines.add(text, level)
+
+    def take_printed(self, chunk: bytes) -> None:
+        """The same for what a child process prints."""
+        self.lines.take_printed(chunk)
 
     def credential(self, name: str) -> Credential:
         """Resolve a stored credential. Raises: `ActionFailed`."""
@@ -90,6 +101,7 @@ def run_action(
     `action` is the job's: it tells where the request holds marks of secrets, and their values are put there now.
     Neither they nor those of the credentials that the action asks for ever come out.
     """
+    lent.lines.hide_with(lent.hide)
     try:
         revealer = Revealer(lent, kinds.get("secrets"))
         try:
@@ -100,6 +112,8 @@ def run_action(
             outcome = _run(kinds, replace(request, arguments=arguments, inputs=inputs), lent)
         return _hidden(outcome, lent.hide)
     finally:
+        # While the secrets are known.
+        lent.lines.finish()
         lent.secrets.forget()
 
 

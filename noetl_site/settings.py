@@ -239,6 +239,9 @@ CELERY_WORKER_DETECT_QUORUM_QUEUES = False
 
 NOETL_EVALUATE_INLINE = boolean("NOETL_EVALUATE_INLINE", default=True)
 NOETL_INLINE_RESULT_BYTES = int(number("NOETL_INLINE_RESULT_BYTES", default=65536, least=1024))
+# What actions print and log: of a job, and of an execution; more is counted and dropped.
+NOETL_LOG_BYTES_PER_JOB = int(number("NOETL_LOG_BYTES_PER_JOB", default=256 * 1024))
+NOETL_LOG_BYTES_PER_EXECUTION = int(number("NOETL_LOG_BYTES_PER_EXECUTION", default=16 * 1024 * 1024))
 NOETL_MAX_CHILD_DEPTH = int(number("NOETL_MAX_CHILD_DEPTH", default=16, least=1))
 # Whose workers run an action when neither its step nor its playbook names a pool; what this platform's workers serve.
 NOETL_POOLS_BY_KIND = pools_by_kind("NOETL_POOLS_BY_KIND")
@@ -269,6 +272,11 @@ if _LEVELS.index(NOETL_PYTHON_ISOLATION) < _LEVELS.index(NOETL_PYTHON_ISOLATION_
         f"NOETL_PYTHON_ISOLATION is {NOETL_PYTHON_ISOLATION}, below "
         f"NOETL_PYTHON_ISOLATION_LEAST, which is {NOETL_PYTHON_ISOLATION_LEAST}"
     )
+# Where scripts of python steps may be kept as files; empty: nowhere. What packages steps may ask for; empty: none.
+NOETL_PYTHON_SCRIPTS_DIR = (
+    Path(_scripts).absolute() if (_scripts := env("NOETL_PYTHON_SCRIPTS_DIR", default="")) else None
+)
+NOETL_PYTHON_DEPENDENCIES = words("NOETL_PYTHON_DEPENDENCIES")
 NOETL_SERVER_NAME = env("NOETL_SERVER_NAME", default="")
 NOETL_SERVER_URL = env("NOETL_SERVER_URL", default="http://localhost:8080")
 NOETL_WORKER_POOL_NAME = env("NOETL_WORKER_POOL_NAME", default="")

@@ -7,7 +7,7 @@ execution (lock order: execution, then queue).
 
 from __future__ import annotations
 
-from queueing.domain.jobs import DEAD, DEFAULT_POOL, DONE, EXTERNAL, FAILED, Fence, FoundJob, LeasedJob, NewJob
+from queueing.domain.jobs import DEAD, DEFAULT_POOL, DONE, EXTERNAL, FAILED, Fence, FoundJob, HeldJob, LeasedJob, NewJob
 from queueing.domain.jobs import STATUSES as JOB_STATUSES
 from queueing.domain.leases import Claim, ExpiredLease, FinishedJob, HeldLease, Judgement, ReapedLease, Take
 from queueing.domain.limits import Limit
@@ -21,6 +21,7 @@ from queueing.selectors import (
     find_expired_leases,
     find_fence,
     find_job_of_node,
+    get_held_job,
     get_live_action,
     is_held_by,
     list_held_jobs,
@@ -62,6 +63,7 @@ __all__ = [
     "Fence",
     "FinishedJob",
     "FoundJob",
+    "HeldJob",
     "HeldLease",
     "JobNotFound",
     "Judgement",
@@ -90,6 +92,7 @@ __all__ = [
     "find_job_of_node",
     "find_parking_keys",
     "finish_jobs",
+    "get_held_job",
     "get_live_action",
     "hold_open_jobs",
     "is_held_by",

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import BigIntegerField, Count, Func, Q, QuerySet
 
 from queueing import store
-from queueing.domain.jobs import DONE, LEASED, QUEUED, Fence, LeasedJob
+from queueing.domain.jobs import DONE, LEASED, QUEUED, Fence, HeldJob, LeasedJob
 from queueing.domain.leases import Claim, ExpiredLease, find_claimed
 from queueing.errors import JobNotFound, LeaseLost
 from queueing.models import CLOCK, Job, LeaseHistory
@@ -72,6 +72,14 @@ def is_held_by(execution_id: int, node_id: str, principal: str) -> bool:
     """Whether a principal of the API holds the lease of the job at this node."""
     held = LeaseHistory.objects.filter(execution_id=execution_id, node_id=node_id, principal=principal)
     return held.filter(ending__isnull=True).exists()
+
+
+def get_held_job(fence: Fence) -> HeldJob:
+    """Where a job stands whose lease is held. Raises: `LeaseLost`."""
+    held = store.held_job(fence)
+    if held is None:
+        raise LeaseLost(fence.job_id)
+    return held
 
 
 def get_live_action(fence: Fence) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import aiosql
 from django.db import connection
 
-from queueing.domain.jobs import Fence, FoundJob, LeasedJob, NewJob
+from queueing.domain.jobs import Fence, FoundJob, HeldJob, LeasedJob, NewJob
 from queueing.domain.leases import ExpiredLease, FinishedJob, HeldLease, LeaseRecord, ReapedLease, Take
 from queueing.domain.limits import Limit, LimitedJob, find_beyond
 from queueing.errors import JobNotFound
@@ -288,6 +288,12 @@ def leases_of(job_id: int, principal: str) -> list[LeaseRecord]:
 def held_by(execution_id: int, principal: str, count: int) -> list[LeasedJob]:
     """The leased jobs of an execution that a principal of the API holds."""
     return [_leased(row) for row in _run("held_by", execution_id=execution_id, principal=principal, count=count)]
+
+
+def held_job(fence: Fence) -> HeldJob | None:
+    """Where a job stands whose lease is held."""
+    rows = _run("held_job", job_id=fence.job_id, attempt=fence.attempt, token=fence.lease_token)
+    return HeldJob(*rows[0]) if rows else None
 
 
 def live_action(fence: Fence) -> dict[str, Any] | None:

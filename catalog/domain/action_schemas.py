@@ -20,7 +20,8 @@ INSTEAD_KEYWORD: Final = "x-noetl-instead"
 MAX_FOUND: Final = 20
 MAX_MESSAGE: Final = 300
 ADDRESSES: Final = ("endpoint", "url")
-"""Two spellings of one argument. Which exclude one another is code in the kinds, and not in their schemas."""
+SOURCES: Final = ("code", "script")
+"""Of each exactly one is given. Which exclude one another is code in the kinds, and not in their schemas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,8 @@ class KindSchema:
         self.sql = _marked(properties, "sql")
         self.instead = str(schema.get(INSTEAD_KEYWORD, ""))
         """What to write in the place of a form without SQL that the original had."""
-        addresses = tuple(name for name in ADDRESSES if name in properties)
-        self._one_of = tuple(names for names in (self.sql, addresses) if names)
+        groups = (self.sql, *(tuple(name for name in group if name in properties) for group in (ADDRESSES, SOURCES)))
+        self._one_of = tuple(names for names in groups if names)
         # What is missing is told by `missing`, in the words of the language.
         checked = {key: value for key, value in schema.items() if key not in ("required", "additionalProperties")}
         self._validator = Draft202012Validator(checked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Collection
 
 from catalog.domain.action_schemas import KindSchema
@@ -10,6 +11,7 @@ from catalog.domain.parser import join_pointer, texts_in
 from catalog.domain.playbook import Action
 from catalog.domain.reading import Field, Fields, Phase, Reading, Use, shown, suggestion
 from catalog.domain.spelling import (
+    CODE,
     CREDENTIAL,
     INPUTS,
     KIND,
@@ -83,6 +85,8 @@ def read_arguments(
     schema = reading.schemas[kind]
     if CREDENTIAL[0] in schema.arguments:
         fold_credential(reading, fields, schema, where)
+    if CODE[0] in schema.arguments:
+        _decode_code(reading, fields, where)
     taken = {name: fields.pop(name) for name in tuple(fields) if _is_argument(name, schema)}
     for name, found in taken.items():
         if name not in schema.verbatim:
@@ -122,6 +126,24 @@ def input_spellings(schema: KindSchema) -> tuple[str, ...]:
 
 def _is_argument(name: str, schema: KindSchema) -> bool:
     return name in schema.arguments and name not in STEP_CONTROL
+
+
+def _decode_code(reading: Reading, fields: Fields, where: str) -> None:
+    """Put code that is given in base64 under its plain name, as text."""
+    for spelling in CODE[1:]:
+        if spelling not in fields:
+            continue
+        found = fields[spelling]
+        try:
+            text = base64.b64decode(str(found.value), validate=True).decode()
+        except ValueError:
+            reading.error("invalid_argument", f"correct `{spelling}` {where}: it is no base64 of text", found.pointer)
+            # Something is given, and what is wrong with it has been said.
+            text = "..."
+        fields[spelling] = Field(text, found.pointer)
+    code = reading.one_of(fields, CODE, f"the code {where}")
+    if code is not None:
+        fields[CODE[0]] = code
 
 
 def _refuse_slips(reading: Reading, fields: Fields, schema: KindSchema) -> None:

@@ -12,6 +12,7 @@ from catalog.domain.playbook import MAX_PRIORITY, POOL_PATTERN
 from catalog.domain.spelling import (
     CHILD_ANSWER,
     CHILD_PATH,
+    CODE,
     CREDENTIAL,
     ELEMENT,
     FILTER,
@@ -295,6 +296,8 @@ def _arguments(schemas: ActionSchemas) -> list[dict[str, Any]]:
         # A key of the step is the step's, also where an action has an argument of that name.
         own = {name: it for name, it in arguments.items() if name not in STEP_CONTROL}
         kinds[kind] = {name: {"anyOf": [_without_references(it), _TEMPLATE]} for name, it in own.items()}
+        if CODE[0] in own:
+            kinds[kind] |= dict.fromkeys(CODE[1:], _TEXT)
         if CREDENTIAL[0] in own:
             kinds[kind] |= {**dict.fromkeys(CREDENTIAL, _CREDENTIAL), **dict.fromkeys(GENERIC_AUTH, _TEXT)}
     return [

@@ -19,6 +19,8 @@ CREDENTIAL: Final = ("auth", "credential", "credentialRef", "credentials")
 """Names the stored credential, the newest first."""
 GENERIC_AUTH: Final = ("authentication", "genericAuthType")
 """How http steps of old said what type the entry of `credentials` is that they use."""
+CODE: Final = ("code", "code_b64", "code_base64")
+"""A python step's code; the later spellings hold it in base64."""
 CHILD_PATH: Final = ("path", "resource_path", "playbook_path")
 CHILD_ANSWER: Final = ("return", "return_step")
 ITEMS: Final = ("collection", "in")
@@ -109,7 +111,7 @@ STEP_NOT_SUPPORTED: Final[dict[str, str]] = {
     "content": "is not read: register the playbook and name it with `path`",
     "return": "belongs on the step end, or on a step of `type: playbook`: move it",
     "return_step": "belongs on a step of `type: playbook`: move it",
-    "code_b64": "is not read: write `code` as text",
+    **dict.fromkeys(CODE[1:], "belongs on a python step: move it"),
     "command_b64": "is not read: write `command` as text",
     "commands_b64": "is not read: write `commands` as text",
     "run": f"{_GRAMMAR}: write one action per step",

@@ -8,11 +8,13 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from executions.domain.events import normalised_status
+from executions.domain.lines import LEVELS, STREAMS
 from executions.domain.values import Unstorable, plain
-from executions.models import EventLog, Execution
+from executions.models import ActionLog, EventLog, Execution
 
 MAX_EVENTS: Final = 10_000
 MAX_LARGE_EVENTS: Final = 100
+MAX_LINES: Final = 10_000
 
 
 class ExecutionsQuery(serializers.Serializer[Any]):
@@ -34,6 +36,14 @@ class EventsQuery(serializers.Serializer[Any]):
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Large results are given a few at a time."""
         return {**attrs, "limit": min(attrs["limit"], MAX_LARGE_EVENTS)} if attrs["large"] else attrs
+
+
+class LogQuery(serializers.Serializer[Any]):
+    """Which lines of an execution's log."""
+
+    after = serializers.IntegerField(default=0, min_value=0, max_value=2**62, help_text="Only lines after this seq.")
+    limit = serializers.IntegerField(default=MAX_LINES, min_value=1, max_value=MAX_LINES)
+    step = serializers.CharField(required=False, help_text="Only of this step.")
 
 
 class RunSerializer(serializers.Serializer[Any]):
@@ -243,3 +253,24 @@ class EventsSerializer(serializers.Serializer[Any]):
     """Events, oldest first."""
 
     events = EventSerializer(many=True)
+
+
+class LogLineSerializer(serializers.Serializer[ActionLog]):
+    """One line of what an action printed or logged."""
+
+    seq = serializers.IntegerField(help_text="Dense per execution, from 1.")
+    timestamp = serializers.DateTimeField(source="at", help_text="By the worker's clock.")
+    node_id = serializers.CharField()
+    step = serializers.CharField()
+    attempt = serializers.IntegerField()
+    index = serializers.IntegerField(source="item_index", allow_null=True, help_text="The item's place in its loop.")
+    stream = serializers.ChoiceField(STREAMS, help_text="`platform`: what it has to say of the job's log.")
+    level = serializers.ChoiceField(LEVELS)
+    text = serializers.CharField(help_text="Without its end of line; secrets are `***`.")
+
+
+class LogSerializer(serializers.Serializer[Any]):
+    """Lines of an execution's log, oldest first."""
+
+    lines = LogLineSerializer(many=True)
+    dropped = serializers.IntegerField(help_text="Lines that came when the execution's log was full.")

@@ -11,6 +11,7 @@ urlpatterns = [
     path("executions", views.ListView.as_view(), name="executions"),
     path("executions/<str:execution_id>", views.DetailView.as_view(), name="execution"),
     path("executions/<str:execution_id>/children", views.ChildrenView.as_view(), name="execution-children"),
+    path("executions/<str:execution_id>/logs", views.LogView.as_view(), name="execution-logs"),
     path("executions/<str:execution_id>/cancel", views.CancelView.as_view(), name="execution-cancel"),
     path("executions/<str:execution_id>/pause", views.PauseView.as_view(), name="execution-pause"),
     path("executions/<str:execution_id>/resume", views.ResumeView.as_view(), name="execution-resume"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -26,6 +26,9 @@ from executions.rest_api.serializers import (
     ExecutionSerializer,
     ExecutionsQuery,
     ExecutionWithEventsSerializer,
+    LogLineSerializer,
+    LogQuery,
+    LogSerializer,
     PausedSerializer,
     RerunSerializer,
     RunSerializer,
@@ -36,6 +39,7 @@ from executions.selectors import ExecutionView
 
 VIEW: Final = "executions.view_execution"
 VIEW_EVENTS: Final = "executions.view_eventlog"
+VIEW_LOG: Final = "executions.view_actionlog"
 MAX_KEY_CHARS: Final = 200
 
 # Starts come often, and a serializer that is made for one request copies all its fields first. These two keep nothing
@@ -255,6 +259,25 @@ class EventsOfExecutionView(GenericAPIView[Any]):
         return _page_of_events(request, selectors.get_execution(execution_id))
 
 
+class LogView(GenericAPIView[Any]):
+    """The log of an execution."""
+
+    needs: ClassVar = {"GET": VIEW_LOG}
+    serializer_class = LogSerializer
+
+    @extend_schema(operation_id="executions_logs", parameters=[LogQuery])
+    def get(self, request: Request, execution_id: str) -> Response:
+        """What the actions of an execution printed and logged, oldest first; a `Link` header leads to the rest."""
+        id_ = selectors.get_execution(execution_id).id
+        given = LogQuery(data=request.query_params.dict())
+        given.is_valid(raise_exception=True)
+        asked = given.validated_data
+        rows = selectors.query_log(id_, asked["after"], asked.get("step"))[: asked["limit"]]
+        lines: Any = LogLineSerializer(instance=rows, many=True).data  # type: ignore[arg-type]  # the stubs know no `many`
+        headers = _link_to_rest(request, lines, asked["limit"])
+        return Response({"lines": lines, "dropped": selectors.count_dropped_lines(id_)}, headers=headers)
+
+
 class EventView(GenericAPIView[Any]):
     """One event."""
 
@@ -306,9 +329,13 @@ def _page_of_events(request: Request, execution: ExecutionView, about: Mapping[s
     if given.validated_data["large"]:
         rows = selectors.with_large_results(rows)
     events = tell_events(list(rows), execution)
-    headers = {}
-    if len(events) == limit:
-        query = request.query_params.copy()
-        query["after"] = str(events[-1]["seq"])
-        headers["Link"] = f'<{request.build_absolute_uri(request.path)}?{query.urlencode()}>; rel="next"'
-    return Response({**(about or {}), "events": events}, headers=headers)
+    return Response({**(about or {}), "events": events}, headers=_link_to_rest(request, events, limit))
+
+
+def _link_to_rest(request: Request, told: Sequence[Mapping[str, Any]], limit: int) -> dict[str, str]:
+    """The header that leads to what comes after these, if there may be more."""
+    if len(told) < limit:
+        return {}
+    query = request.query_params.copy()
+    query["after"] = str(told[-1]["seq"])
+    return {"Link": f'<{request.build_absolute_uri(request.path)}?{query.urlencode()}>; rel="next"'}

@@ -7,7 +7,13 @@ decides: `starting`, `reporting`, `evaluation` (with `turns` and `children`), `s
 
 from executions.services.evaluation import evaluate_execution, fire_timers
 from executions.services.repairs import release_lease, requeue_dead_job
-from executions.services.reporting import Report, reap_expired_lease, report_and_take, report_results
+from executions.services.reporting import (
+    Report,
+    append_log,
+    reap_expired_lease,
+    report_and_take,
+    report_results,
+)
 from executions.services.starting import rerun_execution, start_execution
 from executions.services.steering import (
     Approver,
@@ -22,6 +28,7 @@ __all__ = [
     "Approver",
     "Report",
     "answer_approval",
+    "append_log",
     "cancel_execution",
     "evaluate_execution",
     "fire_timers",

@@ -18,6 +18,7 @@ from executions.domain import events as ev
 from executions.domain.events import Event
 from executions.domain.facts import known_from
 from executions.domain.fold import apply
+from executions.domain.lines import JobLines, LogLine
 from executions.domain.outcomes import JobPlace, as_retry, late_result, outcome_events, outside_outcome
 from executions.domain.retries import judge
 from executions.domain.secrets import gives_secret, secret_result
@@ -41,6 +42,7 @@ from queueing.api import (
     ReapedLease,
     Take,
     finish_jobs,
+    get_held_job,
     lease_jobs,
     query_jobs,
     reap_lease,
@@ -56,7 +58,8 @@ T = TypeVar("T")
 class Report:
     """What a worker says of one leased job. `error` is `{code, message}` of a failed action.
 
-    `posted_id` is the id that the worker gave the outcome's event, if it gave one.
+    `posted_id` is the id that the worker gave the outcome's event, if it gave one. `log` is what the action printed and
+    logged since the worker last told of it.
     """
 
     fence: Fence
@@ -66,6 +69,7 @@ class Report:
     traceback: str | None = None
     duration_seconds: float = 0.0
     posted_id: str | None = None
+    log: Sequence[LogLine] = ()
 
 
 def report_results(execution_id: int, reports: Sequence[Report], *, evaluate_later: bool = False) -> list[Judgement]:
@@ -119,12 +123,18 @@ def _accept(
         )
         locked = lock()
         events: list[Event] = []
+        logged: list[JobLines] = []
         leased: Callable[[], list[LeasedJob]] | None = None
         for report, job in zip(first.values(), finished, strict=True):
             if job.judgement == "accepted":
                 if report.posted_id is not None and store.is_posted_id_taken(execution_id, report.posted_id):
                     raise EventIdTaken(report.posted_id)
                 events.extend(_events_of(locked, report, job, events))
+                if report.log:
+                    logged.append(JobLines(job.node_id, job.node_name, job.attempt, job.item_index, report.log))
+        if logged:
+            # `first` has the last report first.
+            store.append_lines(execution_id, logged[::-1])
         if events:
             locked.take_in(events)
             leased = _go_on(locked, events, take, put_off=put_off, error=error)
@@ -225,6 +235,15 @@ def _place_of(job: FinishedJob | ReapedLease) -> JobPlace:
 
 def _text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
+
+
+def append_log(fence: Fence, lines: Sequence[LogLine]) -> None:
+    """Keep what an action has logged so far, while it runs: for whoever holds its lease. Raises: `LeaseLost`."""
+    with transaction.atomic():
+        job = get_held_job(fence)
+        store.append_lines(
+            job.execution_id, [JobLines(job.node_id, job.node_name, fence.attempt, job.item_index, lines)]
+        )
 
 
 # -- reap -------------------------------------------------------------------------------------------

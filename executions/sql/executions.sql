@@ -184,3 +184,36 @@ WHERE w.execution_id = :execution_id AND w.event_type = 'wait_started' AND w.con
   AND NOT EXISTS (SELECT 1 FROM event_log o WHERE o.execution_id = w.execution_id AND o.node_id = w.node_id
                   AND o.event_type IN ('wait_completed', 'signal_received', 'step_completed', 'step_failed'))
 ORDER BY w.seq;
+
+-- name: append_lines(execution_id, lines, count, bytes, most_bytes)!
+-- `lines`: a JSON list of rows, `place` from 1. What is over the bound is counted and not kept: `bytes` of the totals are
+-- those of all lines that came. The row of totals is locked before a line is numbered, until the transaction ends.
+WITH total AS (
+    INSERT INTO action_log_total AS t (execution_id, lines, bytes)
+    VALUES (:execution_id, :count::bigint, :bytes::bigint)
+    ON CONFLICT (execution_id) DO UPDATE
+    SET lines = t.lines + CASE WHEN t.bytes < :most_bytes::bigint THEN EXCLUDED.lines ELSE 0 END,
+        dropped = t.dropped + CASE WHEN t.bytes < :most_bytes::bigint THEN 0 ELSE EXCLUDED.lines END,
+        bytes = t.bytes + EXCLUDED.bytes
+    RETURNING lines, bytes
+)
+INSERT INTO action_log (execution_id, seq, at, node_id, step, attempt, item_index, stream, level, text)
+SELECT :execution_id, total.lines - :count::bigint + line.place, line.at, line.node_id, line.step, line.attempt,
+       line.item_index, line.stream, line.level, line.text
+FROM total CROSS JOIN json_to_recordset(:lines::json) AS line (
+    place int, at timestamptz, node_id text, step text, attempt int, item_index int, stream text, level text, text text)
+WHERE total.bytes - :bytes::bigint < :most_bytes::bigint;
+
+-- name: dropped_lines(execution_id)
+SELECT dropped FROM action_log_total WHERE execution_id = :execution_id;
+
+-- name: logging_steps(execution_id)
+-- One look into the index per step, however many lines each has.
+WITH RECURSIVE found AS (
+    (SELECT step FROM action_log WHERE execution_id = :execution_id ORDER BY step LIMIT 1)
+    UNION ALL
+    SELECT (SELECT l.step FROM action_log l WHERE l.execution_id = :execution_id AND l.step > found.step
+            ORDER BY l.step LIMIT 1)
+    FROM found WHERE found.step IS NOT NULL
+)
+SELECT step FROM found WHERE step IS NOT NULL;

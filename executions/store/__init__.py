@@ -14,6 +14,7 @@ from executions.store.children import (
 )
 from executions.store.facts import load_facts, load_results, outcomes_below
 from executions.store.frames import load_all_frames, load_frames, save_frames
+from executions.store.lines import append_lines, count_dropped_lines, logging_steps
 from executions.store.log import (
     append_events,
     append_first_events,
@@ -58,8 +59,10 @@ __all__ = [
     "StoredExecution",
     "append_events",
     "append_first_events",
+    "append_lines",
     "ask_for_lock",
     "close_children",
+    "count_dropped_lines",
     "count_items",
     "count_running_up_to",
     "drop_timers",
@@ -81,6 +84,7 @@ __all__ = [
     "load_results",
     "lock_execution",
     "lock_execution_if_free",
+    "logging_steps",
     "mark_for_evaluation",
     "mark_told",
     "new_id",

@@ -28,6 +28,7 @@ from executions.api import (
     ActionOutcome,
     Engine,
     EnqueueJob,
+    LogLine,
     SetTimer,
     StartChild,
     TemplateError,
@@ -41,6 +42,7 @@ from executions.api import (
 )
 from executors.contract import ActionKind, ActionRequest, Credential, Outcome
 from executors.local.files import FIRST_VERSION, LocalCatalog, LocalCredentials
+from executors.logs import MOST_BYTES, JobLog
 from executors.running import CANCELLED, DEFAULT_TIMEOUT_SECONDS, Lent, outcome_fields, run_action
 
 Happening = Callable[[], None]
@@ -121,8 +123,12 @@ class LocalRun:
         begin_at: str | None = None,
         execution_id: str | None = None,
         on_change: Callable[[Running], None] = lambda running: None,
+        on_log: Callable[[Running, EnqueueJob, LogLine], None] = lambda running, job, line: None,
+        log_bytes: int = MOST_BYTES,
     ) -> None:
-        """`data_dir` is for DuckDB's files; without it they are gone with the run. `kinds` are the caller's to close.
+        """`on_log` is told each line that an action prints or logs; `log_bytes` is how much of a job's it is told.
+
+        `data_dir` is for DuckDB's files; without it they are gone with the run. `kinds` are the caller's to close.
 
         `takes_signals`: somebody may call `signal`; without it a run in which all else waits for one is cancelled.
         `begin_at`: a step to begin with instead of `start`.
@@ -138,6 +144,8 @@ class LocalRun:
         self._takes_signals = takes_signals
         self._begin_at = begin_at
         self._on_change = on_change
+        self._on_log = on_log
+        self._log_bytes = log_bytes
         self._inbox: SimpleQueue[Happening] = SimpleQueue()
         self._due: list[_Due] = []
         self._turns = itertools.count()
@@ -295,14 +303,19 @@ class LocalRun:
     def _perform(self, running: Running, job: EnqueueJob, attempt: int, stop: Flag) -> None:
         """Run an action, in a thread of the pool, and tell the owner of the executions how it ended."""
         begun_at, leased_at = time.monotonic(), _now()
+        log = JobLog(self._log_bytes, lambda log: self._inbox.put(lambda: self._tell_log(running, job, log)))
         if stop.is_set():
             outcome = Outcome("error", code=CANCELLED, message="called off before it began")
         else:
             request = _request(running, job, attempt)
-            lent = Lent(self._files, stop, self._credentials.resolve)
+            lent = Lent(self._files, stop, self._credentials.resolve, lines=log)
             outcome = run_action(self._kinds, request, lent, job.action)
         seconds = time.monotonic() - begun_at
         self._inbox.put(lambda: self._performed(running, job, attempt, leased_at, outcome, seconds))
+
+    def _tell_log(self, running: Running, job: EnqueueJob, log: JobLog) -> None:
+        for line in log.take():
+            self._on_log(running, job, line)
 
     def _performed(
         self, running: Running, job: EnqueueJob, attempt: int, leased_at: str, outcome: Outcome, seconds: float

@@ -18,13 +18,14 @@ from django.core.management.base import CommandError, OutputWrapper
 from rich.console import Console
 from rich.live import Live
 
-from executions.api import OUTCOMES, Event, ExecutionView, StepView, step_statuses
+from executions.api import OUTCOMES, EnqueueJob, Event, ExecutionView, LogLine, StepView, step_statuses, told_line
 from executors.local import LocalCatalog, LocalRun, read_credentials
 from executors.local.run import Running
 from executors.management.following import Lines, steps_table
 from executors.registry import build_registry
 
 SHOWN_EVERY_SECONDS = 0.1
+TellLine = Callable[[Running, EnqueueJob, LogLine], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def run_locally(
     credentials = read_credentials(Path(options["credentials"])) if options["credentials"] else {}
     kinds = build_registry(settings)
     try:
-        with _watching(options["watch"]) as tell:
+        with _watching(options["watch"]) as (tell, tell_line):
             run = LocalRun(
                 found.playbook,
                 payload,
@@ -62,6 +63,8 @@ def run_locally(
                 merge=options["merge"],
                 version=found.version,
                 on_change=tell,
+                on_log=tell_line,
+                log_bytes=settings.NOETL_LOG_BYTES_PER_JOB,
             )
             with _interruptible(run, stderr), _limited(run, options["timeout"]) as limit:
                 run.run()
@@ -136,16 +139,24 @@ def _limited(run: LocalRun, seconds: float | None) -> Iterator[_Limit]:
 
 
 @contextmanager
-def _watching(watch: bool) -> Iterator[Callable[[Running], None]]:
-    """A function that tells of a change, on stderr: a live table on a terminal, else a line per change of a step."""
+def _watching(watch: bool) -> Iterator[tuple[Callable[[Running], None], TellLine]]:
+    """Functions that tell of a change, and of a line that an action logs, on stderr.
+
+    A change is told when it is watched: in a live table on a terminal, else as a line per change of a step.
+    """
     console = Console(stderr=True, highlight=False)
+
+    def tell_line(running: Running, job: EnqueueJob, line: LogLine) -> None:
+        console.print(told_line(job.node_id, line.level, line.text), markup=False, soft_wrap=True)
+
     if not watch:
-        yield lambda running: None
+        yield lambda running: None, tell_line
     elif not console.is_terminal:
-        yield _Teller(Lines(console), 0).tell
+        yield _Teller(Lines(console), 0).tell, tell_line
     else:
         with Live(console=console, refresh_per_second=10, transient=False) as live:
-            yield _Teller(lambda view, steps: live.update(steps_table(view, steps)), SHOWN_EVERY_SECONDS).tell
+            show = _Teller(lambda view, steps: live.update(steps_table(view, steps)), SHOWN_EVERY_SECONDS)
+            yield show.tell, tell_line
 
 
 class _Teller:

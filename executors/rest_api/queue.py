@@ -10,9 +10,10 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from executions.api import enqueue_external_job, reap_expired_lease
+from executions.api import append_log, enqueue_external_job, reap_expired_lease
 from executors.rest_api.requests import LOST, WORK, asked_of, fence_of, principal_of, valid
 from executors.rest_api.serializers import (
+    AppendLogSerializer,
     ClaimSerializer,
     CompleteSerializer,
     CountSerializer,
@@ -112,7 +113,8 @@ class CompleteView(GenericAPIView[Any]):
     def post(self, request: Request, job_id: int) -> Response:
         """Hand in the result of a leased job. After a posted outcome of the same lease it changes nothing."""
         given = valid(self, request)
-        judgement = complete_job(fence_of(request, job_id, given), given["result"], given["duration"])
+        fence = fence_of(request, job_id, given)
+        judgement = complete_job(fence, given["result"], given["duration"], log=given["log"])
         return Response({"status": "ok", "id": str(job_id), "judgement": judgement})
 
 
@@ -132,6 +134,7 @@ class FailView(GenericAPIView[Any]):
             data=given["result"],
             traceback=given["traceback"],
             duration_seconds=given["duration"],
+            log=given["log"],
             retry_delay_seconds=given["retry_delay_seconds"] if given["retry"] else None,
         )
         return Response({"status": "ok", "id": str(job_id), "judgement": judgement})
@@ -152,6 +155,20 @@ class HeartbeatView(GenericAPIView[Any]):
             raise LeaseLost(job_id)
         told = {"status": "ok", "id": str(job_id), "lease_until": held[0].lease_until}
         return Response(told | {"cancel_requested": held[0].cancel_requested})
+
+
+class AppendLogView(GenericAPIView[Any]):
+    """Logs of running jobs."""
+
+    needs: ClassVar = {"POST": WORK}
+    serializer_class = AppendLogSerializer
+
+    @extend_schema(operation_id="queue_log", responses={200: OkSerializer, 409: LOST})
+    def post(self, request: Request, job_id: int) -> Response:
+        """Keep what the action of a leased job has logged so far; what comes last goes with its result."""
+        given = valid(self, request)
+        append_log(fence_of(request, job_id, given), given["log"])
+        return Response({"status": "ok", "id": str(job_id)})
 
 
 class ReleaseView(GenericAPIView[Any]):

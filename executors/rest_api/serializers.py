@@ -8,14 +8,17 @@ from typing import Any, Final
 from django.conf import settings
 from rest_framework import serializers
 
+from executions.api import LEVELS, STREAMS, LogLine
 from executors.models import Runtime
 from executors.rest_api.fields import IdField, ResultField, StorableField, StorableMapField, storable
+from executors.sandbox.results import plain
 from executors.worker.wire import ActionUnreadable, read_action, tell_action
 from queueing.api import JOB_STATUSES
 
 MAX_LEASE_SECONDS: Final = 86_400.0
 MAX_DELAY_SECONDS: Final = 86_400.0
 MAX_LISTED: Final = 1000
+MAX_LINE_CHARS: Final = 1 << 20
 RUNTIMES: Final = ("cpu", "gpu", "qpu")
 
 
@@ -72,11 +75,34 @@ class HeartbeatSerializer(ClaimSerializer):
         return attrs
 
 
+class LogLineField(serializers.Serializer[Any]):
+    """One line of what an action printed or logged."""
+
+    timestamp = serializers.DateTimeField(help_text="By the worker's clock.")
+    stream = serializers.ChoiceField(STREAMS, default="logged")
+    level = serializers.ChoiceField(LEVELS, default="info")
+    text = serializers.CharField(allow_blank=True, trim_whitespace=False, max_length=MAX_LINE_CHARS)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """The line as it is stored; what Postgres cannot hold is replaced, as in a failure's text."""
+        if isinstance(data, dict) and isinstance(data.get("text"), str):
+            data = {**data, "text": plain(data["text"])}
+        given = super().to_internal_value(data)
+        return LogLine(given["timestamp"].isoformat(), given["stream"], given["level"], given["text"])
+
+
+class AppendLogSerializer(ClaimSerializer):
+    """What a running action has logged since the last time."""
+
+    log = LogLineField(many=True, help_text="In the order of the lines; without secrets.")
+
+
 class CompleteSerializer(ClaimSerializer):
     """The result; `duration` in seconds."""
 
     result = ResultField(required=False, allow_null=True, default=None)
     duration = serializers.FloatField(required=False, default=0.0, min_value=0)
+    log = LogLineField(many=True, required=False, default=list, help_text="What the action has logged and nobody sent.")
 
 
 class FailSerializer(CompleteSerializer):

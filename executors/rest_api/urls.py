@@ -15,6 +15,7 @@ urlpatterns = [
     path("queue/<int:job_id>/complete", queue.CompleteView.as_view(), name="queue-complete"),
     path("queue/<int:job_id>/fail", queue.FailView.as_view(), name="queue-fail"),
     path("queue/<int:job_id>/heartbeat", queue.HeartbeatView.as_view(), name="queue-heartbeat"),
+    path("queue/<int:job_id>/log", queue.AppendLogView.as_view(), name="queue-log"),
     path("queue/<int:job_id>/release", queue.ReleaseView.as_view(), name="queue-release"),
     path("queue/<int:job_id>/secrets", queue.SecretsView.as_view(), name="queue-secrets"),
     path("events", events.PostEventView.as_view(), name="events-post"),

@@ -11,6 +11,7 @@ import select
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Event
 
@@ -22,6 +23,8 @@ from executors.sandbox.zygote_process import ZygoteProcess
 CANCEL_POLL_SECONDS = 0.05
 DEATH_WAIT_SECONDS = 5.0
 READ_BYTES = 1 << 16
+HELD_BYTES = 1 << 16
+"""How much is kept of what is printed while nobody is told of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +36,9 @@ class SentJob:
     answer: bytearray = field(default_factory=bytearray)
     is_answered: bool = False
     printed: bytearray = field(default_factory=bytearray)
-    is_printed_dropped: bool = False
+    """What it printed and nobody has been told of."""
+    tell: Callable[[bytes], None] | None = None
+    """Who gets what it prints; None while nobody waits for it."""
     is_printed_over: bool = False
 
 
@@ -117,11 +122,20 @@ class ChildHandle:
             pass
         return job.is_taken_back
 
-    def wait(self, job: SentJob, deadline: float, timeout_seconds: float, cancelled: Event) -> JobResult | None:
+    def wait(
+        self,
+        job: SentJob,
+        deadline: float,
+        timeout_seconds: float,
+        cancelled: Event,
+        printed: Callable[[bytes], None],
+    ) -> JobResult | None:
         """How a job ended: by its answer, its death, its deadline (monotonic) or its cancellation.
 
-        A child that gave no answer is ended. Returns: None when it did not begin the job, and never will.
+        A child that gave no answer is ended. `printed` gets what the job prints, as it comes. Returns: None when it did
+        not begin the job, and never will.
         """
+        job.tell = printed
         cause = self._wait(job, deadline, cancelled)
         if cause == "not begun":
             return None
@@ -153,7 +167,7 @@ class ChildHandle:
             failure = JobFailure("isolation_unavailable", f"this worker cannot run jobs in bubblewrap: {said}")
         else:
             failure = how_it_died(self._status)
-        return JobResult(value, failure, plain(job.printed.decode(errors="replace")), job.is_printed_dropped)
+        return JobResult(value, failure)
 
     def tell_to_die(self) -> None:
         """Have the child killed with all it started, without waiting until it is dead."""
@@ -241,7 +255,7 @@ class ChildHandle:
         return True
 
     def _take_printed(self) -> bool:
-        """Read one portion of what was printed; all is taken, the bound is kept. Returns: whether there may be more."""
+        """Read one portion of what was printed. Returns: whether there may be more."""
         try:
             chunk = os.read(self._printed_at, READ_BYTES)
         except BlockingIOError:
@@ -250,10 +264,10 @@ class ChildHandle:
             with contextlib.suppress(KeyError):
                 self._poll.unregister(self._printed_at)
         self._printed += chunk
-        if self._waiting:
+        if self._waiting and self._waiting[0].tell is not None:
             self._sort_printed(self._waiting[0])
         # More can only be there when a job writes on after what should have been its end.
-        del self._printed[self._limits.printed_bytes + 2 * READ_BYTES :]
+        del self._printed[HELD_BYTES + 2 * READ_BYTES :]
         return len(chunk) == READ_BYTES
 
     def _sort_printed(self, job: SentJob, *, is_all: bool = False) -> None:
@@ -264,10 +278,17 @@ class ChildHandle:
         job.is_printed_over = end >= 0
         # The mark at its end may have come half.
         own = end if end >= 0 else len(self._printed) if is_all else max(0, len(self._printed) - len(job.mark))
-        room = self._limits.printed_bytes - len(job.printed)
-        job.printed += self._printed[: min(own, room)]
-        job.is_printed_dropped |= own > room
+        self._tell_printed(job, self._printed[:own])
         del self._printed[: own + len(job.mark) if job.is_printed_over else own]
+
+    def _tell_printed(self, job: SentJob, part: bytes | bytearray) -> None:
+        job.printed += part
+        if job.tell is None or (self.spec.command and not self._said_hello):
+            # Until then it is no job's: it may be what keeps the wrapping from working.
+            del job.printed[HELD_BYTES:]
+        elif job.printed:
+            job.tell(bytes(job.printed))
+            job.printed.clear()
 
     def _drain_printed(self, job: SentJob) -> None:
         # A job that was answered writes no more, but a process that it left could for ever: a pipe's worth is enough.
@@ -275,3 +296,4 @@ class ChildHandle:
             if job.is_printed_over or not self._take_printed():
                 break
         self._sort_printed(job, is_all=True)
+        self._tell_printed(job, b"")

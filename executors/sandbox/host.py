@@ -108,8 +108,9 @@ class Sandbox:
         isolation: Isolation | None = None,
         key: str = "",
         look_ahead: Callable[[Callable[[NextJob], None]], None] | None = None,
+        printed: Callable[[bytes], None] = lambda chunk: None,
     ) -> JobResult:
-        """Run one job to its end, its time-out or its cancellation.
+        """Run one job to its end, its time-out or its cancellation. `printed` gets what it prints, as it comes.
 
         `turn` is the id of the execution that the job belongs to: at level `turn` its child is kept for the next job
         of the same one, until `end_turn`. Without it, with a `workdir` and at any other level nothing of the job lives
@@ -140,7 +141,7 @@ class Sandbox:
                     self._make_spare(bwrap)
                 if look_ahead is not None and is_kept:
                     look_ahead(partial(self._send_ahead, child))
-                result = child.wait(sent, deadline, timeout_seconds, cancelled or NEVER)
+                result = child.wait(sent, deadline, timeout_seconds, cancelled or NEVER, printed)
             except BaseException:
                 # Whatever ends the wait, Ctrl-C among it: no child outlives it.
                 self._give_up(child)

@@ -17,7 +17,7 @@ def keep_importable() -> list[int]:
     replaced: dict[str, str] = {}
     descriptors = []
     for entry in sys.path:
-        if os.path.isdir(entry) and not _open_to_others(entry):
+        if os.path.isdir(entry) and not is_open_to_others(entry):
             descriptor = os.open(entry, os.O_RDONLY | os.O_DIRECTORY)
             descriptors.append(descriptor)
             replaced[entry] = f"/proc/self/fd/{descriptor}"
@@ -28,8 +28,8 @@ def keep_importable() -> list[int]:
     return descriptors
 
 
-def _open_to_others(path: str) -> bool:
-    """Every directory on the way may be entered by anyone, and the last one read."""
+def is_open_to_others(path: str) -> bool:
+    """Whether every directory on the way may be entered by anyone, and the last one read."""
     real = os.path.realpath(path)
     if not os.stat(real).st_mode & stat.S_IROTH:
         return False

@@ -1,6 +1,7 @@
 """Runs a step's Python code, in the child. Knows how `main` is found and called; nothing of confinement.
 
-Payload: `code`, `inputs` (map) and `context` (map). Standard library only: the zygote loads this file.
+Payload: `code`, `inputs` (map), `context` (map), and `packages` (a folder to import from) when it has some.
+Standard library only: the zygote loads this file.
 A process may run many jobs, one after the other: each has a namespace of its own.
 """
 
@@ -16,6 +17,7 @@ import json
 import linecache
 import logging
 import os
+import resource
 import sys
 import traceback
 import types
@@ -24,6 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 from executors.sandbox.frames import failure, success
+from executors.sandbox.printing import LevelFormatter
 from executors.sandbox.sanitise import OutputInvalid, sanitise
 
 CODE_NAME = "<code>"
@@ -67,17 +70,23 @@ def run(payload: dict[str, Any], output_bytes: int) -> dict[str, Any]:
     # Makes the source lines appear in tracebacks.
     linecache.cache[CODE_NAME] = (len(code), None, code.splitlines(keepends=True), CODE_NAME)
     namespace = _namespace(payload["context"])
+    if "packages" in payload:
+        sys.path.insert(0, payload["packages"])
     try:
         exec(compiled, namespace)  # noqa: S102 - the purpose of this process
-        main = namespace.get("main")
-        if not callable(main):
-            return failure("code_invalid", "the code must define a function named main")
-        result = _call(main, payload["inputs"])
+        if callable(main := namespace.get("main")):
+            result = _call(main, payload["inputs"])
+        elif "result" in namespace:
+            result = namespace["result"]
+        else:
+            return failure("code_invalid", "the code must define a function named main, or set result")
         return success(sanitise(result, max_bytes=output_bytes))
     except OutputInvalid as error:
         return failure(error.code, str(error))
     except SystemExit as error:
         return failure("exited", f"the code called exit ({error.code})")
+    except MemoryError as error:
+        return failure("out_of_memory", _describe_bound(), traceback=_user_traceback(error))
     except BaseException as error:
         return failure("python_error", _describe(error), traceback=_user_traceback(error))
 
@@ -99,7 +108,7 @@ def _namespace(context: dict[str, Any]) -> dict[str, Any]:
 def _logger() -> logging.Logger:
     logger = logging.getLogger("step")
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(LevelFormatter())
     logger.handlers = [handler]
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
@@ -151,6 +160,11 @@ def _takes_whole_map(parameters: list[inspect.Parameter], inputs: dict[str, Any]
     (only,) = parameters
     accepts = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return only.kind in accepts and only.default is inspect.Parameter.empty and only.name not in inputs
+
+
+def _describe_bound() -> str:
+    bound = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return f"MemoryError: the code wanted more memory than the {bound >> 20} MiB that a step may have"
 
 
 def _describe(error: BaseException) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import signal
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from executors.sandbox import frames
 from executors.sandbox.sanitise import MAX_OUTPUT_BYTES
@@ -24,14 +24,13 @@ class Limits:
     open_files: int = 256
     processes: int = 64
     output_bytes: int = MAX_OUTPUT_BYTES
-    printed_bytes: int = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class JobFailure:
     """Why a job gave no value.
 
-    Codes: `timeout`, `cancelled`, `killed`, `exited`, `python_error`, `code_invalid`, `sql_error`,
+    Codes: `timeout`, `cancelled`, `killed`, `exited`, `python_error`, `out_of_memory`, `code_invalid`, `sql_error`,
     `database_locked`, `input_invalid`, `output_invalid`, `output_too_large`, `sandbox_error`,
     `isolation_unavailable`.
     """
@@ -48,8 +47,6 @@ class JobResult:
 
     value: Any = None
     failure: JobFailure | None = None
-    printed: str = ""
-    printed_truncated: bool = False
 
 
 def read_answer(answer: bytes | bytearray) -> tuple[Any, JobFailure | None]:
@@ -72,8 +69,25 @@ def how_it_died(status: int | None) -> JobFailure:
         return JobFailure("sandbox_error", "no process could be started for the job")
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return JobFailure("killed", f"the process was killed by {signal.Signals(number).name}")
+        cause = _CAUSES.get(number, "")
+        return JobFailure("killed", f"the process was killed by {_name(number)}{cause}")
     return JobFailure("exited", f"the code ended its process with status {os.WEXITSTATUS(status)} before it answered")
+
+
+_CAUSES: Final[dict[int, str]] = {
+    signal.SIGXCPU: ": it has used up its CPU time",
+    signal.SIGXFSZ: ": it has written a larger file than it may",
+    signal.SIGKILL: ", by itself, by the kernel (out of memory, or of CPU time), or by the machine's owner",
+    signal.SIGSEGV: ": it has read or written memory that is not its own",
+}
+
+
+def _name(number: int) -> str:
+    # Real-time signals but the first and the last have no name.
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def plain(text: str) -> str:

@@ -138,10 +138,20 @@ FROM event_log l
 WHERE l.result_ref IS NOT NULL
   AND NOT EXISTS (SELECT 1 FROM large_result r WHERE r.execution_id = l.execution_id AND r.key = l.result_ref);
 
+-- name: log_lines_are_counted()
+-- Lines are numbered densely, and none is missing from the totals: who reads on from a number sees all.
+SELECT coalesce(l.execution_id, t.execution_id),
+       format('has %%s log lines up to %%s and counts %%s', coalesce(l.lines, 0), coalesce(l.newest, 0), t.lines)
+FROM (SELECT execution_id, count(*) AS lines, min(seq) AS oldest, max(seq) AS newest FROM action_log
+      GROUP BY execution_id) AS l
+FULL JOIN action_log_total t ON t.execution_id = l.execution_id
+WHERE t.lines IS DISTINCT FROM coalesce(l.lines, 0) OR l.newest <> l.lines OR l.oldest <> 1;
+
 -- name: nothing_without_its_execution()
 SELECT orphan.execution_id, format('has %%s and no execution', orphan.what)
 FROM (SELECT DISTINCT execution_id, 'events' AS what FROM event_log
-      UNION SELECT DISTINCT execution_id, 'jobs' FROM queue WHERE origin = 'engine') AS orphan
+      UNION SELECT DISTINCT execution_id, 'jobs' FROM queue WHERE origin = 'engine'
+      UNION SELECT execution_id, 'lines of logs' FROM action_log_total) AS orphan
 WHERE NOT EXISTS (SELECT 1 FROM execution e WHERE e.id = orphan.execution_id);
 
 -- name: held_lease_is_open()

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from django.db import InterfaceError, InternalError, OperationalError, connection
 
-from executions.api import Report, failpoint, report_and_take
-from queueing.api import Fence, HeldLease, Judgement, LeasedJob, Take, extend_leases, lease_jobs, release_jobs
+from executions.api import LogLine, Report, append_log, failpoint, report_and_take
+from queueing.api import (
+    Fence,
+    HeldLease,
+    Judgement,
+    LeasedJob,
+    LeaseLost,
+    Take,
+    extend_leases,
+    lease_jobs,
+    release_jobs,
+)
 
 
 class GatewayUnavailable(Exception):
@@ -30,6 +40,9 @@ class Gateway(Protocol):
 
     def release(self, fences: Sequence[Fence]) -> None:
         """Give jobs back uncounted."""
+
+    def append_log(self, fence: Fence, lines: Sequence[LogLine]) -> None:
+        """Keep what a running action has logged; of a lease that is lost nothing is kept."""
 
     def report(
         self, execution_id: int, reports: Sequence[Report], take: Take | None, *, evaluate_later: bool = False
@@ -68,6 +81,11 @@ class DatabaseGateway:
         """Give jobs back uncounted."""
         with _reachable():
             release_jobs(fences)
+
+    def append_log(self, fence: Fence, lines: Sequence[LogLine]) -> None:
+        """Keep what a running action has logged; of a lease that is lost nothing is kept."""
+        with _reachable(), suppress(LeaseLost):
+            append_log(fence, lines)
 
     def report(
         self, execution_id: int, reports: Sequence[Report], take: Take | None, *, evaluate_later: bool = False

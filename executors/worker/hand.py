@@ -22,6 +22,7 @@ from executors.contract import ActionKind, ActionRequest, Credential, Outcome
 from executors.running import CANCELLED, DEFAULT_TIMEOUT_SECONDS, Lent, outcome_fields, run_action
 from executors.worker.gateway import Gateway, GatewayUnavailable
 from executors.worker.heartbeat import Held, LeaseKeeper
+from executors.worker.lines import LogSender
 from executors.worker.pace import Pace
 from queueing.api import LeasedJob, Take
 
@@ -119,21 +120,28 @@ class Hand:
         """Run a job's action. Returns: what to report of it; None when the lease is gone, or given back."""
         failpoint("action.before")
         request = _request(job)
-        if held.stop.is_set() and self._is_not_begun(request):
-            outcome = Outcome("error", code=CANCELLED, message="called off before it began")
-        else:
-            offer = partial(self._offer_next, job)
-            lent = Lent(self._means.data_dir, held.stop, partial(self._means.resolve, job), offer=offer)
-            outcome = run_action(self._means.kinds, request, lent, job.action)
+        log = self._means.lines.open(job.fence)
+        try:
+            if held.stop.is_set() and self._is_not_begun(request):
+                outcome = Outcome("error", code=CANCELLED, message="called off before it began")
+            else:
+                offer = partial(self._offer_next, job)
+                resolve = partial(self._means.resolve, job)
+                lent = Lent(self._means.data_dir, held.stop, resolve, offer=offer, lines=log)
+                outcome = run_action(self._means.kinds, request, lent, job.action)
+        finally:
+            lines = self._means.lines.close(log)
         failpoint("action.after")
         if held.lost.is_set():
             logger.warning("lease of %s was lost; its result is dropped", job.node_id)
             return None
         if held.stop.is_set() and outcome.code == CANCELLED:
+            if lines:
+                self._means.gateway.append_log(job.fence, lines)
             self._means.gateway.release([job.fence])
             return None
         # Also when told to stop meanwhile: what the action has done is done.
-        return Report(fence=job.fence, **outcome_fields(outcome, time.monotonic() - begun_at))
+        return Report(fence=job.fence, log=lines, **outcome_fields(outcome, time.monotonic() - begun_at))
 
     def _offer_next(self, job: LeasedJob, begin: Callable[[ActionRequest], None]) -> None:
         """Let a job's kind begin the next one by itself, when it is of the same kind and knows no secrets."""
@@ -263,6 +271,7 @@ class Means:
     keeper: LeaseKeeper
     resolve: Callable[[LeasedJob, str], Credential]
     data_dir: Path
+    lines: LogSender
     watch: HandWatch = field(default_factory=HandWatch)
 
 

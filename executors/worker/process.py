@@ -29,6 +29,7 @@ def worker_for_process(pid: int) -> Worker:
         resolve=lambda job, name: resolve_credential(name, job.execution_id),
         data_dir=Path(settings.NOETL_DATA_DIR),
         lease_seconds=lease_seconds,
+        log_bytes=settings.NOETL_LOG_BYTES_PER_JOB,
     )
 
 

@@ -6,11 +6,14 @@ Knows leases, outcomes and templates of leased jobs; nothing of HTTP. Source: ru
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
-from executions.api import ACTION_COMPLETED, Event, Report, report_results
+from django.db import transaction
+
+from executions.api import ACTION_COMPLETED, Event, LogLine, Report, append_log, report_results
 from executors.auth import names_in
 from executors.contract import Credential
 from executors.errors import CredentialNotFound, CredentialOutOfScope
@@ -35,9 +38,9 @@ SECRETS: Final = "secrets"
 MAX_SECONDS: Final = 1e9
 
 
-def complete_job(fence: Fence, result: Any, duration_seconds: float) -> Judgement:
+def complete_job(fence: Fence, result: Any, duration_seconds: float, *, log: Sequence[LogLine] = ()) -> Judgement:
     """Accept the result of a leased job, unless its outcome was accepted before. Raises: `LeaseLost`."""
-    return _report(_success(fence, result, duration_seconds, None))
+    return _report(replace(_success(fence, result, duration_seconds, None), log=log))
 
 
 def fail_job(
@@ -48,15 +51,28 @@ def fail_job(
     traceback: str | None = None,
     duration_seconds: float = 0.0,
     retry_delay_seconds: float | None = None,
+    log: Sequence[LogLine] = (),
 ) -> Judgement | str:
     """Accept the failure of a leased job, or give a job that was enqueued by hand back for another try.
 
     `retry_delay_seconds`: how long it then waits; None: no other try. Returns: the judgement, or `queued`.
     Raises: `LeaseLost`.
     """
-    if retry_delay_seconds is not None and retry_external_job(fence, retry_delay_seconds):
+    if retry_delay_seconds is not None and _retry(fence, retry_delay_seconds, log):
         return "queued"
-    return _report(_failure(fence, error, data, traceback, duration_seconds, None))
+    return _report(replace(_failure(fence, error, data, traceback, duration_seconds, None), log=log))
+
+
+def _retry(fence: Fence, delay_seconds: float, log: Sequence[LogLine]) -> bool:
+    """Give a job that was enqueued by hand back, and keep its log; when it has no other try, neither."""
+    with transaction.atomic():
+        if log:
+            with suppress(LeaseLost):
+                append_log(fence, log)
+        is_queued = retry_external_job(fence, delay_seconds)
+        if not is_queued:
+            transaction.set_rollback(True)
+    return is_queued
 
 
 def accept_posted_outcome(fence: Fence, posted: Event) -> Judgement:

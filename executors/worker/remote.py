@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import requests
 
-from executions.api import Report
+from executions.api import LogLine, Report
 from executors.contract import Credential
 from executors.errors import CredentialNotFound, CredentialOutOfScope, NotAuthenticated, ServerUnreachable
 from executors.worker.gateway import GatewayUnavailable
@@ -119,6 +119,13 @@ class RestGateway:
             except Refused as refused:
                 logger.warning("job %s could not be given back: %s", fence.job_id, refused)
 
+    def append_log(self, fence: Fence, lines: Sequence[LogLine]) -> None:
+        """Keep what a running action has logged; of a lease that is lost nothing is kept."""
+        try:
+            self._about(fence, "log", {"log": [_told(line) for line in lines]})
+        except Refused as refused:
+            logger.warning("what job %s has logged is not kept: %s", fence.job_id, refused)
+
     def report(
         self, execution_id: int, reports: Sequence[Report], take: Take | None, *, evaluate_later: bool = False
     ) -> tuple[list[Judgement], list[LeasedJob]]:
@@ -127,6 +134,8 @@ class RestGateway:
 
     def _report(self, report: Report) -> Judgement:
         body = {"result": report.data, "duration": report.duration_seconds}
+        if report.log:
+            body["log"] = [_told(line) for line in report.log]
         if report.status == "error":
             body |= {"error": report.error, "traceback": report.traceback, "retry": False}
         try:
@@ -162,8 +171,12 @@ class RestGateway:
         return self._server.post(f"queue/{fence.job_id}/{verb}", {**claim, **body})
 
 
+def _told(line: LogLine) -> dict[str, str]:
+    return {"timestamp": line.at, "stream": line.stream, "level": line.level, "text": line.text}
+
+
 def _without_data(report: Report, refused: Refused) -> Report:
     """What the server takes of a report that it refuses: a failure that says why, so that it is not tried for ever."""
     code = "output_too_large" if refused.status == TOO_LARGE else "output_invalid"
     error = {"code": code, "message": str(refused)}
-    return Report(report.fence, "error", error=error, duration_seconds=report.duration_seconds)
+    return Report(report.fence, "error", error=error, duration_seconds=report.duration_seconds, log=report.log)

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from executors.contract import ActionKind, Credential
+from executors.logs import MOST_BYTES
 from executors.worker import drain
 from executors.worker.gateway import Gateway
 from executors.worker.hand import Hand, Means
 from executors.worker.heartbeat import LeaseKeeper
+from executors.worker.lines import LogSender
 from executors.worker.pace import Pace
 from queueing.api import LeasedJob, Take
 
@@ -50,11 +52,13 @@ class Worker:
         resolve: Callable[[LeasedJob, str], Credential],
         data_dir: Path,
         lease_seconds: float,
+        log_bytes: int = MOST_BYTES,
     ) -> None:
+        """`log_bytes` is how much of a job's log is kept."""
         self.worker_id = worker_id
         self._gateway = gateway
         self._lease_seconds = lease_seconds
-        self._means = Means(gateway, kinds, keeper, resolve, data_dir)
+        self._means = Means(gateway, kinds, keeper, resolve, data_dir, LogSender(gateway, log_bytes))
 
     def close(self) -> None:
         """Release what the action kinds keep warm."""

@@ -76,7 +76,7 @@ def _as_map(told: Any) -> dict[str, Any]:
 
 
 def _decoded(name: str, value: Any) -> tuple[str, Any]:
-    plain = name.removesuffix("_b64")
+    plain = name.removesuffix("_b64").removesuffix("_base64")
     if plain == name or plain not in ENCODED:
         return name, value
     try:

@@ -22,6 +22,7 @@ _VIEW: Final = frozenset(
         "catalog.view_playbookversion",
         "executions.view_execution",
         "executions.view_eventlog",
+        "executions.view_actionlog",
         "queueing.view_job",
         "queueing.view_leasehistory",
         "executors.view_runtime",

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from django.db.models import Model
 from django.utils import timezone
+from django.utils.timezone import localtime
 
 from executions.api import (
     ExecutionView,
+    count_dropped_lines,
     count_executions_of_version,
     find_item_error,
     get_execution,
     list_executions,
     list_latest_events,
+    list_latest_lines,
+    list_logging_steps,
     list_steps,
 )
 from noetl_site.console import values
@@ -24,12 +30,15 @@ from queueing.api import count_jobs_of_execution, list_jobs, list_leases
 
 LIMIT: Final = 20
 """Rows of a panel; its link leads to all of them."""
+LOG_LIMIT: Final = 200
+"""Lines of a log on a page; the API and `executions logs` have all of them."""
 
 VERSION: Final = "catalog.playbookversion"
 EXECUTION: Final = "executions.execution"
 EVENT: Final = "executions.eventlog"
 JOB: Final = "queueing.job"
 LEASE: Final = "queueing.leasehistory"
+LOG: Final = "executions.actionlog"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +55,37 @@ class Panel:
 
 
 @dataclass(frozen=True, slots=True)
+class Log:
+    """The newest lines of an execution's log, in their order: (time, node, level, text).
+
+    `choices` are links that narrow it to a step: (text, address, whether it is chosen). `note` says what is not shown.
+    """
+
+    shown: Sequence[tuple[str, str, str, str]]
+    choices: Sequence[tuple[str, str, bool]]
+    empty: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """The row in a few lines: (label, what is shown)."""
 
     lines: Sequence[tuple[str, Any]]
 
 
-def panels_of(user: Viewer, row: Model) -> list[Panel | Summary]:
-    """The panels of a row's page, those that the user may see."""
+def panels_of(
+    user: Viewer, row: Model, asked: Mapping[str, str] = MappingProxyType({})
+) -> Sequence[Panel | Summary | Log]:
+    """The panels of a row's page, those that the user may see; `asked` is the address's query."""
     make = _PANELS.get(row._meta.label_lower)
-    return make(user, row) if make else []
+    return make(user, row, asked) if make else []
 
 
 # -- playbook version -------------------------------------------------------------------------------
 
 
-def _of_version(user: Viewer, row: Any) -> list[Panel | Summary]:
+def _of_version(user: Viewer, row: Any, asked: Mapping[str, str]) -> list[Panel]:
     if not values.may_view(user, EXECUTION):
         return []
     counts = count_executions_of_version(row.path, row.version)
@@ -111,7 +135,7 @@ def _links(label: str, counts: Mapping[str, int], **lookups: Any) -> list[tuple[
 # -- execution --------------------------------------------------------------------------------------
 
 
-def _of_execution(user: Viewer, row: Any) -> list[Panel | Summary]:
+def _of_execution(user: Viewer, row: Any, asked: Mapping[str, str]) -> list[Panel | Summary | Log]:
     execution = get_execution(row.pk)
     playbook = values.show_link(user, VERSION, row.playbook_version_id, f"{row.path} {row.version}")
     lines: list[tuple[str, Any]] = [
@@ -123,7 +147,9 @@ def _of_execution(user: Viewer, row: Any) -> list[Panel | Summary]:
         lines.append(("Why", _why(execution)))
     if execution.result is not None:
         lines.append(("Result", values.show_json(execution.result)))
-    panels: list[Panel | Summary] = [Summary(lines), _steps(execution.id)]
+    panels: list[Panel | Summary | Log] = [Summary(lines), _steps(execution.id)]
+    if values.may_view(user, LOG):
+        panels.append(_log(row.pk, asked.get("step")))
     if values.may_view(user, JOB):
         panels.append(_jobs(user, row.pk))
     if values.may_view(user, EVENT):
@@ -151,6 +177,25 @@ def _steps(execution_id: str) -> Panel:
         rows.append([step.name, values.show_pill(step.status), lasted or values.NOTHING, items, error])
     headers = ("Step", "Status", "Duration", "Items", "Error")
     return Panel("Steps", headers, rows, empty="No step has started yet.")
+
+
+def _log(execution_id: int, step: str | None) -> Log:
+    steps = list_logging_steps(execution_id)
+    step = step if step in steps else None
+    lines = list_latest_lines(execution_id, LOG_LIMIT + 1, step)
+    note = []
+    if len(lines) > LOG_LIMIT:
+        note.append(f"The newest {LOG_LIMIT} lines; all of them: manage.py executions logs {execution_id}")
+    if dropped := count_dropped_lines(execution_id):
+        note.append(f"{dropped:,} lines were dropped, as the log was full.")
+    page = values.page_of(EXECUTION, execution_id)
+    choices = [("all steps", f"{page}#log", step is None)]
+    choices += [(name, f"{page}?{urlencode({'step': name})}#log", name == step) for name in steps]
+    shown = [
+        (f"{localtime(line.at):%H:%M:%S.%f}"[:-3], values.show_node(line.node_id), line.level, line.text)
+        for line in lines[-LOG_LIMIT:]
+    ]
+    return Log(shown, choices if steps else [], "No action has printed or logged anything.", " ".join(note))
 
 
 def _jobs(user: Viewer, execution_id: int) -> Panel:
@@ -198,7 +243,7 @@ def _events(user: Viewer, execution_id: int) -> Panel:
 # -- job --------------------------------------------------------------------------------------------
 
 
-def _of_job(user: Viewer, row: Any) -> list[Panel | Summary]:
+def _of_job(user: Viewer, row: Any, asked: Mapping[str, str]) -> list[Panel]:
     if not values.may_view(user, LEASE):
         return []
     rows = [
@@ -216,7 +261,7 @@ def _of_job(user: Viewer, row: Any) -> list[Panel | Summary]:
     return [Panel("Leases", headers, rows, empty="No worker has taken this job yet.", more=more)]
 
 
-_PANELS: Final[Mapping[str, Callable[[Viewer, Any], list[Panel | Summary]]]] = {
+_PANELS: Final[Mapping[str, Callable[[Viewer, Any, Mapping[str, str]], Sequence[Panel | Summary | Log]]]] = {
     VERSION: _of_version,
     EXECUTION: _of_execution,
     JOB: _of_job,

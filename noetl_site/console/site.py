@@ -99,7 +99,7 @@ class ShownOnly(ModelAdmin):  # type: ignore[type-arg]  # generic in its stubs o
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
         """As Django's, with the row's panels."""
-        context["panels"] = panels.panels_of(request.user, kwargs["obj"])
+        context["panels"] = panels.panels_of(request.user, kwargs["obj"], request.GET.dict())
         return super().render_change_form(request, context, *args, **kwargs)
 
     @property

@@ -73,6 +73,16 @@ class FoundJob:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldJob:
+    """Where a job stands that somebody holds."""
+
+    execution_id: int
+    node_id: str
+    node_name: str
+    item_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class LeasedJob:
     """A job in a worker's hands until `lease_until` (the database's clock)."""
 

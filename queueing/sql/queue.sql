@@ -367,6 +367,11 @@ FROM queue q JOIN lease_history h ON h.job_id = q.id AND h.attempt = q.attempts
 WHERE q.execution_id = :execution_id AND q.status = 'leased' AND h.principal = :principal
 ORDER BY q.id LIMIT :count;
 
+-- name: held_job(job_id, attempt, token)
+-- Where a job stands whose lease is held; it may have run out, as long as nobody has taken it back.
+SELECT execution_id, node_id, node_name, item_index FROM queue
+WHERE id = :job_id AND status = 'leased' AND attempts = :attempt AND lease_token = :token::uuid;
+
 -- name: live_lease(job_id, attempt, token)
 -- The action of a job whose lease is held now and has not run out.
 SELECT action::text FROM queue

@@ -215,20 +215,26 @@ def test_verify_is_clean_and_sees_a_seeded_fault(platform: Platform) -> None:
     assert done.stdout.endswith("2 violations\n")
 
 
-def test_what_an_action_prints_is_in_the_workers_log(platform: Platform, write: Any) -> None:
+def test_what_an_action_prints_is_in_its_executions_log(platform: Platform, write: Any) -> None:
     book = write("""
   - step: start
     next: talk
   - step: talk
     type: python
     code: |
+      import time
       def main():
           print("I AM PRINTED")
+          logger.warning("and I am logged")
+          time.sleep(3)
+          print("at the end")
 """)
-    execution_id = run_json(platform, book, "--wait")["execution_id"]
-    log = (platform.data_dir / "logs" / "worker.log").read_text()
-    [line] = [line for line in log.splitlines() if "I AM PRINTED" in line]
-    assert execution_id in line
+    execution_id = run_json(platform, book)["execution_id"]
+    told = platform.manage("executions", "logs", execution_id, "--follow").stdout.splitlines()
+    assert [line.partition(" ")[2] for line in told] == [
+        "talk | I AM PRINTED", "talk | WARNING and I am logged", "talk | at the end",
+    ]  # fmt: skip
+    assert "I AM PRINTED" not in (platform.data_dir / "logs" / "worker.log").read_text()
 
 
 def test_watching_without_a_terminal_tells_each_change_on_stderr(platform: Platform) -> None:

@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from executions.api import report_results
+from executions.api import LogLine, Report, report_results
 from executions.models import EventLog, Execution
 from executors.models import Credential, Runtime
 from noetl_site.access.tokens import create_token, ensure_service_account
@@ -214,6 +214,37 @@ def test_a_result_that_is_false_is_still_a_result(result: Any, text: str, consol
     report(job, result)
     event = EventLog.objects.get(event_type="action_completed")
     assert f'<pre class="console-code">{text}</pre>' in shown(console, page_of(event))
+
+
+def said(job: Any, *texts: str) -> Report:
+    lines = [LogLine("2026-01-02T03:04:05.678+00:00", "printed", "info", text) for text in texts]
+    return Report(job.fence, "success", {"n": 1}, log=lines)
+
+
+def test_an_executions_log_is_shown_and_narrowed_to_a_step(console: Client) -> None:
+    execution = Execution.objects.get(id=start(CHAIN))
+    assert "No action has printed or logged anything." in shown(console, page_of(execution))
+    for text in ("<b>one</b>", "line of two"):
+        [job] = lease()
+        report_results(execution.id, [said(job, text)])
+    whole, narrow = (shown(console, page_of(execution) + query) for query in ("", "?step=two"))
+    assert "&lt;b&gt;one&lt;/b&gt;" in whole and "line of two" in whole and "03:04:05.678" in whole
+    assert "&lt;b&gt;one" not in narrow and "line of two" in narrow
+    assert f'href="{page_of(execution)}?step=one#log"' in whole
+    assert "line of two" in shown(console, page_of(execution) + "?step=nothing")
+    stranger = log_in("executions.view_execution")
+    assert "line of two" not in shown(stranger, page_of(execution))
+
+
+def test_a_long_log_shows_its_end_and_says_so(console: Client, settings: Any) -> None:
+    execution = Execution.objects.get(id=start(FAN))
+    first, second, third = lease(count=3)
+    report_results(execution.id, [said(first, *(f"line {number}." for number in range(250)))])
+    settings.NOETL_LOG_BYTES_PER_EXECUTION = 1
+    report_results(execution.id, [said(second, "dropped"), said(third, "dropped")])
+    text = shown(console, page_of(execution))
+    assert "line 249." in text and "line 50." in text and "line 49." not in text
+    assert "The newest 200 lines" in text and "2 lines were dropped" in text
 
 
 def test_values_are_escaped_indented_and_cut() -> None:

@@ -473,6 +473,7 @@ SEEDED = {
     "due_timer_is_fired": "INSERT INTO timer SELECT id, 'x', 'wait', now() - interval '2 minutes' FROM execution",
     "large_result_is_there": "INSERT INTO event_log (execution_id, seq, event_type, node_id, node_name, node_type, "
     "result_ref) SELECT id, 999, 'warning', 'x', 'x', 'step', 'gone' FROM execution",
+    "log_lines_are_counted": "INSERT INTO action_log_total SELECT id, 3, 3, 0 FROM execution",
     "evaluation_is_not_stuck": "UPDATE execution SET evaluation_failures = 3",
     "nothing_without_its_execution": "DELETE FROM execution",
     "fold_of_log_is_state": "UPDATE execution SET state = jsonb_set(state, '{root,visited}', '\"ff\"')",

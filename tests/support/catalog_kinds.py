@@ -23,11 +23,24 @@ _SQL: Final[dict[str, Any]] = {
     "additionalProperties": False,
 }
 
+_SCRIPT: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "file": {"type": "string"},
+        "http": {"type": "string"},
+        "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+    },
+    "oneOf": [{"required": ["file"]}, {"required": ["http"]}],
+    "additionalProperties": False,
+}
+
 KINDS: Final[dict[str, dict[str, Any]]] = {
     "python": {
         "type": "object",
-        "properties": {"code": {"type": "string", "x-noetl-template": "verbatim"}},
-        "required": ["code"],
+        "properties": {
+            "code": {"type": "string", "x-noetl-template": "verbatim"},
+            "script": {**_SCRIPT, "x-noetl-template": "verbatim"},
+        },
         "additionalProperties": False,
     },
     "postgres": {**_SQL, "required": ["auth"]},

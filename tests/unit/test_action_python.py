@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import textwrap
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,18 +10,11 @@ from typing import Any
 
 import pytest
 
+from executions.api import LogLine
 from executors.actions.python import PythonAction
 from executors.contract import ActionFailed, ActionRequest, Credential
 from executors.running import Lent
 from executors.sandbox.host import Isolation
-
-
-def no_credential(name: str) -> Credential:
-    raise AssertionError(name)
-
-
-def lent() -> Lent:
-    return Lent(Path("/nowhere"), threading.Event(), no_credential)
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +24,20 @@ def action() -> Iterator[PythonAction]:
     action.close()
 
 
-def run(action: PythonAction, code: str, tmp_path: Path, *, timeout: float = 10, **inputs: Any) -> Any:
+def lend(tmp_path: Path = Path()) -> Lent:
+    return Lent(tmp_path, threading.Event(), lambda name: Credential(name, "generic", {}))
+
+
+def finished(lent: Lent) -> list[LogLine]:
+    lent.lines.finish()
+    return lent.lines.take()
+
+
+def run(
+    action: PythonAction, code: str, tmp_path: Path, *, timeout: float = 10, lent: Lent | None = None, **inputs: Any
+) -> Any:
     request = ActionRequest("python", {"code": code}, inputs, "e1", "e1:s", "s", 2, "e1:s", timeout)
-    return action.run(request, lent())
+    return action.run(request, lent or lend(tmp_path))
 
 
 def test_returns_what_main_returned(action: PythonAction, tmp_path: Path) -> None:
@@ -70,13 +74,24 @@ def test_a_time_out_is_the_requests(action: PythonAction, tmp_path: Path) -> Non
     assert caught.value.code == "timeout"
 
 
-def test_prints_are_logged_with_the_execution(
-    action: PythonAction, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.INFO):
-        run(action, "def main(): print('hello')", tmp_path)
-    record = next(record for record in caplog.records if "hello" in record.getMessage())
-    assert record.execution_id == "e1" and record.step == "s"  # type: ignore[attr-defined]  # from `extra`
+def test_what_is_printed_and_logged_goes_to_the_executions_log(action: PythonAction, tmp_path: Path) -> None:
+    code = """
+        import sys
+        def main():
+            print('hello')
+            print('oops', file=sys.stderr)
+            logger.warning('careful')
+            print('no end', end='')
+    """
+    lent = lend(tmp_path)
+    run(action, textwrap.dedent(code), tmp_path, lent=lent)
+    told = [(line.stream, line.level, line.text) for line in finished(lent)]
+    assert told == [
+        ("printed", "info", "hello"),
+        ("printed", "info", "oops"),
+        ("logged", "warning", "careful"),
+        ("printed", "info", "no end"),
+    ]
 
 
 WHO = "def main(): return os.getcwd()"
@@ -91,7 +106,7 @@ def test_an_executions_steps_share_a_child_until_the_turn_ends(action: PythonAct
 
 def ask(action: PythonAction, isolation: Any) -> Any:
     request = ActionRequest("python", {"code": WHO, "isolation": isolation}, {}, "e1", "e1:s", "s", 1, "e1:s", 10)
-    return action.run(request, lent())
+    return action.run(request, lend())
 
 
 def test_a_step_can_ask_for_a_stronger_level(action: PythonAction) -> None:
@@ -124,5 +139,5 @@ def test_levels_are_in_order() -> None:
 def test_arguments_are_checked(action: PythonAction, arguments: dict[str, Any]) -> None:
     request = ActionRequest("python", arguments, {}, "e1", "e1:s", "s", 1, "e1:s", 5)
     with pytest.raises(ActionFailed) as caught:
-        action.run(request, lent())
+        action.run(request, lend())
     assert caught.value.code == "arguments_invalid"

@@ -78,6 +78,10 @@ def test_an_action_comes_back_from_the_wire_as_it_was() -> None:
     assert read_action(told) == read_action(json.dumps(told)) == stored
 
 
+def test_code_in_base64_is_read_under_its_older_name_too() -> None:
+    assert read_action({"type": "python", "code_base64": "eCA9IDE="})["arguments"] == {"code": "x = 1"}
+
+
 @pytest.mark.parametrize(
     "told",
     ["", "[]", "{", 1, None, {}, {"type": 1}, {"type": "x", "with": []}, {"type": "x", "code_b64": "/w=="}],

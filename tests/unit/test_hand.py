@@ -10,12 +10,13 @@ from threading import Event, Thread
 
 import pytest
 
-from executions.api import Report
+from executions.api import LogLine, Report
 from executors.actions.python import PythonAction
 from executors.contract import ActionRequest, Credential
 from executors.running import Lent
 from executors.worker.hand import Hand, Means
 from executors.worker.heartbeat import LeaseKeeper
+from executors.worker.lines import LogSender
 from executors.worker.pace import Pace
 from queueing.api import Fence, HeldLease, Judgement, LeasedJob, Take
 
@@ -45,6 +46,9 @@ class Books:
 
     def release(self, fences: Sequence[Fence]) -> None:
         self.released += [fence.job_id for fence in fences]
+
+    def append_log(self, fence: Fence, lines: Sequence[LogLine]) -> None:
+        raise AssertionError(f"job {fence.job_id} logged something")
 
     def report(
         self, execution_id: int, reports: Sequence[Report], take: Take | None, *, evaluate_later: bool = False
@@ -93,7 +97,7 @@ def until(condition: Callable[[], bool]) -> bool:
 
 def test_what_waits_behind_a_slow_job_is_given_back_and_does_not_run(kind: PythonAction, tmp_path: Path) -> None:
     books, go = Books(), tmp_path / "go"
-    means = Means(books, {"python": kind}, LeaseKeeper(books, 60), no_credential, tmp_path)
+    means = Means(books, {"python": kind}, LeaseKeeper(books, 60), no_credential, tmp_path, LogSender(books))
     jobs = [job(number, tmp_path, go if number == 3 else None) for number in range(1, 7)]
 
     def let_go() -> None:
@@ -113,7 +117,7 @@ def test_what_waits_behind_a_slow_job_is_given_back_and_does_not_run(kind: Pytho
 
 def test_a_job_that_its_child_has_begun_is_not_given_back(kind: PythonAction, tmp_path: Path) -> None:
     books = Books()
-    means = Means(books, {"python": kind}, LeaseKeeper(books, 60), no_credential, tmp_path)
+    means = Means(books, {"python": kind}, LeaseKeeper(books, 60), no_credential, tmp_path, LogSender(books))
     with Hand(1, means) as hand:
         hand.add([job(number, tmp_path) for number in range(1, 5)], time.monotonic())
         assert hand.do_next(Pace())
@@ -127,7 +131,7 @@ def test_a_job_that_its_child_has_begun_is_not_given_back(kind: PythonAction, tm
 
 def test_every_job_of_a_full_hand_runs_once(kind: PythonAction, tmp_path: Path) -> None:
     books = Books()
-    means = Means(books, {"python": kind}, LeaseKeeper(books, 60), no_credential, tmp_path)
+    means = Means(books, {"python": kind}, LeaseKeeper(books, 60), no_credential, tmp_path, LogSender(books))
     # More than one child serves.
     everyone = list(range(1, 121))
     with Hand(1, means) as hand:
@@ -140,7 +144,7 @@ def test_every_job_of_a_full_hand_runs_once(kind: PythonAction, tmp_path: Path) 
 def test_a_job_called_off_after_its_child_has_begun_it_is_stopped(kind: PythonAction, tmp_path: Path) -> None:
     books = Books()
     keeper = LeaseKeeper(books, 60)
-    means = Means(books, {"python": kind}, keeper, no_credential, tmp_path)
+    means = Means(books, {"python": kind}, keeper, no_credential, tmp_path, LogSender(books))
     with Hand(1, means) as hand:
         hand.add([job(1, tmp_path), job(2, tmp_path, tmp_path / "never")], time.monotonic())
         assert hand.do_next(Pace())

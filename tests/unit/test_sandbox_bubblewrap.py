@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from executors.sandbox.host import Isolation, JobResult, Sandbox
+from tests.support.printing import Ran, run_printing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,9 +37,9 @@ def sandbox() -> Iterator[Sandbox]:
     sandbox.close()
 
 
-def run(sandbox: Sandbox, code: str, *, timeout: float = 30, **inputs: Any) -> JobResult:
+def run(sandbox: Sandbox, code: str, *, timeout: float = 30, **inputs: Any) -> Ran:
     payload = {"code": textwrap.dedent(code), "inputs": inputs, "context": {}}
-    return sandbox.run(payload, timeout_seconds=timeout, turn="e1")
+    return run_printing(sandbox, payload, timeout_seconds=timeout, turn="e1")
 
 
 def code_of(result: JobResult) -> str:
@@ -160,7 +161,7 @@ def test_no_two_jobs_share_an_interpreter(sandbox: Sandbox) -> None:
         ("import ctypes\ndef main(): ctypes.string_at(0)", "exited"),
         ("def main():\n    while True: pass", "timeout"),
         ("def main(): os.closerange(3, 256)", "exited"),
-        ("def main(): return bytearray(2 << 30)", "python_error"),
+        ("def main(): return bytearray(2 << 30)", "out_of_memory"),
         ("import time\ndef main():\n    if os.fork() == 0:\n        os.setsid()\n        time.sleep(60)", ""),
     ],
 )

@@ -16,10 +16,11 @@ import pytest
 
 from executors.sandbox import frames, turns
 from executors.sandbox.host import Isolation, JobResult, Limits, Sandbox
+from tests.support.printing import Ran, run_printing
 
 # Who a child is: no two work in the same folder.
 WHO = "def main(): return os.getcwd()"
-LIMITS = Limits(memory_bytes=512 << 20, output_bytes=1 << 20, printed_bytes=1000)
+LIMITS = Limits(memory_bytes=512 << 20, output_bytes=1 << 20)
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +38,9 @@ def _a_turn(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     sandbox.end_turn()
 
 
-def run(sandbox: Sandbox, code: str, turn: str | None = "e1", *, timeout: float = 10, **inputs: Any) -> JobResult:
+def run(sandbox: Sandbox, code: str, turn: str | None = "e1", *, timeout: float = 10, **inputs: Any) -> Ran:
     payload = {"code": textwrap.dedent(code), "inputs": inputs, "context": {"step": "s"}}
-    return sandbox.run(payload, timeout_seconds=timeout, turn=turn)
+    return run_printing(sandbox, payload, timeout_seconds=timeout, turn=turn)
 
 
 def value_of(sandbox: Sandbox, code: str, turn: str | None = "e1", **inputs: Any) -> Any:

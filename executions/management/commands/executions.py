@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from dataclasses import asdict
-from typing import IO, Any, cast
+from typing import IO, Any, Final, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import connection
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -17,21 +19,27 @@ from executions.api import (
     ExecutionView,
     answer_approval,
     cancel_execution,
+    count_dropped_lines,
     explain_execution,
     get_execution,
     list_events,
     list_executions,
     list_steps,
     pause_execution,
+    query_log,
     rerun_execution,
     resume_execution,
     send_signal,
+    told_line,
 )
-from executions.models import EventLog
+from executions.models import ActionLog, EventLog
 from executions.selectors import with_large_results
 
 HERE = "manage.py"
 """Who does what is done on the machine itself."""
+
+POLL_SECONDS: Final = 0.1
+"""How often somebody who follows a log looks for more, as those do who follow an execution."""
 
 STYLES = {
     "completed": "green",
@@ -50,8 +58,8 @@ class Command(BaseCommand):
     """List executions, show one and why it went as it did, steer it, run it again."""
 
     help = (
-        "List executions, show one with its steps, print its events, explain it; cancel, pause, resume or signal it, "
-        "answer its approvals, run it again. `@latest` is an id."
+        "List executions, show one with its steps, print its events and its log, explain it; cancel, pause, resume or "
+        "signal it, answer its approvals, run it again. `@latest` is an id."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -64,6 +72,7 @@ class Command(BaseCommand):
         for name, text in (
             ("get", "one execution with its steps, result or error"),
             ("events", "the events of one execution, in order"),
+            ("logs", "what the actions of one execution printed and logged"),
             ("explain", "why each step ran, did not run, or waits"),
             ("cancel", "cancel one execution"),
             ("pause", "let what runs go on to its end, and start nothing new"),
@@ -77,6 +86,9 @@ class Command(BaseCommand):
             one.add_argument("--json", action="store_true")
             if name in ("cancel", "pause"):
                 one.add_argument("--reason", default="")
+            elif name == "logs":
+                one.add_argument("-f", "--follow", action="store_true", help="go on until the execution has ended")
+                one.add_argument("--step", metavar="NAME", help="only of this step")
             elif name == "signal":
                 one.add_argument("name", metavar="NAME")
                 one.add_argument("--data", metavar="JSON", type=_json, help="what the wait gives as its result")
@@ -143,6 +155,23 @@ class Command(BaseCommand):
                     f"{event.seq:>5} {event.timestamp:%H:%M:%S.%f} {event.event_type:<22} "
                     f"{event.node_id.partition(':')[2] or '-':<28} {event.status}"
                 )
+
+    def _logs(self, options: dict[str, Any]) -> None:
+        execution_id = get_execution(options["execution_id"]).id
+        after = 0
+        while True:
+            # Before the lines: what was logged until the end is there when the end is seen.
+            is_over = get_execution(execution_id).is_terminal
+            for line in query_log(execution_id, after, options["step"]).iterator(chunk_size=1000):
+                self.stdout.write(json.dumps(_line_json(line)) if options["json"] else _line_text(line))
+                after = line.seq
+            self.stdout.flush()
+            if is_over or not options["follow"]:
+                break
+            connection.close_if_unusable_or_obsolete()
+            time.sleep(POLL_SECONDS)
+        if dropped := count_dropped_lines(execution_id):
+            self.stderr.write(f"{dropped} more lines were dropped: the execution's log was full")
 
     def _cancel(self, options: dict[str, Any]) -> None:
         execution = get_execution(options["execution_id"])
@@ -273,6 +302,25 @@ def _event_json(event: EventLog) -> dict[str, Any]:
         "current_index": event.current_index,
         "worker_id": event.worker_id,
     }
+
+
+def _line_json(line: ActionLog) -> dict[str, Any]:
+    return {
+        "execution_id": str(line.execution_id),
+        "seq": line.seq,
+        "timestamp": line.at.isoformat(),
+        "node_id": line.node_id,
+        "step": line.step,
+        "attempt": line.attempt,
+        "index": line.item_index,
+        "stream": line.stream,
+        "level": line.level,
+        "text": line.text,
+    }
+
+
+def _line_text(line: ActionLog) -> str:
+    return f"{line.at:%H:%M:%S.%f} {told_line(line.node_id, line.level, line.text)}"
 
 
 def _styled(status: str) -> str:

@@ -79,6 +79,7 @@ def _build_worker(server: Server, lease_seconds: float) -> Worker:
         resolve=gateway.credential,
         data_dir=Path(settings.NOETL_DATA_DIR),
         lease_seconds=lease_seconds,
+        log_bytes=settings.NOETL_LOG_BYTES_PER_JOB,
     )
 
 
