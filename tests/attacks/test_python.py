@@ -75,7 +75,13 @@ class Place:
 
 def platform_sockets() -> list[str]:
     """The sockets of this test run's own servers."""
-    return [str(path) for path in Path(os.environ[FOLDER]).rglob("*") if path.is_socket()]
+    # Folders of databases come and go under the walk, which passes over them.
+    return [
+        path
+        for folder, _, names in os.walk(os.environ[FOLDER])
+        for path in (f"{folder}/{name}" for name in names)
+        if Path(path).is_socket()
+    ]
 
 
 @pytest.fixture(scope="module")
