@@ -76,7 +76,9 @@ def told(execution_id: int, **asked: Any) -> list[str]:
 def python_worker(kinds: dict[str, ActionKind]) -> Worker:
     gateway = DatabaseGateway()
     keeper = LeaseKeeper(gateway, 60)
-    return Worker("w1", gateway, kinds, keeper, lambda job, name: resolve_credential(name, job.execution_id), Path(), 60)
+    return Worker(
+        "w1", gateway, kinds, keeper, lambda job, name: resolve_credential(name, job.execution_id), Path(), 60
+    )
 
 
 @pytest.fixture(autouse=True)

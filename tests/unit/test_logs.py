@@ -21,7 +21,7 @@ from queueing.api import Fence
 from tests.support.kinds import kinds
 
 FENCE = Fence(1, 1, "token")
-KEY = "-----BEGIN KEY-----\nMIIEvQIBADAN\nBgkqhkiG9w0B\n-----END KEY-----"
+KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n-----END KEY-----"
 
 
 def finished(log: JobLog) -> list[LogLine]:
@@ -120,7 +120,7 @@ def test_secrets_of_a_job_are_hidden_in_what_its_kind_logs_also_line_by_line() -
     data = {"db": {"password": "hunter22"}, "vault": {"value": "v4ult-s3cret"}, "pem": {"value": KEY}}
     lent = Lent(Path(), threading.Event(), lambda name: Credential(name, "generic", data[name]))
     places = {"/inputs/key": ["vault"], "/inputs/pem": ["pem"]}
-    assert run_action(kinds(work), request, lent, places).status == "success"
+    assert run_action(kinds(work), request, lent, {"secrets": places}).status == "success"
     assert texts(lent.lines.take()) == [
         "connected with ***", "and asked for ***", "***", "***", "***", "***", "no end: ***",
     ]  # fmt: skip
