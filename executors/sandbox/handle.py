@@ -141,8 +141,11 @@ class ChildHandle:
             return None
         if not job.is_answered:
             self.end()
+            # Unread it would be in the way of the job after it, which can still be taken back.
+            self.recall(job)
         self._drain_printed(job)
-        self._waiting.remove(job)
+        if not job.is_taken_back:
+            self._waiting.remove(job)
         self._last_mark = job.mark
         return self._result(job, cause, timeout_seconds)
 

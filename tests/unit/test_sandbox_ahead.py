@@ -226,6 +226,17 @@ def test_a_cancelled_job_takes_the_next_one_nowhere(sandbox: Sandbox, tmp_path: 
     assert run_next(sandbox, second).failure is None and times(tmp_path / "second") == 1
 
 
+def test_a_job_that_was_not_even_read_is_not_in_the_way_of_the_next(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The child is halted, so that it reads neither."""
+    second = following("second", RUNS, mark=str(tmp_path / "second"))
+    folder = run(sandbox, "def main(): return os.getcwd()").value
+    [child] = [each for each in psutil.Process().children(recursive=True) if each.cwd() == folder]
+    child.suspend()
+    result = run(sandbox, "def main(): pass", second, timeout=0.2)
+    assert result.failure is not None and result.failure.code == "timeout"
+    assert run_next(sandbox, second).failure is None and times(tmp_path / "second") == 1
+
+
 def test_a_job_that_died_when_it_was_ahead_has_died(sandbox: Sandbox, tmp_path: Path) -> None:
     second = following(
         "second", f"{RUNS}\n".replace("return os.getcwd()", "os._exit(5)"), mark=str(tmp_path / "second")
@@ -263,7 +274,7 @@ def test_a_turn_that_ends_takes_along_what_was_handed_over(sandbox: Sandbox) -> 
     run(sandbox, "def main(): pass", following("second", "import time\ndef main(): time.sleep(60)"))
     [zygote] = [process for process in psutil.Process().children() if "zygote.py" in " ".join(process.cmdline())]
     spare = 1
-    assert len(zygote.children()) == 1 + spare
+    assert until(lambda: len(zygote.children()) == 1 + spare)
     sandbox.end_turn()
     assert until(lambda: len(zygote.children()) == spare)
     assert sandbox.recall("second") is True
