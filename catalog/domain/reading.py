@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from catalog.domain.action_schemas import ActionSchemas
 from catalog.domain.durations import seconds_of
-from catalog.domain.parser import Document, join_pointer, texts_in
+from catalog.domain.parser import MAX_PROBLEMS, Document, join_pointer, texts_in
 from catalog.domain.template_syntax import check, is_template, names_read, step_secrets_used
 from catalog.errors import Problem
 
@@ -206,8 +206,15 @@ class Reading:
         *,
         severity: Literal["error", "warning"] = "warning",
     ) -> None:
-        """Tell of keys that nothing has read: refused ones are errors, unknown ones as `severity` says."""
-        for name, found in fields.items():
+        """Tell of keys that nothing has read: refused ones are errors, unknown ones as `severity` says.
+
+        Past a bound it is no slip any more: the rest is one error, so that nothing more is looked for.
+        """
+        for place, (name, found) in enumerate(fields.items()):
+            if place >= MAX_PROBLEMS:
+                message = f"{where} has {len(fields) - place} more keys that are not known here; remove them"
+                self.error("unknown_key", message, found.pointer, key=True)
+                return
             if name in refused:
                 self.error("not_supported", f"`{name}` {refused[name]}", found.pointer, key=True)
                 continue

@@ -18,6 +18,8 @@ MAX_TEMPLATE_CHARS: Final = 64 * 1024
 MAX_TEXT_CHARS: Final = 1024 * 1024
 MAX_SEQUENCE: Final = 100_000
 MAX_ROUNDS: Final = 100_000
+MAX_PARTS: Final = 1_000_000
+"""Of a list or map that a template builds; what is in it twice counts twice, as it would be written twice."""
 MAX_INTEGER_BITS: Final = 4096
 MAX_WIDTH: Final = 1000
 MAX_PRECISION: Final = 30
@@ -31,6 +33,8 @@ class Budget:
 
     def __init__(self) -> None:
         self._rounds = MAX_ROUNDS
+        # By the id of a value, which is kept so that no other gets its id: a part that many share is counted once.
+        self._sizes: dict[int, tuple[Any, int]] = {}
 
     def loop(self, items: Iterable[Any]) -> Iterator[Any]:
         """The items, as long as rounds are left."""
@@ -39,6 +43,25 @@ class Budget:
             if self._rounds < 0:
                 raise SecurityError(f"its loops make more than {MAX_ROUNDS} rounds")
             yield item
+
+    def build(self, value: Any) -> Any:
+        """A list or map that was built (`[a, a]`, `a + a`), of bounded size: one that doubles is soon too large."""
+        if isinstance(value, list | tuple | dict):
+            self._size(value)
+        return value
+
+    def _size(self, value: Any) -> int:
+        if not isinstance(value, list | tuple | dict):
+            return 1
+        known = self._sizes.get(id(value))
+        if known is None:
+            size = 1
+            for part in value.values() if isinstance(value, dict) else value:
+                size += self._size(part)
+                if size > MAX_PARTS:
+                    raise SecurityError(f"a value has more than {MAX_PARTS} parts")
+            known = self._sizes[id(value)] = (value, size)
+        return known[1]
 
     def join(self, *parts: Any) -> str:
         """The parts as one text of bounded length (`a ~ b`)."""
@@ -63,7 +86,7 @@ def bounded(text: str) -> str:
 
 
 class Limiter(NodeTransformer):
-    """Sends every loop and every `~` of a template through its budget."""
+    """Sends every loop, every `~` and every list or map of a template through its budget."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802  (jinja2 finds it by the class's name)
         """Count the rounds."""
@@ -75,6 +98,26 @@ class Limiter(NodeTransformer):
         """Count the characters."""
         self.generic_visit(node)
         return _call("join", node.nodes, node.lineno)
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:  # noqa: N802  (the same)
+        """Count the parts."""
+        self.generic_visit(node)
+        return _built(node, node.items)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:  # noqa: N802  (the same)
+        """Count the parts, but not of what a loop assigns to."""
+        self.generic_visit(node)
+        return _built(node, node.items) if node.ctx == "load" else node
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:  # noqa: N802  (the same)
+        """Count the parts."""
+        self.generic_visit(node)
+        return _built(node, [pair.value for pair in node.items])
+
+
+def _built(node: nodes.Expr, parts: list[nodes.Expr]) -> nodes.Expr:
+    """The literal through the budget, unless all of it is written in the template."""
+    return node if all(isinstance(part, nodes.Const) for part in parts) else _call("build", [node], node.lineno)
 
 
 def _call(method: str, arguments: list[Any], line: int) -> nodes.Call:
@@ -195,7 +238,7 @@ def _batch(value: Iterable[Any], count: int, fill_with: Any = None) -> list[list
     """Jinja's `batch`; the fill-up is bounded as well."""
     if count > MAX_SEQUENCE:
         raise SecurityError(f"a count past {MAX_SEQUENCE} is too large")
-    return list(JINJA_FILTERS["batch"](value, count, fill_with))
+    return list(Budget().build(list(JINJA_FILTERS["batch"](value, count, fill_with))))
 
 
 def _slice(value: Any, count: int, fill_with: Any = None) -> list[list[Any]]:
@@ -207,7 +250,7 @@ def _slice(value: Any, count: int, fill_with: Any = None) -> list[list[Any]]:
     parts = [items[n * size + min(n, longer) : (n + 1) * size + min(n + 1, longer)] for n in range(count)]
     if fill_with is not None and longer:
         parts = [part if len(part) > size else [*part, fill_with] for part in parts]
-    return parts
+    return list(Budget().build(parts))
 
 
 def _join(values: Iterable[Any], separator: Any = "", attribute: str | int | None = None) -> str:

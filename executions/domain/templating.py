@@ -93,11 +93,18 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def call(self, context: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         check_call(function, self.globals)
-        return super().call(context, function, *args, **kwargs)
+        return _built(context, super().call(context, function, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         check_operands(operator, left, right)
-        return super().call_binop(context, operator, left, right)
+        return _built(context, super().call_binop(context, operator, left, right))
+
+
+def _built(context: Any, value: Any) -> Any:
+    """A value that a call or an operation built, through the rendering's budget."""
+    if isinstance(value, list | tuple | dict):
+        context.parent[BUDGET].build(value)
+    return value
 
 
 def _json_text(value: Any, indent: int | None = None) -> str:
