@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -280,7 +281,7 @@ YAML = {
 @pytest.mark.parametrize("text", YAML.values(), ids=YAML)
 def test_yaml_is_refused_or_plain(text: str) -> None:
     for whole in (text, HEAD + text, HEAD + text + FLOW):
-        playbook, problems = in_time(lambda whole=whole: validate_text(whole))
+        playbook, problems = in_time(partial(validate_text, whole))
         assert playbook is not None or problems
         for problem in problems:
             assert problem.line >= 0 and len(problem.message) < 2000
