@@ -19,25 +19,35 @@ LOADING: Final = "to load a file (`bucket`, `blob`, `table`) write CREATE TABLE 
 
 
 class DuckdbArguments(contract.Arguments):
-    """SQL under one of three names; `read` names files and folders it may touch besides the step's own.
+    """One of `command`, `commands` and `query`. SQL sees what `auth` names under its alias: `shop.TABLE`.
 
-    `auth` is the name of a credential, one object, or a map from aliases to either. In `inputs`, lists of maps
-    and results that a step left as a file of rows are tables of that name; anything else is a parameter.
+    In `inputs`, a list of maps, and a result that a step left as a file of rows, are tables of that name; anything else
+    is a parameter. `COPY ... TO 'FILE'` writes into the execution's folder, where later steps read it.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"x-noetl-instead": LOADING})
 
-    command: str | list[str] | None = Field(None, json_schema_extra=SQL)
-    commands: str | list[str] | None = Field(None, json_schema_extra=SQL)
-    query: str | list[str] | None = Field(None, json_schema_extra=SQL)
-    auth: Auth | None = Field(None, json_schema_extra=MANY)
+    command: str | list[str] | None = Field(None, description="statements, split at `;`", json_schema_extra=SQL)
+    commands: str | list[str] | None = Field(None, description="the same as `command`", json_schema_extra=SQL)
+    query: str | list[str] | None = Field(None, description="the same as `command`", json_schema_extra=SQL)
+    auth: Auth | None = Field(
+        None,
+        description="what is attached: a credential of type postgres, sqlite, s3 or gcs, or a map from aliases to such",
+        json_schema_extra=MANY,
+    )
     use_auth: str | None = Field(None, description="the one of `auth` that counts")
-    database: str | None = None
-    read: list[str] = Field(default_factory=list)
-    params: dict[str, Any] = Field(default_factory=dict)
-    inputs: dict[str, Any] = Field(default_factory=dict)
-    rows_to: Literal["auto", "parquet"] = "auto"
-    on_statement_error: Literal["stop", "continue"] = "stop"
+    database: str | None = Field(
+        None, description="a file of the folder `databases`, or `:memory:`; else the execution's own file"
+    )
+    read: list[str] = Field(
+        default_factory=list, description="files and folders it may read, inside the folders that the worker allows"
+    )
+    params: dict[str, Any] = Field(default_factory=dict, description="values that are bound, as `$name`")
+    inputs: dict[str, Any] = Field(default_factory=dict, description="tables and parameters, see above")
+    rows_to: Literal["auto", "parquet"] = Field(
+        "auto", description="`parquet`: the rows of every query go into a file, and not only those of a large one"
+    )
+    on_statement_error: Literal["stop", "continue"] = Field("stop", description="what becomes of the statements behind")
 
     @model_validator(mode="after")
     def _one_sql(self) -> DuckdbArguments:

@@ -30,6 +30,23 @@ LOCK_WAIT_SECONDS: Final = 30.0
 FILE_BYTES: Final = 16 << 30
 """The largest file that a step may make."""
 NOT_SAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
+EXAMPLE: Final = """\
+apiVersion: noetl.io/v1
+kind: Playbook
+name: sales_per_city
+path: examples/sales_per_city
+workload: {sales: [{city: Oslo, units: 3}, {city: Rome, units: 5}, {city: Oslo, units: 4}]}
+workflow:
+  - step: start
+    type: duckdb
+    inputs: {sales: "{{ workload.sales }}"}
+    command: |
+      COPY sales TO 'sales.csv';
+      SELECT city, sum(units)::int AS units FROM sales GROUP BY city HAVING sum(units) >= $least ORDER BY city;
+    params: {least: 5}
+    next: end
+  - {step: end, result: "{{ start.command_1.rows }}"}
+"""
 
 
 def no_postgres(credential: Credential) -> Mapping[str, str]:
@@ -38,10 +55,35 @@ def no_postgres(credential: Credential) -> Mapping[str, str]:
 
 
 class DuckdbAction(contract.ActionKind):
-    """Runs statements in order and stops at the first error, unless told to go on."""
+    """Runs SQL in DuckDB: on the execution's own database, on files, and on the databases and buckets that it attaches.
+    Statements run in order, and the first error ends it, unless told to go on.
+    """
 
     name: ClassVar[str] = "duckdb"
     Arguments: ClassVar[type[contract.Arguments]] = DuckdbArguments
+    result: ClassVar[str] = (
+        "`{command_0: {status, rows, row_count, columns}, command_1: ...}`; without rows"
+        " `{status, row_count, message}`, with more than 10,000 of them or 10 MB, or `rows_to: parquet`,"
+        " `{status, path, row_count, columns, bytes}`, and after an error `{status, message}`. To attach what is"
+        " attached gives `{status: skipped, message}`."
+    )
+    errors: ClassVar[Mapping[str, str]] = {
+        "sql_error": "DuckDB refused a statement, or it is no SQL; the data are the results before it",
+        "sql_refused": "a statement asks for what no step may do; the message says what to write in its place",
+        "attach_failed": "a database or bucket of `auth` cannot be attached",
+        "auth_invalid": "`auth` leads to no credential, or an alias is no name for SQL",
+        "credential_invalid": "the credential lacks a field",
+        "target_forbidden": "the credential leads to the platform's own database or role",
+        "not_supported": "`auth` names what DuckDB steps do not attach",
+        "extension_missing": "what `auth` names needs an extension that the worker lacks",
+        "path_not_allowed": "a file outside of the allowed folders, or one that is not there",
+        "database_locked": "another process kept the file for too long",
+        "output_invalid": "a value that is not JSON",
+        "output_too_large": "rows that cannot go into a file, as those of `RETURNING`, are too many",
+        "killed": "the process was killed",
+        "timeout": "the step's time is over; the process is killed",
+    }
+    example: ClassVar[str] = EXAMPLE
 
     def __init__(
         self,

@@ -57,14 +57,14 @@ class PostgresArguments(contract.Arguments):
     use_auth: str | None = Field(None, description="Which of several aliases in `auth` is meant.")
     db_host: str | None = Field(None, description="Wins over the credential's, as the other fields do.")
     db_port: int | str | None = Field(None, description="5432, if nobody says another.")
-    db_user: str | None = None
+    db_user: str | None = Field(None, description="The role.")
     db_password: str | None = Field(
         None, description="Counts where the credential has none: write `{{ secret.NAME }}`."
     )
-    db_name: str | None = None
+    db_name: str | None = Field(None, description="The database.")
     db_conn_string: str | None = Field(None, description="A DSN; wins over the fields beside it.")
     dsn: str | None = Field(None, description="The same as `db_conn_string`.")
-    sslmode: str | None = None
+    sslmode: str | None = Field(None, description="libpq's own: `require`, `verify-full`, ...")
     params: dict[str, Any] | None = Field(None, description="Values that are bound, as `:name` or `%(name)s`.")
     transaction: Literal["per_statement", "all"] | None = Field(
         None, description="Whether each statement counts for itself (`per_statement`, the default), or all or none do."

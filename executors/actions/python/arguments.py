@@ -42,18 +42,35 @@ class Script(BaseModel):
 
 
 class PythonArguments(contract.Arguments):
-    """`code` defines `main`, which is called with the step's inputs, or sets `result`; `script` says where it is kept.
+    """Give `code` or `script`. The inputs of a step are the arguments of `main`, by their names; one with a default may
+    be missing, and `**others` takes the rest. A `main` of one argument that no input is called like gets all of them as
+    a map. It may be `async`.
 
-    `auth` names the credential that the script is read with. `isolation` is how far the step wants to be kept apart
-    from others; without it the worker's level counts.
+    The code sees `context` (a map of `execution_id`, `node_id`, `step`, `attempt`, `effect_key`, `inputs`), `logger`,
+    `datetime`, `json`, `os` and `uuid`, and what it imports or defines itself. What it prints and logs goes to the
+    execution's log.
     """
 
-    code: str | None = Field(None, min_length=1, json_schema_extra=VERBATIM)
-    script: Script | None = Field(None, json_schema_extra=VERBATIM)
-    auth: Auth | None = None
-    use_auth: str | None = None
-    dependencies: list[str] | None = Field(None, max_length=50, json_schema_extra=VERBATIM)
-    isolation: Literal["turn", "job", "bwrap"] | None = None
+    code: str | None = Field(
+        None, min_length=1, description="defines `main`, or sets `result`", json_schema_extra=VERBATIM
+    )
+    script: Script | None = Field(
+        None,
+        description="where the code is kept: a map of `file`, `http`, `s3` or `gcs`, and maybe `sha256`",
+        json_schema_extra=VERBATIM,
+    )
+    auth: Auth | None = Field(None, description="the credential that the script is read with")
+    use_auth: str | None = Field(None, description="the one of `auth` that counts")
+    dependencies: list[str] | None = Field(
+        None,
+        max_length=50,
+        description="packages with their versions, of those that the worker allows",
+        json_schema_extra=VERBATIM,
+    )
+    isolation: Literal["turn", "job", "bwrap"] | None = Field(
+        None,
+        description="the execution's process, one of its own, or one inside bubblewrap; else the worker's level counts",
+    )
 
     @model_validator(mode="after")
     def _one_code(self) -> PythonArguments:

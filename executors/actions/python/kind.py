@@ -6,7 +6,7 @@ Confinement is the sandbox's matter, and where scripts are kept that of whoever 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,24 @@ from executors.sandbox.host import Isolation, Limits, NextJob, Sandbox
 FetchScript = Callable[[Script, Credential | None, float, Event], str]
 """Gives a script's text within so many seconds, unless the event is set. Raises: `ActionFailed`."""
 
+EXAMPLE = """\
+apiVersion: noetl.io/v1
+kind: Playbook
+name: cheapest
+path: examples/cheapest
+workload: {offers: [{shop: north, price: 12}, {shop: south, price: 9}]}
+workflow:
+  - step: start
+    type: python
+    with: {offers: "{{ workload.offers }}"}
+    code: |
+      def main(offers):
+          print(f"{context['step']}: {len(offers)} offers")
+          return min(offers, key=lambda offer: offer["price"])
+    next: end
+  - {step: end, result: "{{ start.shop }}"}
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
@@ -34,10 +52,34 @@ class _Wanted:
 
 
 class PythonAction(contract.ActionKind):
-    """Runs `main(**inputs)` and returns what it returned."""
+    """Runs the function `main` of a step's code in a process that is kept apart."""
 
     name: ClassVar[str] = "python"
     Arguments: ClassVar[type[contract.Arguments]] = PythonArguments
+    result: ClassVar[str] = (
+        "What `main` returns, or what `result` is, as plain JSON: dates and ids become texts, decimals floats, tuples"
+        " and sets lists."
+    )
+    errors: ClassVar[Mapping[str, str]] = {
+        "python_error": "the code raised an exception, or `main` lacks an input; the event has the traceback",
+        "code_invalid": "the code cannot be compiled, or has neither `main` nor `result`",
+        "out_of_memory": "it wanted more memory than it may have",
+        "input_invalid": "the inputs are not JSON",
+        "output_invalid": "the result is not JSON",
+        "output_too_large": "the result is more than 10 MB",
+        "exited": "the code ended its process",
+        "killed": "the process was killed: too much memory or CPU time",
+        "timeout": "the step's time is over; the process is killed with all it started",
+        "script_refused": "the worker reads no script from there",
+        "script_unavailable": "the script cannot be read",
+        "script_too_large": "it is larger than 1 MiB",
+        "script_changed": "it has not the digest that the step wants",
+        "dependencies_refused": "the worker does not install these packages",
+        "dependencies_failed": "it cannot install them",
+        "isolation_refused": "the step asks for less isolation than the worker allows",
+        "isolation_unavailable": "the worker has no bubblewrap, or may not use it",
+    }
+    example: ClassVar[str] = EXAMPLE
 
     def __init__(
         self,

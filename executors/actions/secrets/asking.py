@@ -24,19 +24,25 @@ DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 
 
 class SecretsArguments(contract.Arguments):
-    """Which secret of which provider. `field` names one of a secret that has several."""
+    """What each provider takes is in [Secrets](language.md#secrets)."""
 
-    provider: Literal["google", "aws", "azure", "vault", "env", "file", "credential", "custom"]
-    secret_name: str = Field(min_length=1, max_length=1000)
+    provider: Literal["google", "aws", "azure", "vault", "env", "file", "credential", "custom"] = Field(
+        description="Who has it."
+    )
+    secret_name: str = Field(
+        min_length=1, max_length=1000, description="Its name there; of env `NAME` for the worker's `NOETL_SECRET_NAME`."
+    )
     version: str | int = Field(LATEST, description="Of AWS a stage or a version's id.")
-    field: str | None = Field(None, description="Of a secret with several.")
-    project_id: str | None = Field(None, description="google")
-    region: str | None = Field(None, description="aws")
-    vault_name: str | None = Field(None, description="azure")
+    field: str | None = Field(None, description="Which one of a secret that has several.")
+    project_id: str | None = Field(
+        None, description="google: whose secret it is; else the credential's, or `GOOGLE_CLOUD_PROJECT`."
+    )
+    region: str | None = Field(None, description="aws: else the credential's, `AWS_REGION` or us-east-1.")
+    vault_name: str | None = Field(None, description="azure: needed without an `api_endpoint`.")
     api_endpoint: str | None = Field(None, description="custom: where it is asked; else in place of the usual address.")
     auth: Auth | None = Field(None, description="A credential; of custom also `{method, headers, params, payload}`.")
     use_auth: str | None = Field(None, description="Which of several in `auth`.")
-    timeout: float = Field(DEFAULT_TIMEOUT_SECONDS, gt=0)
+    timeout: float = Field(DEFAULT_TIMEOUT_SECONDS, gt=0, description="Seconds for the provider's answer.")
 
     @model_validator(mode="after")
     def _needs(self) -> SecretsArguments:
