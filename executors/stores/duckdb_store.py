@@ -37,6 +37,8 @@ CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     "allow_persistent_secrets": False,
     # SQL must not read the variables of this process.
     "python_enable_replacements": False,
+    # Nothing may change what confines it.
+    "lock_configuration": True,
 }
 CONFINED: Final = {"enable_external_access": False}
 
@@ -52,9 +54,6 @@ class _DuckDb:
     def __enter__(self) -> Self:
         self._connection = connection = self._open()
         self._stack.callback(connection.close)
-        # After a statement of the step nothing may change what confines it.
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute("SET lock_configuration = true")
         self._stack.enter_context(self._watch.stopping(connection.interrupt))
         return self
 
