@@ -40,6 +40,7 @@ CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     # Nothing may change what confines it.
     "lock_configuration": True,
 }
+ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 CONFINED: Final = {"enable_external_access": False}
 
 
@@ -117,7 +118,7 @@ class DuckDbSource(_DuckDb):
                 behind = "" if after is None else f" WHERE {quoted(key)} > $noetl_after"
                 text = f"SELECT * FROM ({text}\n) AS noetl_rows{behind} ORDER BY {quoted(key)}"  # noqa: S608  (the author's query, a quoted name)
                 values = values if after is None else {**values, "noetl_after": after}
-            self._connection.execute(text, values)
+            self._connection.execute(self._with_plain_times(text, values), values)
             names = [column[0] for column in self._connection.description]
         if len(set(names)) < len(names):
             raise ActionFailed("source_failed", "two columns of the query have one name: give them others")
@@ -127,6 +128,15 @@ class DuckDbSource(_DuckDb):
             if not found:
                 return
             yield [dict(zip(names, row, strict=True)) for row in found]
+
+    def _with_plain_times(self, text: str, values: Mapping[str, Any]) -> str:
+        """The query with points in time as texts: Python's form of them needs a package more."""
+        self._connection.execute(f"SELECT * FROM ({text}\n) AS noetl_rows LIMIT 0", values)  # noqa: S608  (the author's query)
+        timed = [quoted(name) for name, kind, *_ in self._connection.description if str(kind) == ZONED]
+        if not timed:
+            return text
+        texts = ", ".join(f"CAST({name} AS VARCHAR) AS {name}" for name in timed)
+        return f"SELECT * REPLACE ({texts}) FROM ({text}\n) AS noetl_rows"  # noqa: S608  (the author's query, quoted names)
 
 
 class DuckDbSink(_DuckDb):

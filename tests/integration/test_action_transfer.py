@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -211,6 +211,17 @@ def test_a_file_there_and_back_again(transfers: Transfers, name: str) -> None:
     more = (date(2024, 5, 1), True)
     wanted = [(1, "Ada", Decimal("0.25"), *more), (2, "O'Neil", None, *more), (3, 'Zoë "z"\n', 7, *more)]
     assert transfers.rows("SELECT * FROM copied ORDER BY id") == wanted
+
+
+def test_points_in_time_of_duckdb_arrive(transfers: Transfers) -> None:
+    with transfers.postgres() as connection:
+        connection.execute(b"DROP TABLE copied; CREATE TABLE copied (at timestamptz, day date, n numeric)")
+    make_target(transfers, "duckdb")
+    query = "SELECT TIMESTAMPTZ '2024-05-01 12:00:00+02' AS at, DATE '2024-05-01' AS day, 1.50::DECIMAL(9,2) AS n"
+    transfers.run({"type": "duckdb"}, {"type": "postgres", "table": "copied"}, query=query, key="day")
+    assert transfers.rows("SELECT at, day, n FROM copied") == [
+        (datetime(2024, 5, 1, 10, tzinfo=UTC), date(2024, 5, 1), Decimal("1.50"))
+    ]
 
 
 def test_a_json_list_is_read_piece_by_piece(transfers: Transfers) -> None:
