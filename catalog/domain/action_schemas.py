@@ -2,7 +2,8 @@
 
 A property may carry `x-noetl-template`: `verbatim` (never a template, as code) or `sql` (a template with
 contextual escaping). A kind with `sql` arguments needs exactly one of them. Of an `auth` with
-`x-noetl-credentials: many` all credentials are used; of any other, one.
+`x-noetl-credentials: many` all credentials are used; of any other, one. A map with `x-noetl-lifts: {KEY: PLACE}` has
+keys that are written within it and belong beside it: at PLACE, an argument, or `ARGUMENT.ALIAS`, an entry of one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from catalog.domain.template_syntax import is_template
 
 TEMPLATE_KEYWORD: Final = "x-noetl-template"
 INSTEAD_KEYWORD: Final = "x-noetl-instead"
+LIFTS_KEYWORD: Final = "x-noetl-lifts"
 MAX_FOUND: Final = 20
 MAX_MESSAGE: Final = 300
 ADDRESSES: Final = ("endpoint", "url")
@@ -44,6 +46,10 @@ class KindSchema:
         self.required = tuple(schema.get("required", ()))
         self.verbatim = _marked(properties, "verbatim")
         self.sql = _marked(properties, "sql")
+        self.lifts: dict[str, dict[str, str]] = {
+            name: given[LIFTS_KEYWORD] for name, given in properties.items() if LIFTS_KEYWORD in given
+        }
+        """Of each map the keys that belong elsewhere, and where to."""
         self.instead = str(schema.get(INSTEAD_KEYWORD, ""))
         """What to write in the place of a form without SQL that the original had."""
         groups = (self.sql, *(tuple(name for name in group if name in properties) for group in (ADDRESSES, SOURCES)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from catalog.domain.action_schemas import KindSchema
 from catalog.domain.credentials import fold_credential
@@ -83,6 +83,8 @@ def read_arguments(
 ) -> Action:
     """Take a kind's arguments out of the fields. `pointer` is the place of the step or task."""
     schema = reading.schemas[kind]
+    for name, places in schema.lifts.items():
+        _lift(reading, fields, name, places)
     if CREDENTIAL[0] in schema.arguments:
         fold_credential(reading, fields, schema, where)
     if CODE[0] in schema.arguments:
@@ -111,6 +113,27 @@ def read_arguments(
         verbatim=tuple(name for name in values if name in schema.verbatim),
         sql=tuple(name for name in values if name in schema.sql),
     )
+
+
+def _lift(reading: Reading, fields: Fields, name: str, places: Mapping[str, str]) -> None:
+    """Move keys of the map `name` to where the rules for them hold: for credentials, and for what is no template."""
+    found = fields.get(name)
+    if found is None or not isinstance(found.value, dict):
+        return
+    rest = dict(found.value)
+    for key, place in places.items():
+        if key not in rest:
+            continue
+        value, pointer = rest.pop(key), join_pointer(found.pointer, key)
+        to, _, alias = place.partition(".")
+        there = fields.get(to)
+        if not alias and there is None:
+            fields[to] = Field(value, pointer)
+        elif alias and (there is None or (isinstance(there.value, dict) and alias not in there.value)):
+            fields[to] = Field({**(there.value if there else {}), alias: value}, there.pointer if there else pointer)
+        else:
+            reading.error("spelling_conflict", f"give `{key}` in `{name}` alone: it is said twice", pointer, key=True)
+    fields[name] = Field(rest, found.pointer)
 
 
 def _note_step_secrets(reading: Reading, found: Field) -> None:

@@ -14,13 +14,12 @@ from typing import Any, Final, Literal
 
 import psycopg
 
-from executors.actions.http import CheckedCalls
-from executors.actions.postgres.target import target_of
 from executors.actions.secrets import Asked, SecretsArguments, token_of_key, vault_token_of
-from executors.actions.secrets.custom import headers_of
 from executors.auth import canonical
 from executors.contract import ActionFailed, Credential
 from executors.running import Lent
+from executors.stores.http_calls import CheckedCalls, headers_of
+from executors.stores.postgres_target import target_of
 
 SECONDS: Final = 15.0
 BY_HEADER: Final = frozenset({"bearer", "basic", "api_key", "header", "token"})

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import requests
 from urllib3.exceptions import HTTPError
 
-from executors.actions.http.addresses import AddressPolicy
-from executors.actions.http.replies import pieces
-from executors.actions.http.transport import CheckedSession, Exchange
 from executors.contract import ActionFailed
 from executors.scripts.places import MAX_BYTES, Asked
+from executors.stores.http_addresses import AddressPolicy
+from executors.stores.http_replies import pieces
+from executors.stores.http_transport import CheckedSession, Exchange
 
 CONNECT_SECONDS = 10.0
 

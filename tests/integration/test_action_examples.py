@@ -29,6 +29,7 @@ GIVES: Final[dict[str, Any]] = {
     "postgres": [{"id": 1, "total": 9.5}],
     "duckdb": [{"city": "Oslo", "units": 7}, {"city": "Rome", "units": 5}],
     "secrets": len("0pen-sesame"),
+    "transfer": 2,
 }
 """What each example gives, with the services below."""
 
@@ -45,13 +46,15 @@ def stores(asked: Asked) -> Answer:
 
 @pytest.fixture(scope="module")
 def shop() -> dict[str, Credential]:
-    """A shop's database with two orders of different days."""
+    """A shop's database with two orders of different days, and a place for them elsewhere."""
     words = embedded.ensure_database(Path(settings.NOETL_DATA_DIR), DATABASE, DATABASE)
     with psycopg.connect(make_conninfo(**words)) as connection:
         connection.execute("DROP TABLE IF EXISTS orders")
         connection.execute("CREATE TABLE orders (id int, total numeric, day date)")
         connection.execute("INSERT INTO orders VALUES (1, 9.5, '2024-05-01'), (2, 20, '2024-05-02')")
-    return {"shop": Credential("shop", "postgres", words)}
+        connection.execute("DROP SCHEMA IF EXISTS raw CASCADE")
+        connection.execute("CREATE SCHEMA raw CREATE TABLE orders (order_id int PRIMARY KEY, total numeric, day date)")
+    return {name: Credential(name, "postgres", words) for name in ("shop", "lake")}
 
 
 @pytest.fixture(scope="module")

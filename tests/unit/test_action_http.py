@@ -15,10 +15,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from executors.actions.http import HttpAction, transport
-from executors.actions.http.addresses import AddressPolicy
+from executors.actions.http import HttpAction
 from executors.contract import ActionFailed, ActionRequest, Credential
 from executors.running import Lent
+from executors.stores import http_transport as transport
+from executors.stores.http_addresses import AddressPolicy
 from tests.support.answering import Answer, answering
 from tests.support.certificates import self_signed
 from tests.support.inspection import wait_for

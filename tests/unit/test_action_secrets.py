@@ -17,11 +17,11 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from executors.actions.http import CheckedCalls
 from executors.actions.secrets import SecretsAction
 from executors.contract import ActionFailed, ActionRequest, Credential, Outcome
 from executors.errors import CredentialNotFound
 from executors.running import Lent, run_action
+from executors.stores.http_calls import CheckedCalls
 from tests.support.vaults import Vaults, serving
 
 VALUE = "th3-kept-s3cret"

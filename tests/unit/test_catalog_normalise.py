@@ -476,3 +476,41 @@ def test_one_address_is_needed(given: str) -> None:
     playbook, problems = read_playbook(text, ActionSchemas(kinds))
     assert playbook is None
     assert [problem.code for problem in problems] == ["invalid_argument" if "url" in given else "missing_argument"]
+
+
+LIFTING: dict[str, dict[str, Any]] = {
+    "move": {
+        "properties": {
+            "source": {"type": "object", "x-noetl-lifts": {"auth": "auth.reading", "query": "query"}},
+            "target": {"type": "object", "x-noetl-lifts": {"auth": "auth.writing"}},
+            "query": {"type": "string", "x-noetl-template": "verbatim"},
+            "auth": {"x-noetl-credentials": "many"},
+        }
+    }
+}
+
+
+def read_move(step: str) -> tuple[Playbook | None, tuple[Problem, ...]]:
+    return read_playbook(f"{HEAD}workflow:\n  - {{step: start, type: move, {step}}}\n", ActionSchemas(LIFTING))
+
+
+def test_keys_of_a_map_move_to_where_their_rules_hold() -> None:
+    source = 'source: {type: a, auth: shop, query: "SELECT {{ x }}"}'
+    playbook, problems = read_move(f"{source}, target: {{type: b, auth: {{type: postgres, key: lake}}}}")
+    assert playbook is not None and problems == ()
+    action = playbook.steps[0].action
+    assert action is not None
+    assert action.verbatim == ("query",)
+    assert action.arguments == {
+        "source": {"type": "a"},
+        "target": {"type": "b"},
+        "query": "SELECT {{ x }}",
+        "auth": {"reading": "shop", "writing": {"key": "lake", "type": "postgres"}},
+    }
+
+
+@pytest.mark.parametrize("twice", ["query: b", "auth: {reading: other}", "auth: other"])
+def test_a_key_that_is_said_in_both_places_is_refused(twice: str) -> None:
+    playbook, problems = read_move(f"source: {{auth: shop, query: a}}, {twice}")
+    assert playbook is None
+    assert [problem.code for problem in problems] == ["spelling_conflict"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executors.actions.postgres.statements import (
+from executors.stores.postgres_statements import (
     StatementUnreadable,
     bind,
     copy_direction,

@@ -12,11 +12,11 @@ from catalog.api import Playbook
 from catalog.domain.action_schemas import ActionSchemas
 from catalog.domain.normalise import read_playbook
 from executions.domain.secrets import reference_in, secret_result
-from executors.actions.http import CheckedCalls
 from executors.actions.secrets import SecretsAction
 from executors.contract import ActionContext, ActionKind, ActionRequest, Credential
 from executors.local import LocalCatalog, LocalRun
 from executors.registry import argument_schemas
+from executors.stores.http_calls import CheckedCalls
 from tests.support.kinds import FakeKind
 
 VALUE = "f3tched-s3cret"

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from executors.actions.duckdb.places import Places
 from executors.actions.duckdb.references import Reference
 from executors.contract import ActionFailed, Credential
+from executors.stores.places import Places
 
 PostgresOptions = Callable[[Credential], Mapping[str, str]]
 """libpq's options of a credential; refuses what a step may not connect to."""

@@ -17,10 +17,10 @@ from typing import Any, ClassVar, Final, Self
 from executors import contract
 from executors.actions.duckdb.arguments import DuckdbArguments
 from executors.actions.duckdb.attaching import NAME, PostgresOptions, attached
-from executors.actions.duckdb.places import ROWS, Places
 from executors.actions.duckdb.references import Reference, references
 from executors.contract import ActionContext, ActionFailed, ActionRequest, Credential
 from executors.sandbox.host import JobFailure, Limits, Sandbox
+from executors.stores.places import ROWS, Places
 
 EXTENSIONS: Final = {"httpfs": "httpfs", "postgres": "postgres_scanner", "sqlite": "sqlite_scanner"}
 """The short name of each extension that may be loaded, and its wheel's."""

@@ -20,10 +20,10 @@ from requests.structures import CaseInsensitiveDict
 
 from executors.actions.http.arguments import HttpArguments
 from executors.actions.http.bodies import Headers, header_value
-from executors.actions.http.replies import pieces, retry_after_seconds
 from executors.actions.http.sending import AddressInvalid, Asked, check_address
 from executors.auth import bound_credentials
 from executors.contract import ActionContext, ActionFailed, Credential
+from executors.stores.http_replies import pieces, retry_after_seconds
 
 Send = Callable[[Asked], requests.Response]
 """Sends one request, without redirects, and gives the reply with its body unread."""

@@ -16,17 +16,17 @@ import requests
 from urllib3.exceptions import HTTPError
 
 from executors import contract
-from executors.actions.http.addresses import AddressPolicy
 from executors.actions.http.arguments import SAFE_METHODS, Download, HttpArguments
 from executors.actions.http.bodies import encode, headers_of, query_and_body
 from executors.actions.http.credentials import CredentialHeaders, TokenStore, credentials_of
 from executors.actions.http.downloads import file_name, files_folder, save
 from executors.actions.http.paging import Page, Pages
-from executors.actions.http.replies import decode, pieces, status_failure
 from executors.actions.http.sending import AddressInvalid, Asked, Sender, check_address
-from executors.actions.http.transport import CheckedSession, Exchange
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.sanitise import MAX_OUTPUT_BYTES
+from executors.stores.http_addresses import AddressPolicy
+from executors.stores.http_replies import decode, pieces, status_failure
+from executors.stores.http_transport import CheckedSession, Exchange
 
 USER_AGENT = "noetl"
 IDEMPOTENCY_KEY = "Idempotency-Key"

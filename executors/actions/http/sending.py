@@ -10,8 +10,8 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from executors.actions.http.bodies import CONTROL, Headers, Query, pairs
-from executors.actions.http.replies import check_headers
-from executors.actions.http.transport import CONNECT_SECONDS, CheckedSession, Exchange
+from executors.stores.http_replies import check_headers
+from executors.stores.http_transport import CONNECT_SECONDS, CheckedSession, Exchange
 
 MAX_REDIRECTS: Final = 5
 MAX_ADDRESS: Final = 16_384

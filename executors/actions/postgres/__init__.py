@@ -1,6 +1,6 @@
 """The `postgres` kind: SQL on a database named by a credential."""
 
 from executors.actions.postgres.kind import PostgresAction
-from executors.actions.postgres.target import ForbiddenTarget
+from executors.stores.postgres_target import ForbiddenTarget
 
 __all__ = ["ForbiddenTarget", "PostgresAction"]

@@ -12,7 +12,9 @@ from pydantic import Field, model_validator
 from pydantic.config import JsonDict
 
 from executors import contract
-from executors.actions.postgres.statements import (
+from executors.auth import Auth
+from executors.contract import ActionFailed
+from executors.stores.postgres_statements import (
     Bound,
     StatementUnreadable,
     bind,
@@ -20,8 +22,6 @@ from executors.actions.postgres.statements import (
     ends_transaction,
     split_statements,
 )
-from executors.auth import Auth
-from executors.contract import ActionFailed
 
 SQL: Final[JsonDict] = {"x-noetl-template": "sql"}
 

@@ -1,7 +1,4 @@
-"""The files of an execution, and rows that go into one instead of a result.
-
-Knows the folder that the execution's other steps read and write, too; nothing of SQL.
-"""
+"""Where the rows of queries go: into a result, or into a file of the execution. Knows nothing of SQL."""
 
 from __future__ import annotations
 
@@ -11,14 +8,12 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO, Final
-from uuid import uuid4
 
-from executors.contract import ActionFailed, ActionRequest
+from executors.contract import ActionRequest
 from executors.sandbox.rows import RowBudget, to_rows, with_rows
+from executors.stores.files import ExecutionFiles
 
-SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 SAFE_CHARACTERS: Final = 100
 
 
@@ -27,60 +22,6 @@ def place_name(request: ActionRequest) -> str:
     place = request.node_id.removeprefix(f"{request.execution_id}:")
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", place)[:SAFE_CHARACTERS]
     return plain if place == plain else f"{plain}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
-
-
-class ExecutionFiles:
-    """`<data_dir>/files/<execution_id>/`, and nothing outside of it."""
-
-    def __init__(self, data_dir: Path, execution_id: str) -> None:
-        self._data_dir = data_dir
-        self._execution_id = execution_id
-
-    @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
-        """A file to write, which is there once the block ends well; then it replaces one of the same name.
-
-        Raises: `ActionFailed` (`path_not_allowed`, `file_error`).
-        """
-        path = self._inside(name)
-        partial = path.with_name(f".{uuid4().hex}.partial")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("xb") as file:
-                yield file
-            partial.replace(path)
-        except OSError as error:
-            raise ActionFailed("file_error", f"{name!r} cannot be written: {error.strerror}") from None
-        finally:
-            partial.unlink(missing_ok=True)
-
-    @contextmanager
-    def reading(self, name: str) -> Iterator[BinaryIO]:
-        """A file to read. Raises: `ActionFailed` (`path_not_allowed`, `file_error`)."""
-        path = self._inside(name)
-        try:
-            if not path.is_file():
-                raise ActionFailed("file_error", f"the execution has no file {name!r}")
-            file = path.open("rb")
-        except OSError as error:
-            raise ActionFailed("file_error", f"{name!r} cannot be read: {error.strerror}") from None
-        with file:
-            yield file
-
-    def check(self, name: str) -> None:
-        """Raises: `ActionFailed` (`path_not_allowed`) for a name that leads out of the folder."""
-        self._inside(name)
-
-    def _inside(self, name: str) -> Path:
-        if not SAFE_ID.fullmatch(self._execution_id):
-            raise ActionFailed("path_not_allowed", "the execution id cannot be part of a file name")
-        folder = (self._data_dir / "files" / self._execution_id).resolve()
-        if "\x00" in name or Path(name).is_absolute() or not Path(name).name:
-            raise ActionFailed("path_not_allowed", f"{name!r} is no name of a file in the execution's folder")
-        path = (folder / name).resolve()
-        if not path.is_relative_to(folder) or path == folder:
-            raise ActionFailed("path_not_allowed", f"the file {name!r} is outside the execution's folder")
-        return path
 
 
 class KeptRows:

@@ -15,20 +15,22 @@ import psycopg
 from executors import contract
 from executors.actions.postgres.arguments import PostgresArguments, Statement, read_statements
 from executors.actions.postgres.effects import Effects
-from executors.actions.postgres.files import ExecutionFiles, FiledRows, KeptRows, place_name
+from executors.actions.postgres.files import FiledRows, KeptRows, place_name
 from executors.actions.postgres.pool import Pool
 from executors.actions.postgres.session import Session, StatementFailed
-from executors.actions.postgres.target import (
-    OWN_FIELDS,
-    ForbiddenTarget,
-    Target,
-    refuse_own_database,
-    target_of,
-)
 from executors.auth import bound_credential
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.rows import RowBudget
 from executors.sandbox.sanitise import OutputInvalid, sanitise
+from executors.stores.files import ExecutionFiles
+from executors.stores.postgres_target import (
+    OWN_FIELDS,
+    ForbiddenTarget,
+    Target,
+    forbidden_targets,
+    refuse_own_database,
+    target_of,
+)
 
 NO_PARAMETER: Final = "42P02"
 """What the server says to `$1` in a statement that takes no parameters; or else it finds a syntax error there."""
@@ -83,15 +85,7 @@ class PostgresAction(contract.ActionKind):
     @classmethod
     def build(cls, settings: Any) -> Self:
         """The platform's own databases are forbidden to steps."""
-        return cls(
-            ForbiddenTarget(
-                host=str(database.get("HOST") or ""),
-                port=str(database.get("PORT") or ""),
-                dbname=str(database.get("NAME") or ""),
-                user=str(database.get("USER") or ""),
-            )
-            for database in settings.DATABASES.values()
-        )
+        return cls(forbidden_targets(settings))
 
     def target_options(self, credential: contract.Credential) -> dict[str, str]:
         """libpq's options of a credential that a step may use.

@@ -16,9 +16,9 @@ import psycopg
 from psycopg import pq
 from psycopg.adapt import PyFormat, Transformer
 
-from executors.actions.postgres.values import adapt
 from executors.contract import ActionFailed
 from executors.sandbox.rows import unique_names, without_rows
+from executors.stores.postgres_values import adapt
 
 CHUNK_ROWS: Final = 500
 COPY_BYTES: Final = 64 * 1024

@@ -82,7 +82,7 @@ class Secret:
 
 
 class Call(Protocol):
-    """One HTTP request over checked connections; see `executors.actions.http.calls`."""
+    """One HTTP request over checked connections; see `executors.stores.http_calls`."""
 
     def __call__(self, method: str, url: str, *, seconds: float, cancelled: Any, **options: Any) -> Any: ...
 

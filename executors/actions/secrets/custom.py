@@ -6,13 +6,13 @@ secret, else the whole reply.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
 from executors.actions.secrets.asking import LATEST, Asked, Secret
-from executors.contract import ActionFailed, Credential
+from executors.contract import ActionFailed
 from executors.redaction import names_secret
+from executors.stores.http_calls import headers_of
 
 IN_QUERY: Final = frozenset({"GET", "DELETE"})
 METHODS: Final = IN_QUERY | {"POST", "PUT", "PATCH"}
@@ -51,20 +51,3 @@ def _map(parts: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(found, Mapping):
         raise ActionFailed("arguments_invalid", f"auth.{name} must be a map")
     return dict(found)
-
-
-def headers_of(credential: Credential) -> dict[str, str]:
-    """The header that a credential stands for. Raises: `ActionFailed`."""
-    data = credential.data
-    match credential.type:
-        case "bearer" | "token" | "oauth" if data.get("token"):
-            return {"Authorization": f"Bearer {data['token']}"}
-        case "basic":
-            pair = f"{data.get('username', '')}:{data.get('password', '')}"
-            return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-        case "api_key" if data.get("value"):
-            return {data["header"]: data["value"]}
-        case "header" if data.get("name"):
-            return {data["name"]: data.get("value", "")}
-    message = f"the credential {credential.name!r} of the type {credential.type!r} makes no header"
-    raise ActionFailed("credential_invalid", message)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Self
 
 from executors import contract
-from executors.actions.http.calls import CheckedCalls
 from executors.actions.secrets import amazon, azure, custom, google, local, vault
 from executors.actions.secrets.asking import Asked, Call, Provider, Secret, SecretsArguments
 from executors.contract import ActionContext, ActionFailed, ActionRequest
+from executors.stores.http_calls import CheckedCalls
 
 PROVIDERS: Final[Mapping[str, Provider]] = {
     "google": google.fetch,

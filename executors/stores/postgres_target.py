@@ -82,6 +82,14 @@ def target_of(credential: Credential | None, own: Mapping[str, Any]) -> Target:
     return Target(options, Credential(credential.name if credential else "", "postgres", data))
 
 
+def forbidden_targets(settings: Any) -> tuple[ForbiddenTarget, ...]:
+    """The platform's own databases and roles. `settings` is an object with Django's settings."""
+    return tuple(
+        ForbiddenTarget(*(str(database.get(name) or "") for name in ("HOST", "PORT", "NAME", "USER")))
+        for database in settings.DATABASES.values()
+    )
+
+
 def refuse_own_database(options: Mapping[str, str], forbidden: Iterable[ForbiddenTarget]) -> None:
     """Raises: `ActionFailed` (`target_forbidden`) when one of the hosts could be a database of the orchestrator."""
     ports = {port or DEFAULT_PORT for port in options.get("port", "").split(",")}

@@ -20,7 +20,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from executors.actions.http.addresses import AddressPolicy
+from executors.stores.http_addresses import AddressPolicy
 
 WATCH_SECONDS = 0.05
 IDLE_LOOKS = 40

@@ -1,10 +1,11 @@
-"""Plain calls for other kinds, over connections that check the address they connect to as a step's own do.
+"""Plain calls over connections that check the address they connect to as an http step's own do.
 
 Knows the transport; nothing of steps. A redirect is not followed: what is asked here is asked with a secret.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Iterable, Mapping
@@ -15,10 +16,10 @@ from typing import Any, Final
 import requests
 from urllib3.exceptions import HTTPError
 
-from executors.actions.http.addresses import AddressPolicy
-from executors.actions.http.replies import pieces
-from executors.actions.http.transport import CONNECT_SECONDS, CheckedSession, Exchange
-from executors.contract import ActionFailed
+from executors.contract import ActionFailed, Credential
+from executors.stores.http_addresses import AddressPolicy
+from executors.stores.http_replies import pieces
+from executors.stores.http_transport import CONNECT_SECONDS, CheckedSession, Exchange
 
 MAX_REPLY_BYTES: Final = 1024 * 1024
 
@@ -42,8 +43,9 @@ class Reply:
 class CheckedCalls:
     """Calls to addresses that steps may reach."""
 
-    def __init__(self, allowed_networks: Iterable[str] = ()) -> None:
+    def __init__(self, allowed_networks: Iterable[str] = (), max_bytes: int = MAX_REPLY_BYTES) -> None:
         self._policy = AddressPolicy(allowed_networks)
+        self._max_bytes = max_bytes
 
     def __call__(self, method: str, url: str, *, seconds: float, cancelled: Event, **options: Any) -> Reply:
         """One request; `options` are those of `requests`. Raises: `ActionFailed` (`http_connection`, `cancelled`,
@@ -55,7 +57,7 @@ class CheckedCalls:
                 with session.request(
                     method, url, timeout=timeout, allow_redirects=False, stream=True, **options
                 ) as response:
-                    content = b"".join(pieces(response, MAX_REPLY_BYTES))
+                    content = b"".join(pieces(response, self._max_bytes))
                 if exchange.cause:
                     raise OSError("stopped")
                 return Reply(response.status_code, response.headers, content)
@@ -65,3 +67,20 @@ class CheckedCalls:
             late = exchange.cause == "timeout" or isinstance(error, requests.Timeout)
             told = f"no complete reply after {seconds:g} s" if late else exchange.refusal or type(error).__name__
             raise ActionFailed("http_connection", told) from None
+
+
+def headers_of(credential: Credential) -> dict[str, str]:
+    """The header that a credential stands for. Raises: `ActionFailed`."""
+    data = credential.data
+    match credential.type:
+        case "bearer" | "token" | "oauth" if data.get("token"):
+            return {"Authorization": f"Bearer {data['token']}"}
+        case "basic":
+            pair = f"{data.get('username', '')}:{data.get('password', '')}"
+            return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+        case "api_key" if data.get("value"):
+            return {data["header"]: data["value"]}
+        case "header" if data.get("name"):
+            return {data["name"]: data.get("value", "")}
+    message = f"the credential {credential.name!r} of the type {credential.type!r} makes no header"
+    raise ActionFailed("credential_invalid", message)

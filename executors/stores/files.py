@@ -1,0 +1,68 @@
+"""The files of an execution: the folder that all of its steps read and write. Knows nothing of what is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+from uuid import uuid4
+
+from executors.contract import ActionFailed
+
+SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class ExecutionFiles:
+    """`<data_dir>/files/<execution_id>/`, and nothing outside of it."""
+
+    def __init__(self, data_dir: Path, execution_id: str) -> None:
+        self._data_dir = data_dir
+        self._execution_id = execution_id
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """A file to write, which is there once the block ends well; then it replaces one of the same name.
+
+        Raises: `ActionFailed` (`path_not_allowed`, `file_error`).
+        """
+        path = self._inside(name)
+        partial = path.with_name(f".{uuid4().hex}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("xb") as file:
+                yield file
+            partial.replace(path)
+        except OSError as error:
+            raise ActionFailed("file_error", f"{name!r} cannot be written: {error.strerror}") from None
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[BinaryIO]:
+        """A file to read. Raises: `ActionFailed` (`path_not_allowed`, `file_error`)."""
+        path = self._inside(name)
+        try:
+            if not path.is_file():
+                raise ActionFailed("file_error", f"the execution has no file {name!r}")
+            file = path.open("rb")
+        except OSError as error:
+            raise ActionFailed("file_error", f"{name!r} cannot be read: {error.strerror}") from None
+        with file:
+            yield file
+
+    def check(self, name: str) -> None:
+        """Raises: `ActionFailed` (`path_not_allowed`) for a name that leads out of the folder."""
+        self._inside(name)
+
+    def _inside(self, name: str) -> Path:
+        if not SAFE_ID.fullmatch(self._execution_id):
+            raise ActionFailed("path_not_allowed", "the execution id cannot be part of a file name")
+        folder = (self._data_dir / "files" / self._execution_id).resolve()
+        if "\x00" in name or Path(name).is_absolute() or not Path(name).name:
+            raise ActionFailed("path_not_allowed", f"{name!r} is no name of a file in the execution's folder")
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder) or path == folder:
+            raise ActionFailed("path_not_allowed", f"the file {name!r} is outside the execution's folder")
+        return path
