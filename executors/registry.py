@@ -16,6 +16,7 @@ from executors.actions.duckdb import DuckdbAction
 from executors.actions.http import HttpAction
 from executors.actions.postgres import PostgresAction
 from executors.actions.python import PythonAction
+from executors.actions.save import SaveAction
 from executors.actions.secrets import SecretsAction
 from executors.contract import ActionKind, Arguments
 from executors.scripts import Scripts
@@ -26,6 +27,7 @@ BUILT_IN: Final[tuple[type[ActionKind], ...]] = (
     PostgresAction,
     DuckdbAction,
     SecretsAction,
+    SaveAction,
 )
 ENTRY_POINTS: Final = "noetl.actions"
 """The group of entry points: the name is the kind's, the object its class."""

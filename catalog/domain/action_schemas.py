@@ -17,6 +17,8 @@ from catalog.domain.template_syntax import is_template
 
 TEMPLATE_KEYWORD: Final = "x-noetl-template"
 INSTEAD_KEYWORD: Final = "x-noetl-instead"
+NESTED_KEYWORD: Final = "x-noetl-nested"
+"""True in a kind's schema: its arguments stand in a map of the kind's name, and not beside the step's own keys."""
 MAX_FOUND: Final = 20
 MAX_MESSAGE: Final = 300
 ADDRESSES: Final = ("endpoint", "url")
@@ -44,6 +46,7 @@ class KindSchema:
         self.required = tuple(schema.get("required", ()))
         self.verbatim = _marked(properties, "verbatim")
         self.sql = _marked(properties, "sql")
+        self.is_nested = bool(schema.get(NESTED_KEYWORD))
         self.instead = str(schema.get(INSTEAD_KEYWORD, ""))
         """What to write in the place of a form without SQL that the original had."""
         groups = (self.sql, *(tuple(name for name in group if name in properties) for group in (ADDRESSES, SOURCES)))
@@ -95,8 +98,8 @@ class ActionSchemas:
         return tuple(self._kinds)
 
     def kinds_with(self, argument: str) -> list[str]:
-        """The kinds that take an argument of this name."""
-        return [kind for kind, schema in self._kinds.items() if argument in schema.arguments]
+        """The kinds whose steps take an argument of this name."""
+        return [kind for kind, it in self._kinds.items() if argument in it.arguments and not it.is_nested]
 
 
 def _marked(properties: Mapping[str, Any], mark: str) -> tuple[str, ...]:
