@@ -288,7 +288,7 @@ class Sight:
             raise MissingFacts(Wanted(results={node_id}))
         meta = self._meta(node_id, self.marked_here.get(node_id, found.meta))
         if step.loop is None:
-            return replace(found, meta=meta)
+            return found if found.meta == meta else replace(found, meta=meta)
         return StepResult(found.status, self.loop_data(spot), found.error, meta)
 
     def _is_stored(self, spot: Spot, step: Step) -> bool:

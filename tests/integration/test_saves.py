@@ -172,3 +172,34 @@ def test_a_rerun_takes_over_what_was_saved() -> None:
     assert ended(again) == ended(execution_id)
     assert not Job.objects.filter(execution_id=again, kind="save").exists()
     assert find_violations() == []
+
+
+OVER_STEPS = f"""
+workflow:
+  - {{step: start, next: [each, other]}}
+  - step: each
+    loop: {{in: [1, 2], iterator: x}}
+    timeout: 5
+    on_error: continue
+    save: {{data: "{{{{ count }}}}"}}
+    next: inner
+  - {{step: inner, type: python, {CODE}, next: close}}
+  - {{step: close, end_loop: each, next: end}}
+  - {{step: other, type: python, {CODE}}}
+  - {{step: end, result: "{{{{ each.error.code }}}}"}}
+"""
+
+
+def test_a_step_without_an_action_that_runs_out_of_time_takes_its_save_along() -> None:
+    execution_id = start(book(OVER_STEPS))
+    jobs = lease(count=3)
+    for job in jobs:
+        if job.node_name == "inner":
+            report(job, answer(job))
+    assert Job.objects.get(kind="save").node_id == f"{execution_id}:each#save"
+    let_time_pass()
+    fire()
+    assert Job.objects.get(kind="save").status == "cancelled"
+    assert find_violations() == []
+    report(next(job for job in jobs if job.node_name == "other"), 1)
+    assert ended(execution_id) == ("completed", "timeout")

@@ -69,6 +69,22 @@ def test_a_storage_gets_rows_and_the_job() -> None:
     assert shelf.is_closed
 
 
+PARAMETERS: list[tuple[dict[str, Any], list[Any]]] = [
+    ({"params": {"a": 1}}, [{"a": 1}]),
+    ({"params": [{"a": 1}, {"a": 2}]}, [{"a": 1}, {"a": 2}]),
+    ({"data": {"a": 1}}, [{"a": 1}]),
+    ({"data": [{"a": 1}, [{"a": 2}]], "of_items": True}, [{"a": 1}, {"a": 2}]),
+    ({"params": [], "data": [1]}, []),
+]
+
+
+@pytest.mark.parametrize(("arguments", "parameters"), PARAMETERS)
+def test_a_statement_is_bound_to_its_parameters_or_to_the_rows(
+    arguments: dict[str, Any], parameters: list[Any]
+) -> None:
+    assert SaveArguments.check(arguments).parameters() == parameters
+
+
 def test_a_credential_does_not_come_out() -> None:
     outcome = run_action({"save": SaveAction([Shelf()])}, request(storage="shelf", data=1, auth="db"), lent())
     assert outcome.status == "success"

@@ -337,9 +337,9 @@ def test_items_that_failed_are_saved_only_when_that_is_said() -> None:
 
 
 def test_a_loop_that_stops_saves_what_is_over() -> None:
-    one = looped(count=9, mode="sequential", save=saving("{{ x }}", chunk_size=2))
-    driver = run(one, answer=failing("a:3"))
-    assert {node: args["data"] for node, args in saved(driver).items()} == {"a#save:0": [0, 1], "a#save:1": [2]}
+    one = looped(count=9, mode="sequential", save=saving("{{ x }}", chunk_size=3))
+    driver = run(one, answer=failing("a:4"))
+    assert {node: args["data"] for node, args in saved(driver).items()} == {"a#save:0": [0, 1, 2], "a#save:1": [3]}
     assert driver.error["code"] == "loop_item_failed"
 
 
@@ -380,6 +380,17 @@ def test_the_steps_of_a_loops_body_save_for_each_item() -> None:
         "each#save": 2,
     }
     assert driver.result == [{"b": {"n": "b:0"}}, {"b": {"n": "b:1"}}]
+
+
+def test_what_a_loop_gave_is_not_what_was_saved_of_it() -> None:
+    """The last step of the body ends with its save, and the loop with it: all in one planning."""
+    steps = [
+        step("each", to("b"), action=False, loop=Loop(items=[5], element="x", end="close")),
+        step("b", to("close"), action=False, result={"x": "{{ x }}"}, save=saving("saved")),
+        step("close", to("end"), action=False, end_loop="each"),
+        end("{{ each.results }}"),
+    ]
+    assert run(*steps).result == [{"b": {"x": 5}}]
 
 
 def test_node_ids_of_saves() -> None:

@@ -43,3 +43,9 @@ class SaveArguments(contract.Arguments):
         for entry in given:
             rows.extend(entry if isinstance(entry, list) else [entry])
         return rows
+
+    def parameters(self) -> list[Any]:
+        """The values for `statement`, once for each time it is run: `params`, or else what is saved."""
+        if self.params is None:
+            return self.rows()
+        return self.params if isinstance(self.params, list) else [self.params]
