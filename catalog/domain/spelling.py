@@ -24,8 +24,8 @@ CODE: Final = ("code", "code_b64", "code_base64")
 SAVE: Final = ("sink", "save")
 """What is written somewhere when a work has ended, the newest first."""
 SAVE_KEYS: Final = (
-    *("storage", *CREDENTIAL, "use_auth", "spec", "table", "mode", "key", "data", "statement", "params", "format", "batch"),
-    *("chunk_size", "concurrency", "when", "on", "on_error", "retry", "timeout"),
+    *("storage", *CREDENTIAL, "use_auth", "spec", "table", "mode", "key", "data", "statement", "params", "format"),
+    *("batch", "chunk_size", "concurrency", "when", "on", "on_error", "retry", "timeout"),
 )
 CHILD_PATH: Final = ("path", "resource_path", "playbook_path")
 CHILD_ANSWER: Final = ("return", "return_step")

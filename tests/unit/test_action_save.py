@@ -34,7 +34,7 @@ class Shelf(Storage):
         self.rows.extend(rows)
         self.contexts.append(context)
         bound = bound_credential(spec.auth, spec.use_auth, context.lent)
-        told = bound.data if bound is not None else {}
+        told = bound.credential.data if bound is not None else {}
         return {"saved": self.name, "rows": len(rows), **told}
 
     def close(self) -> None:

@@ -40,7 +40,8 @@ def test_the_result_is_saved_in_the_event_log_when_nothing_is_said() -> None:
 def test_every_key_has_its_place() -> None:
     save = saving(
         "storage: postgres, credentialRef: pg, spec: {schema: s}, table: t, mode: UPSERT, key: [id],"
-        ' data: "{{ this }}", when: "{{ data }}", on: always, on_error: fail, retry: 2, timeout: 5m, chunk_size: 50, concurrency: 2'
+        ' data: "{{ this }}", when: "{{ data }}", on: always, on_error: fail, retry: 2, timeout: 5m,'
+        " chunk_size: 50, concurrency: 2"
     )
     assert save == Save(
         action=Action(

@@ -12,6 +12,7 @@ from executions.domain.events import parse_node_id
 from executions.domain.jobs import EnqueueJob
 from executions.domain.outcomes import ActionOutcome
 from executions.domain.retries import judge
+from executions.domain.secrets import mark_of
 from executions.domain.state import encode
 from tests.support.builders import end, playbook, start, step, to, when
 from tests.support.driver import Driver
@@ -276,6 +277,34 @@ def test_its_retry_is_its_own() -> None:
     delays = [driver.engine.report(driver.engine.jobs[job.node_id], broken, {}, None) for _ in range(3)]
     assert delays == [4, 8, None]
     assert driver.engine.status == "completed"
+
+
+def fetched(job: EnqueueJob) -> Any:
+    """A step of the kind `secrets` gives a mark, as the server keeps it."""
+    if job.kind == "secrets":
+        return {"secret_value": mark_of("@a/00ff"), "reference": {"arguments": {"provider": "env"}}}
+    return answering(job)
+
+
+FETCHING = step("a", to("b"), save=saving("{{ data.secret_value }}")).model_copy(
+    update={"action": Action(kind="secrets", arguments={"provider": "env", "secret_name": "x"})}
+)
+
+
+def test_a_secret_is_told_to_the_worker_of_a_save_and_to_nobody_else() -> None:
+    driver = run(FETCHING, step("b", save=saving({"token": "{{ a.secret_value }}"})), answer=fetched)
+    jobs = {job.node_id: job.action for job in driver.enqueued if job.kind == "save"}
+    assert jobs["1:b#save"]["secrets"] == {"/arguments/data/token": ["@a/00ff"]}
+    # The step's own secret is not there for its save: what is kept is the mark.
+    assert "secrets" not in jobs["1:a#save"]
+
+
+def test_the_data_of_many_items_holds_no_secret() -> None:
+    loop = Loop(items=[1], element="x", save=saving("{{ a.secret_value }}"))
+    driver = run(FETCHING, step("b", to("end"), loop=loop), end("{{ steps.b.meta }}"), answer=fetched)
+    [error] = driver.result["item_saves"]["errors"]
+    assert "holds the secret of the step a" in error["message"]
+    assert "b#save:0" not in saved(driver)
 
 
 # -- loops -------------------------------------------------------------------------------------------
