@@ -29,6 +29,7 @@ GIVES: Final[dict[str, Any]] = {
     "postgres": [{"id": 1, "total": 9.5}],
     "duckdb": [{"city": "Oslo", "units": 7}, {"city": "Rome", "units": 5}],
     "secrets": len("0pen-sesame"),
+    "save": {"saved": "event", "data": 3},
 }
 """What each example gives, with the services below."""
 

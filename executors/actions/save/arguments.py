@@ -18,16 +18,18 @@ class SaveArguments(contract.Arguments):
     use_auth: str | None = Field(None, description="Which of several aliases in `auth` is meant.")
     spec: dict[str, Any] = Field({}, description="What the storage wants to know beside it.")
     table: str | None = Field(None, description="Where in the storage.")
-    mode: Literal["append", "overwrite", "update", "upsert"] = "append"
+    mode: Literal["append", "overwrite", "update", "upsert"] = Field(
+        "append", description="What becomes of what is there already."
+    )
     key: str | list[str] | None = Field(None, description="By which columns `update` and `upsert` find a row.")
     data: Any = Field(None, description="What is saved: the result of the step when nothing is said.")
     statement: str | None = Field(
         None,
-        description="Instead of `table`: SQL with `:NAME`, which is bound.",
+        description="Instead of `table`: with `:NAME`, which is bound",
         json_schema_extra={"x-noetl-template": "sql"},
     )
     params: dict[str, Any] | list[dict[str, Any]] | None = Field(None, description="The values of `statement`.")
-    format: Literal["csv", "json", "parquet"] | None = None
+    format: Literal["csv", "json", "parquet"] | None = Field(None, description="Of files.")
     chunk_size: int | None = Field(None, ge=1, description="So many rows, or items of a loop, at a time.")
     of_items: bool = Field(
         False, description="Set by the engine: `data` and `params` have an entry for each of several items of a loop."

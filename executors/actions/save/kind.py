@@ -55,6 +55,8 @@ workflow:
       def main():
           return {"total": 3}
     save: {data: "{{ data.total }}"}
+    next: end
+  - {step: end, result: "{{ steps.start.meta.save }}"}
 """
 
     def __init__(self, storages: Iterable[Storage] = ()) -> None:
