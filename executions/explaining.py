@@ -28,6 +28,7 @@ _TOLD: Final = (
     ev.STEP_FAILED,
     ev.STEP_UNDONE,
     ev.TRANSITION_EVALUATED,
+    ev.SAVE_SKIP,
     ev.WAIT_STARTED,
     ev.CHILD_STARTED,
     ev.ACTION_RETRY,
@@ -107,6 +108,8 @@ class _Story:
                     told.reasons.append(f"failed: {_error(event.error)}")
             case ev.CHILD_STARTED:
                 told.reasons.append(f"run by the execution {context.get('execution_id')} of {context.get('path')}")
+            case ev.SAVE_SKIP:
+                told.reasons.append(_unsaved(context))
             case ev.ACTION_RETRY:
                 told.reasons.append(
                     f"try {context.get('try')} failed ({_error(event.error)}); "
@@ -252,6 +255,16 @@ def _wait(context: Any) -> str:
         case "until":
             return f"waits until {context['until']}"
     return f"waits {context.get('seconds')} seconds"
+
+
+def _unsaved(context: Mapping[str, Any]) -> str:
+    """Why something was not saved."""
+    match context["because"]:
+        case "when":
+            return f"not saved, by `when`: {_verdict(context)}"
+        case "on":
+            return f"not saved: `save` is for `on: {context['on']}`"
+    return f"none of the items {context['first']} to {context['last']} is to be saved"
 
 
 def _error(error: Any) -> str:

@@ -16,6 +16,7 @@ from executors.actions.duckdb import DuckdbAction
 from executors.actions.http import HttpAction
 from executors.actions.postgres import PostgresAction
 from executors.actions.python import PythonAction
+from executors.actions.save import SaveAction
 from executors.actions.secrets import SecretsAction
 from executors.actions.transfer import TransferAction
 from executors.contract import ActionKind, Arguments
@@ -28,6 +29,7 @@ BUILT_IN: Final[tuple[type[ActionKind], ...]] = (
     DuckdbAction,
     SecretsAction,
     TransferAction,
+    SaveAction,
 )
 ENTRY_POINTS: Final = "noetl.actions"
 """The group of entry points: the name is the kind's, the object its class."""

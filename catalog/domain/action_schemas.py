@@ -19,6 +19,8 @@ from catalog.domain.template_syntax import is_template
 TEMPLATE_KEYWORD: Final = "x-noetl-template"
 INSTEAD_KEYWORD: Final = "x-noetl-instead"
 LIFTS_KEYWORD: Final = "x-noetl-lifts"
+NESTED_KEYWORD: Final = "x-noetl-nested"
+"""True in a kind's schema: its arguments stand in a map of the kind's name, and not beside the step's own keys."""
 MAX_FOUND: Final = 20
 MAX_MESSAGE: Final = 300
 ADDRESSES: Final = ("endpoint", "url")
@@ -50,6 +52,7 @@ class KindSchema:
             name: given[LIFTS_KEYWORD] for name, given in properties.items() if LIFTS_KEYWORD in given
         }
         """Of each map the keys that belong elsewhere, and where to."""
+        self.is_nested = bool(schema.get(NESTED_KEYWORD))
         self.instead = str(schema.get(INSTEAD_KEYWORD, ""))
         """What to write in the place of a form without SQL that the original had."""
         groups = (self.sql, *(tuple(name for name in group if name in properties) for group in (ADDRESSES, SOURCES)))
@@ -101,8 +104,8 @@ class ActionSchemas:
         return tuple(self._kinds)
 
     def kinds_with(self, argument: str) -> list[str]:
-        """The kinds that take an argument of this name."""
-        return [kind for kind, schema in self._kinds.items() if argument in schema.arguments]
+        """The kinds whose steps take an argument of this name."""
+        return [kind for kind, it in self._kinds.items() if argument in it.arguments and not it.is_nested]
 
 
 def _marked(properties: Mapping[str, Any], mark: str) -> tuple[str, ...]:

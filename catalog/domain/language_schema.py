@@ -24,6 +24,7 @@ from catalog.domain.spelling import (
     KIND,
     LANGUAGE_KINDS,
     PLAYBOOK,
+    SAVE,
     STEP_CONTROL,
     TRANSFORM,
     TRANSFORM_KEYS,
@@ -52,7 +53,6 @@ _BRANCH: Final = {"anyOf": [{"$ref": "#/$defs/target"}, {"type": "array", "items
 _COUNT: Final = {"type": "integer", "minimum": 1}
 _NAMES: Final = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
 _ON_ERROR: Final = {**_BRANCH, "description": "fail, continue, or where a failure leads."}
-_SAVE: Final = {"description": "Read and kept; nothing is saved yet."}
 _CREDENTIAL: Final = {
     "type": ["string", "object"],
     "description": "The name of a stored credential, or what leads to one or several.",
@@ -77,6 +77,32 @@ _RETRY: Final = {
         },
     ],
     "description": "Tries in all (true: 3), or when a failed action is tried again.",
+}
+_SAVE: Final = {
+    "type": "object",
+    "properties": {
+        "storage": {**_TEXT, "description": "Where it is written; event_log without it."},
+        **dict.fromkeys(CREDENTIAL, _CREDENTIAL),
+        "use_auth": _TEXT,
+        "spec": {"type": ["object", "string"], "description": "What the storage wants to know beside it."},
+        "table": _TEXT,
+        "mode": _words("append", "overwrite", "update", "upsert"),
+        "key": _NAMES,
+        "data": {"description": "A map, a list or a template; the result without it."},
+        "statement": {**_TEXT, "description": "SQL with :NAME."},
+        "params": {"type": ["object", "array", "string"]},
+        "format": _words("csv", "json", "parquet"),
+        "batch": {"type": "boolean", "description": "false: one at a time."},
+        "chunk_size": _COUNT,
+        "concurrency": _COUNT,
+        "when": _CONDITION,
+        "on": _words("success", "error", "always"),
+        "on_error": _words("continue", "fail"),
+        "retry": _RETRY,
+        "timeout": _DURATION,
+    },
+    "additionalProperties": False,
+    "description": "What is written somewhere when the work has ended.",
 }
 _PRIORITY: Final = {
     "type": "integer",
@@ -223,7 +249,7 @@ def _step(schemas: ActionSchemas) -> dict[str, Any]:
             "retry_delay": _DELAY,
             "on_error": _ON_ERROR,
             "undo": {"type": ["object", "string"], "description": "Undoes the step when the execution fails later."},
-            "save": _SAVE,
+            **dict.fromkeys(SAVE, _SAVE),
             "priority": _PRIORITY,
             "pool": _POOL,
             # On an iterator a number is the loop's.
@@ -292,7 +318,7 @@ def _arguments(schemas: ActionSchemas) -> list[dict[str, Any]]:
         **_waits(),
     }
     for kind in schemas.kinds:
-        arguments = schemas[kind].schema.get("properties", {})
+        arguments = {} if schemas[kind].is_nested else schemas[kind].schema.get("properties", {})
         # A key of the step is the step's, also where an action has an argument of that name.
         own = {name: it for name, it in arguments.items() if name not in STEP_CONTROL}
         kinds[kind] = {name: {"anyOf": [_without_references(it), _TEMPLATE]} for name, it in own.items()}

@@ -11,6 +11,7 @@ from catalog.domain.failing import WORDS
 from catalog.domain.naming import MAX_NAME_CHARS
 from catalog.domain.playbook import Loop
 from catalog.domain.reading import Field, Fields, Reading, Use, condition_text
+from catalog.domain.saves import check_item_save, read_save
 from catalog.domain.spelling import (
     ELEMENT,
     ELEMENT_RESERVED,
@@ -92,15 +93,13 @@ class LoopReader:
         mode = self._mode(fields, family)
         concurrency = reading.count(fields.pop("concurrency", None), f"`concurrency` {where}")
         on_error = reading.choice(fields.pop("on_error", None), f"`on_error` {where}", WORDS, family.on_error)
-        save = fields.pop("save", None)
-        if save is not None:
-            warn_of_save(reading, save, where)
+        save = read_save(reading, fields.pop("save", None), where, self._uses)
         reading.leftovers(fields, "`loop`", LOOP_KEYS, LOOP_NOT_SUPPORTED, severity="error")
         if element is None or (items is None and under is None):
             return None
         if concurrency is None and mode == "parallel":
             concurrency = family.concurrency
-        return Loop(
+        loop = Loop(
             items=items,
             items_under=under,
             element=element,
@@ -112,8 +111,8 @@ class LoopReader:
             mode=mode,
             concurrency=concurrency,
             on_error=on_error,
-            save=save and save.value,
         )
+        return loop.model_copy(update={"save": check_item_save(reading, save, loop, where)})
 
     def _items(self, fields: Fields, pointer: str, family: Family) -> Any:
         reading, where, key = self._reading, self._where, family.items_key
@@ -174,11 +173,3 @@ class LoopReader:
             self._reading.warn("misspelt_key", advice, spread.pointer, key=True)
             return "sequential"
         return mode
-
-
-def warn_of_save(reading: Reading, found: Field, where: str) -> None:
-    """Tell that a `save` is kept and does nothing yet."""
-    nowhere: list[Use] = []
-    reading.templates(found, f"in `save` {where}", nowhere)
-    advice = f"write the result with a postgres or duckdb step: `save` {where} is kept, but nothing is saved yet"
-    reading.warn("save_not_run", advice, found.pointer, key=True)

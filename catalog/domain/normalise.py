@@ -211,8 +211,9 @@ def _read_credentials(reading: Reading, found: Field | None) -> list[tuple[str, 
 
 
 def _check_credentials(reading: Reading, listed: list[tuple[str, str]], reads: Iterable[StepRead]) -> None:
-    actions = [found.step.action for found in reads if found.step.action is not None]
-    used = {name for action in actions for name in _names_in(action.arguments.get("auth"))}
+    actions = [found.step.action for found in reads]
+    actions += [save.action for found in reads for save in found.step.saves]
+    used = {name for action in actions if action is not None for name in _names_in(action.arguments.get("auth"))}
     for name, pointer in listed:
         if name not in used:
             advice = "name the credential on the step that uses it, with `auth: NAME`: no step does"

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from catalog.domain.graph import ancestor_bitmaps, bits_of, reachable_from
 from catalog.domain.spelling import SECRETS
 
-FORMAT = 3
+FORMAT = 4
 """Version of the normalised form; it rises when an old form can no longer be read as it is."""
 
 MAX_VISITS = 10_000
@@ -73,6 +73,22 @@ class Retry(Part):
     stop_when: Annotated[str | None, Field(description="Condition: no more then.")] = None
 
 
+class Save(Part):
+    """What is written somewhere when a work has ended: an action of the kind `save`, and when it runs.
+
+    Of an item of a loop: `chunk_size` items are saved by one job, of which `concurrency` run at once at most.
+    """
+
+    action: Action
+    when: Annotated[str | None, Field(description="Condition: only then.")] = None
+    on: Annotated[Literal["success", "error", "always"], Field(description="How the work ended.")] = "success"
+    on_error: Annotated[Literal["continue", "fail"], Field(description="`fail`: the step fails with it.")] = "continue"
+    retry: Retry | None = None
+    timeout_seconds: Annotated[float | None, Field(gt=0, description="None: the step's.")] = None
+    chunk_size: Annotated[int, Field(ge=1)] = 100
+    concurrency: Annotated[int | None, Field(ge=1)] = None
+
+
 class Loop(Part):
     """A step's work, once per item of a collection: its action or child, or the steps up to its `end`."""
 
@@ -87,7 +103,7 @@ class Loop(Part):
     mode: Literal["parallel", "sequential"] = "parallel"
     concurrency: Annotated[int | None, Field(ge=1, description="Items in flight at most; none: no bound.")] = None
     on_error: Literal["fail", "continue"] = "fail"
-    save: Annotated[Any, Field(description="Of each item. Parsed and kept; nothing runs it yet.")] = None
+    save: Annotated[Save | None, Field(description="Of each item, many items at a time.")] = None
     end: Annotated[str | None, Field(description="The step that closes a loop over several steps.")] = None
 
 
@@ -144,7 +160,7 @@ class Step(Part):
     error_targets: Annotated[tuple[Target, ...], Field(description="Where `on_error: route` leads.")] = ()
     undo: Annotated[Action | None, Field(description="Runs when the execution fails after this step.")] = None
     undo_inputs: dict[str, Any] = {}
-    save: Annotated[Any, Field(description="Parsed and kept; nothing runs it yet.")] = None
+    save: Annotated[Save | None, Field(description="Runs after the work; the step ends when it has.")] = None
     next: tuple[Transition, ...] = ()
     next_mode: Literal["inclusive", "exclusive"] = "inclusive"
     timeout_seconds: Annotated[float | None, Field(gt=0)] = None
@@ -164,6 +180,12 @@ class Step(Part):
         return self.action is not None or self.child is not None or self.wait is not None
 
     @property
+    def saves(self) -> tuple[Save, ...]:
+        """What is saved of the step and of the items of its loop."""
+        of_items = None if self.loop is None else self.loop.save
+        return tuple(save for save in (self.save, of_items) if save is not None)
+
+    @property
     def gives_result(self) -> bool:
         """Whether the step has a result of its own, and does not only route."""
         return self.has_work or self.result is not None
@@ -172,7 +194,7 @@ class Step(Part):
 class Playbook(Part):
     """A whole playbook in its one internal form; steps in file order."""
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     name: str
     path: str
     description: str = ""

@@ -38,10 +38,14 @@ def _read_at_start(step: Step) -> list[Any]:
 
 
 def _read_at_next(step: Step) -> list[Any]:
-    """What is rendered after the step's work: its transitions, and what follows a failure."""
+    """What is rendered after the step's work: what is saved, its transitions, and what follows a failure."""
     values = [*(item.when for item in step.next), *_inputs_of([*targets_of(step), *step.error_targets])]
     if step.retry is not None:
         values += [step.retry.retry_when, step.retry.stop_when]
+    for save in step.saves:
+        values += [save.when, *_arguments(save.action)]
+        if save.retry is not None:
+            values += [save.retry.retry_when, save.retry.stop_when]
     return [*values, *_arguments(step.undo), step.undo_inputs]
 
 

@@ -21,6 +21,12 @@ GENERIC_AUTH: Final = ("authentication", "genericAuthType")
 """How http steps of old said what type the entry of `credentials` is that they use."""
 CODE: Final = ("code", "code_b64", "code_base64")
 """A python step's code; the later spellings hold it in base64."""
+SAVE: Final = ("sink", "save")
+"""What is written somewhere when a work has ended, the newest first."""
+SAVE_KEYS: Final = (
+    *("storage", *CREDENTIAL, "use_auth", "spec", "table", "mode", "key", "data", "statement", "params", "format"),
+    *("batch", "chunk_size", "concurrency", "when", "on", "on_error", "retry", "timeout"),
+)
 CHILD_PATH: Final = ("path", "resource_path", "playbook_path")
 CHILD_ANSWER: Final = ("return", "return_step")
 ITEMS: Final = ("collection", "in")
@@ -31,13 +37,13 @@ SIGNAL: Final = ("signal", "for")
 STEP_CONTROL: Final = frozenset(
     {
         *(*DESCRIPTION, *KIND, "step", "call", "pass", "when", "next", "next_mode", "loop", "timeout", "result"),
-        *("end_loop", "join", "retry", "retry_delay", "on_error", "undo", "save", "resources", "transform"),
+        *("end_loop", "join", "retry", "retry_delay", "on_error", "undo", *SAVE, "resources", "transform"),
         *("priority", "pool"),
     }
 )
 """Keys that belong to the step, whatever kind its action is of."""
 TASK_CONTROL: Final = frozenset(
-    {*DESCRIPTION, *KIND, *TASK_REFERENCE, "timeout", "retry", "retry_delay", "on_error", "save"}
+    {*DESCRIPTION, *KIND, *TASK_REFERENCE, "timeout", "retry", "retry_delay", "on_error", *SAVE}
 )
 TASK_INFORMATIVE: Final = ("accepts", "returns", "assert", "resources")
 LOOP_KEYS: Final = frozenset(
@@ -96,7 +102,7 @@ TOP_NOT_SUPPORTED: Final[dict[str, str]] = {
     "retry": "is not read here: set `retry` on the steps that are to be tried again",
     "join": "is not read here: set `join` on the step where branches meet",
     "undo": "is not read here: set `undo` on the steps that can be undone",
-    "save": "is not read here: write the result with a postgres or duckdb step",
+    **dict.fromkeys(SAVE, "is not read here: set `save` on the steps whose results are to be saved"),
     "loop": "is not read here: set `loop` on a step",
     "next": "is not read here: set `next` on a step",
     "rule": f"{_GRAMMAR}: use `next`",
@@ -146,7 +152,6 @@ LOOP_NOT_SUPPORTED: Final[dict[str, str]] = {
 }
 
 KIND_NOT_SUPPORTED: Final[dict[str, str]] = {
-    "save": "is not run yet: write the result with a postgres or duckdb step",
     "task": f"(a composite) {_GRAMMAR}: write one step per action",
     "runner": f"{_GRAMMAR}: use the type of the action itself",
     **dict.fromkeys(("file", "email", "slack"), "was never there: use http or python"),

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from catalog.domain.failing import on_error_word, read_on_error, read_retry
-from catalog.domain.loops import LoopReader, warn_of_save
+from catalog.domain.loops import LoopReader
 from catalog.domain.naming import NamedPart
-from catalog.domain.playbook import Action, Loop, Step
+from catalog.domain.playbook import Action, Loop, Save, Step
 from catalog.domain.queueing_keys import read_limit, read_pool, read_priority, take_limit
 from catalog.domain.reading import Field, Fields, Reading, Use, shown, suggestion
+from catalog.domain.saves import check_item_save, read_save
 from catalog.domain.spelling import (
     DESCRIPTION,
     INPUTS,
     ITERATOR,
+    SAVE,
     STEP_CONTROL,
     STEP_NOT_SUPPORTED,
     TRANSFORM,
@@ -81,9 +83,9 @@ class StepReader:
             end_loop = self._end_loop(fields, owner)
             join = self._join(fields.pop("join", None), owner, end_loop)
         retry, undone = read_retry(reading, fields, owner.where, uses), fields.pop("undo", None)
-        save = self._save(fields, owner)
         work = self._works.of_step(fields, owner)
         loop = self._loop(work, fields, owner, uses, end_loop)
+        save, loop = self._saves(work, loop, fields, owner, uses)
         if loop is None and "loop" in places and (work.routes or work.kind == ""):
             reading.graph_is_whole = False
         if work.kind == ITERATOR and loop is not None and failing is not None:
@@ -155,12 +157,25 @@ class StepReader:
             return None
         return self._reading.choice(found, f"`join` {owner.where}", _JOINS, "all")
 
-    def _save(self, fields: Fields, owner: Owner) -> Any:
-        found = fields.pop("save", None)
-        if found is None:
-            return None
-        warn_of_save(self._reading, found, owner.where)
-        return found.value
+    def _saves(
+        self, work: Work, loop: Loop | None, fields: Fields, owner: Owner, uses: list[Use]
+    ) -> tuple[Save | None, Loop | None]:
+        """What is saved of the step, and its loop with what is saved of each item: the step's own before its task's."""
+        found = self._reading.one_of(fields, SAVE, "what is saved")
+        own = read_save(self._reading, found, owner.where, uses, looped=loop is not None)
+        if loop is not None and loop.save is not None and work.routes:
+            advice = "put `save` on a step of the loop, or on the loop's own step, with `results`"
+            self._reading.error(
+                "misplaced_key", f"{advice}: it has several steps", f"{owner.pointer}/loop/save", key=True
+            )
+            loop = loop.model_copy(update={"save": None})
+        if loop is not None and work.save is not None and work.kind != ITERATOR:
+            # Of a task that is run once per item.
+            of_items = loop.save or check_item_save(self._reading, work.save, loop, owner.where)
+            loop = loop.model_copy(update={"save": of_items})
+        else:
+            own = own or work.save
+        return (None if own is None else own.save), loop
 
     def _with_timeout(self, action: Action | None, seconds: float | None) -> Action | None:
         """A kind with a time limit of its own is told the step's, lest its default ends the action before."""

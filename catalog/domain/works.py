@@ -9,10 +9,12 @@ from typing import Any, Final, Literal
 from catalog.domain.actions import input_spellings, read_arguments, read_kind, untyped_action, unwrap
 from catalog.domain.children import read_child
 from catalog.domain.failing import on_error_word, read_retry
-from catalog.domain.loops import LoopReader, warn_of_save
+from catalog.domain.loops import LoopReader
 from catalog.domain.naming import NamedPart
 from catalog.domain.playbook import Action, Child, Loop, Retry, Wait
 from catalog.domain.reading import Field, Fields, Phase, Reading, Use, shown, suggestion
+from catalog.domain.saves import KIND as SAVE_KIND
+from catalog.domain.saves import SaveRead, check_item_save, read_save, read_save_action
 from catalog.domain.spelling import (
     APPROVAL_KEYS,
     CHILD_KEYS,
@@ -22,6 +24,7 @@ from catalog.domain.spelling import (
     ITERATOR_KEYS,
     PLAYBOOK,
     ROUTING_KINDS,
+    SAVE,
     TASK_CONTROL,
     TASK_INFORMATIVE,
     TASK_NOT_SUPPORTED,
@@ -63,6 +66,7 @@ class Work:
     timeout_seconds: float | None = None
     retry: Retry | None = None
     on_error: Literal["fail", "continue"] | None = None
+    save: SaveRead | None = None
     known: frozenset[str] = frozenset()
     """The keys that its kind takes, for advice on the others."""
 
@@ -135,8 +139,9 @@ class WorkReader:
         reading.one_of(fields, DESCRIPTION, "the description")
         timeout = reading.duration(fields.pop("timeout", None), f"`timeout` {owner.where}")
         retry = read_retry(reading, fields, owner.where, uses)
-        on_error, save = fields.pop("on_error", None), fields.pop("save", None)
+        on_error = fields.pop("on_error", None)
         work = self._of_kind(kind, fields, owner, outer)
+        saved = reading.one_of(fields, SAVE, "what is saved")
         if kind == "":
             return work
         for name in TASK_INFORMATIVE:
@@ -152,10 +157,8 @@ class WorkReader:
             if work.on_error is None:
                 advice = f"make `on_error` {owner.where} fail or continue; where it leads is said on the step"
                 reading.error("wrong_value", advice, on_error.pointer)
-        if save is not None:
-            warn_of_save(reading, save, owner.where)
-            if work.loop is not None:
-                work.loop = work.loop.model_copy(update={"save": save.value})
+        save = read_save(reading, saved, owner.where, work.uses, looped=work.loop is not None)
+        work.save = save or work.save
         return work
 
     def _of_kind(self, kind: str, fields: Fields, owner: Owner, outer: Fields) -> Work:
@@ -172,6 +175,8 @@ class WorkReader:
                 return self._of_transform(fields, owner)
         if kind in WAITS:
             return self._of_wait(kind, fields, owner)
+        if kind == SAVE_KIND:
+            return self._of_save(fields, owner)
         schema = self._reading.schemas[kind]
         work = Work(kind, known=frozenset(schema.arguments))
         work.inputs = {**outer, **self._inputs(fields, owner, work.uses, input_spellings(schema))}
@@ -233,6 +238,16 @@ class WorkReader:
             if found.under is not None:
                 reader = LoopReader(self._reading, owner.where, work.uses)
                 work.loop = reader.read_below(found.under, fields.pop("loop", None))
+        return work
+
+    def _of_save(self, fields: Fields, owner: Owner) -> Work:
+        """Saving is the work: the map `save` says what and where."""
+        work = Work(SAVE_KIND)
+        found = self._reading.one_of(fields, SAVE, "what is saved")
+        work.inputs = self._inputs(fields, owner, work.uses)
+        work.action = read_save_action(self._reading, found, owner.where, owner.pointer, work.uses, owner.phase)
+        if work.action is None:
+            work.kind = ""
         return work
 
     def _of_wait(self, kind: str, fields: Fields, owner: Owner) -> Work:
@@ -304,8 +319,10 @@ class WorkReader:
         if work.loop is not None:
             advice = f"take the loop out of the task {owner.where}: an iterator is the loop"
             reading.error("wrong_value", advice, found.pointer)
-        save = found.value.get("save") if isinstance(found.value, dict) else None
-        work.loop = loop if loop is None or save is None else loop.model_copy(update={"save": save})
+        work.loop, save, work.save = loop, work.save, None
+        if loop is not None and save is not None:
+            of_items = check_item_save(reading, save, loop, owner.where)
+            work.loop = loop.model_copy(update={"save": of_items})
         return work
 
     def _inner_task(self, fields: Fields, owner: Owner, outer: Fields) -> Work:

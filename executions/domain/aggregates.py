@@ -85,7 +85,7 @@ class _Collector:
             found: dict[Path, list[tuple[int, StepResult]]] = {}
             for node_id, result in self._tree(prefix).items():
                 node = ev.parse_node_id(node_id)
-                if not node.undo:
+                if not (node.undo or node.save):
                     found.setdefault(node.path, []).append((node.visit, result))
             self._newest[index] = found
         return self._newest[index]

@@ -13,6 +13,16 @@ from executions.domain.jobs import render_work
 from executions.domain.loops import startable
 from executions.domain.planning import Planning, problem_of
 from executions.domain.results import StepResult
+from executions.domain.saving import (
+    begin_save,
+    chunks_are_over,
+    item_save_failure,
+    kept_result,
+    marks_of,
+    next_chunk,
+    save_chunk,
+    save_failure,
+)
 from executions.domain.sight import Spot
 from executions.domain.submitting import submit, want_recorded
 from executions.domain.wanted import MissingFacts, Wanted
@@ -25,10 +35,14 @@ def next_due(planning: Planning, frame: Frame) -> int | None:
 
 
 def _has_news(planning: Planning, index: int, live: Live) -> bool:
-    loop = planning.playbook.steps[index].loop
-    if live.fired or live.loop is None or loop is None:
+    loop, counters = planning.playbook.steps[index].loop, live.loop
+    if live.save == "running":
+        return live.fired == "timeout"
+    if live.fired or counters is None or loop is None:
         return True
-    return live.loop.finished == live.loop.started or startable(loop, live.loop) > 0
+    if startable(loop, counters) > 0 or next_chunk(loop, counters) is not None:
+        return True
+    return counters.finished == counters.started and chunks_are_over(counters)
 
 
 def end_step(planning: Planning, spot: Spot) -> None:
@@ -36,14 +50,14 @@ def end_step(planning: Planning, spot: Spot) -> None:
     step, live = planning.step(spot), planning.state.frame(spot.key).live[spot.index]
     if live.fired == "timeout":
         _time_out(planning, spot, step)
+    elif live.save:
+        _end_saved(planning, spot, step, live)
     elif live.loop is not None:
         _advance_loop(planning, spot, step, live)
     elif live.outcome == "success":
         complete_step(planning, spot)
     elif live.outcome == "error":
-        stored = planning.sight.stored(spot)
-        planning.fail_step(spot, stored.error, stored.data)
-        _stop_timers(planning, spot, step)
+        _fail(planning, spot, step, planning.sight.stored(spot))
     else:
         _end_wait(planning, spot, step, live)
 
@@ -71,9 +85,8 @@ def _end_wait(planning: Planning, spot: Spot, step: Step, live: Live) -> None:
 
 
 def complete_step(planning: Planning, spot: Spot) -> None:
-    """End a step well; its `result` is rendered now."""
-    step, node_id = planning.step(spot), planning.sight.node_id(spot)
-    fields: dict[str, Any] = {}
+    """End a step well, when what it saves is saved; its `result` is rendered now."""
+    step, result = planning.step(spot), None
     if step.result is not None:
         try:
             result = _render_result(planning, spot, step)
@@ -81,12 +94,51 @@ def complete_step(planning: Planning, spot: Spot) -> None:
             planning.fail_step(spot, problem_of(error))
             _stop_timers(planning, spot, step)
             return
-        fields["result"] = result
-        planning.sight.ended_here[node_id] = StepResult("success", result)
-    elif not step.has_work:
-        planning.sight.ended_here[node_id] = StepResult("success")
-    planning.emit(ev.STEP_COMPLETED, node_id, step.name, status="success", **fields)
+    if step.save is not None and begin_save(planning, spot, _came_to(planning, spot, step, result), result):
+        return
+    _end_well(planning, spot, step, result)
+
+
+def _came_to(planning: Planning, spot: Spot, step: Step, result: Any) -> StepResult:
+    """What a step that goes well shows to its save. Raises: `MissingFacts`."""
+    if step.result is not None:
+        return StepResult("success", result)
+    if step.loop is not None:
+        return StepResult("success", planning.sight.loop_data(spot))
+    return planning.sight.stored(spot) if step.has_work else StepResult("success")
+
+
+def _fail(planning: Planning, spot: Spot, step: Step, own: StepResult) -> None:
+    """End a step badly, when what it saves of that is saved."""
+    if begin_save(planning, spot, own):
+        return
+    planning.fail_step(spot, own.error, None if step.loop is not None else own.data, marks_of(planning, spot))
     _stop_timers(planning, spot, step)
+
+
+def _end_well(planning: Planning, spot: Spot, step: Step, result: Any) -> None:
+    node_id, marks = planning.sight.node_id(spot), marks_of(planning, spot)
+    fields: dict[str, Any] = {} if step.result is None else {"result": result}
+    if fields or step.loop is not None or not step.has_work:
+        # Of any other step the outcome of its work is its result.
+        planning.sight.ended_here[node_id] = StepResult("success", result)
+    planning.sight.marked_here[node_id] = marks
+    planning.emit(ev.STEP_COMPLETED, node_id, step.name, status="success", meta=marks, **fields)
+    _stop_timers(planning, spot, step)
+
+
+def _end_saved(planning: Planning, spot: Spot, step: Step, live: Live) -> None:
+    """The save of a step is over, and so is the step: as its work ended, or badly when the save must not fail."""
+    failure = save_failure(planning, spot)
+    if live.outcome == "error":
+        _fail(planning, spot, step, planning.sight.stored(spot))
+    elif live.loop is not None and (error := _loop_failure(planning, spot, step, live)) is not None:
+        _fail(planning, spot, step, StepResult("error", None, error))
+    elif failure is not None:
+        data = planning.sight.stored(spot).data if step.has_work and step.loop is None else None
+        _fail(planning, spot, step, StepResult("error", data, failure))
+    else:
+        _end_well(planning, spot, step, None if step.result is None else kept_result(planning, spot))
 
 
 def _stop_timers(planning: Planning, spot: Spot, step: Step) -> None:
@@ -129,7 +181,7 @@ def _own_result(planning: Planning, spot: Spot, step: Step) -> dict[str, Any]:
 
 
 def _advance_loop(planning: Planning, spot: Spot, step: Step, live: Live) -> None:
-    """Start the items that may start now; when none is left and none is running, end the step."""
+    """Start the items that may start now, save those that are over; when nothing is left, end the step."""
     loop, counters = step.loop, live.loop
     assert loop is not None and counters is not None
     if count := startable(loop, counters):
@@ -142,7 +194,9 @@ def _advance_loop(planning: Planning, spot: Spot, step: Step, live: Live) -> Non
             _start_item(planning, spot, step, live, place, handed)
             if counters.failed and loop.on_error == "fail":
                 break
-    elif counters.finished == counters.started:
+    elif (chunk := next_chunk(loop, counters)) is not None:
+        save_chunk(planning, spot, step, chunk)
+    elif counters.finished == counters.started and chunks_are_over(counters):
         _complete_loop(planning, spot, step, live)
 
 
@@ -165,17 +219,26 @@ def _start_item(planning: Planning, spot: Spot, step: Step, live: Live, place: i
 
 
 def _complete_loop(planning: Planning, spot: Spot, step: Step, live: Live) -> None:
-    loop, counters = step.loop, live.loop
-    assert loop is not None and counters is not None
+    counters = live.loop
+    assert counters is not None
     node_id, failed = planning.sight.node_id(spot), counters.failed.bit_count()
     told = {"count": counters.finished, "failed": failed, "total": counters.total}
     status = "error" if failed else "success"
     planning.emit(ev.LOOP_COMPLETED, node_id, step.name, ev.NODE_LOOP, status=status, loop_name=step.name, result=told)
     planning.sight.ended_here[node_id] = StepResult("success")
-    if failed and loop.on_error == "fail":
+    if (error := _loop_failure(planning, spot, step, live)) is None:
+        complete_step(planning, spot)
+    else:
+        data = None if step.save is None else planning.sight.loop_data(spot)
+        _fail(planning, spot, step, StepResult("error", data, error))
+
+
+def _loop_failure(planning: Planning, spot: Spot, step: Step, live: Live) -> dict[str, Any] | None:
+    """Why the step of a loop whose items are over fails, if it does. Raises: `MissingFacts`."""
+    loop, counters = step.loop, live.loop
+    assert loop is not None and counters is not None
+    if counters.failed and loop.on_error == "fail":
         first = (counters.failed & -counters.failed).bit_length() - 1
-        message = f"{failed} of {counters.total} items failed, the first at index {first}"
-        planning.fail_step(spot, {"code": "loop_item_failed", "message": message, "index": first})
-        _stop_timers(planning, spot, step)
-        return
-    complete_step(planning, spot)
+        message = f"{counters.failed.bit_count()} of {counters.total} items failed, the first at index {first}"
+        return {"code": "loop_item_failed", "message": message, "index": first}
+    return item_save_failure(planning, spot, step, counters)

@@ -34,6 +34,8 @@ TIMER_FIRED: Final = "timer_fired"
 EXECUTION_PAUSED: Final = "execution_paused"
 EXECUTION_RESUMED: Final = "execution_resumed"
 CANCEL_REQUESTED: Final = "cancel_requested"
+SAVE_STARTED: Final = "save_started"
+SAVE_SKIP: Final = "save_skip"
 UNDO_STARTED: Final = "undo_started"
 STEP_UNDONE: Final = "step_undone"
 FINALLY_STARTED: Final = "finally_started"
@@ -61,6 +63,8 @@ SPELLINGS: Final = {
 
 UNDO: Final = "undo"
 """Mark of the node of an undoing."""
+SAVE: Final = "save"
+"""Mark of the node of a save; `save:K` of that of the K-th chunk of a loop's items, from 0."""
 
 NODE_EXECUTION: Final = "playbook"
 NODE_STEP: Final = "step"
@@ -106,21 +110,28 @@ def step_node_id(execution_id: str, step: str, visit: int = 1, path: tuple[int, 
 
 @dataclass(frozen=True, slots=True)
 class NodeId:
-    """A node id taken apart: the items' indexes, outermost first, the visit from 1, whether it is an undoing."""
+    """A node id taken apart: the items' indexes, outermost first, the visit from 1, whether it is an undoing or a save.
+
+    `chunk` is set when it is the save of some items of the step's loop.
+    """
 
     step: str
     path: tuple[int, ...]
     visit: int
-    undo: bool
+    undo: bool = False
+    save: bool = False
+    chunk: int | None = None
 
 
 def parse_node_id(node_id: str) -> NodeId:
     """Take a step's node id apart. Raises: `ValueError` when it is none."""
     place, *marks = node_id.split("#")
     _, step, *indexes = place.split(":")
-    undo = bool(marks) and marks[-1] == UNDO
-    numbers = marks[:-1] if undo else marks
-    return NodeId(step, tuple(map(int, indexes)), int(numbers[0]) if numbers else 1, undo)
+    mark, _, chunk = marks[-1].partition(":") if marks else ("", "", "")
+    undo, save = mark == UNDO, mark == SAVE
+    numbers = marks[:-1] if undo or save else marks
+    visit = int(numbers[0]) if numbers else 1
+    return NodeId(step, tuple(map(int, indexes)), visit, undo, save, int(chunk) if save and chunk else None)
 
 
 _STATUSES: Final = {
@@ -139,3 +150,8 @@ def normalised_status(status: str) -> str:
 def undo_node_id(node_id: str) -> str:
     """The node of the action that undoes what was done at a node."""
     return f"{node_id}#{UNDO}"
+
+
+def save_node_id(node_id: str, chunk: int | None = None) -> str:
+    """The node of what saves the result of a node, or of a chunk of the items of its loop."""
+    return f"{node_id}#{SAVE}" if chunk is None else f"{node_id}#{SAVE}:{chunk}"

@@ -36,7 +36,7 @@ class Facts:
     what `Wanted` names: `results` by node id (of loops: without data), `trees` the outcomes below a prefix,
     `transitions` by seq `{target step: {input: value}}`, `items` by (node, index), `signals` by seq, `frames` as
     stored (None: there is none), `completed` (None: not asked for), `catalog` paths by prefix, `recorded` successes
-    of the execution that this one reruns (None: there is none).
+    of the execution that this one reruns (None: there is none), `kept` by seq.
     """
 
     execution_id: str
@@ -53,6 +53,7 @@ class Facts:
     completed: list[str] | None = None
     catalog: dict[str, list[str]] = field(default_factory=dict)
     recorded: dict[str, Recorded | None] = field(default_factory=dict)
+    kept: dict[int, Any] = field(default_factory=dict)
 
     def missing(self, wanted: Wanted) -> Wanted:
         """What is wanted and not yet known."""
@@ -67,6 +68,7 @@ class Facts:
             completed=wanted.completed and self.completed is None,
             catalog=wanted.catalog - self.catalog.keys(),
             recorded=wanted.recorded - self.recorded.keys(),
+            kept=wanted.kept - self.kept.keys(),
         )
 
 
@@ -130,7 +132,7 @@ def want_result(
     if frame is None or not frame.has_result(index) or frame.skipped >> index & 1:
         return
     step = playbook.steps[index]
-    if step.loop is None and not step.has_work and step.result is None:
+    if step.loop is None and not (step.gives_result or step.saves):
         return
     node_id = ev.step_node_id(execution_id, name, frame.number(index), path[: len(around)])
     wanted.results.add(node_id)

@@ -17,12 +17,17 @@ from executions.errors import ImpossibleEvent
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an event happened: the frame, the step in it, and the item when it is about one of the step's loop."""
+    """Where an event happened: the frame, the step in it, and the item when it is about one of the step's loop.
+
+    `save`: it is about what is saved of the step, or of a `chunk` of the items of its loop.
+    """
 
     key: FrameKey
     step: int
     item: int | None
     visit: int
+    save: bool = False
+    chunk: int | None = None
 
 
 def place_of(playbook: Playbook, event: Event) -> Place:
@@ -36,7 +41,7 @@ def place_of(playbook: Playbook, event: Event) -> Place:
     if not depth <= len(node.path) <= depth + 1:
         raise ImpossibleEvent(event.type, event.node_id, "the node has another number of items around it")
     item = node.path[depth] if len(node.path) > depth else None
-    return Place(frame_key(playbook, step, node.path[:depth]), step, item, node.visit)
+    return Place(frame_key(playbook, step, node.path[:depth]), step, item, node.visit, node.save, node.chunk)
 
 
 def apply(state: State, event: Event, playbook: Playbook) -> None:
@@ -260,8 +265,10 @@ def _record_outcome(state: State, event: Event, playbook: Playbook, place: Place
         return
     live = _running(state, event, place)
     frame = state.frames[place.key]
-    if place.item is not None:
-        _finish_item(frame, event, place, live.loop, failed=failed)
+    if place.save:
+        _end_save(frame, event, place, live, failed=failed)
+    elif place.item is not None:
+        _finish_item(frame, event, place, live.loop, playbook, failed=failed)
     elif live.outcome or live.loop is not None:
         raise ImpossibleEvent(event.type, event.node_id, "the step has an outcome already")
     else:
@@ -270,13 +277,64 @@ def _record_outcome(state: State, event: Event, playbook: Playbook, place: Place
     state.touch(place.key)
 
 
-def _finish_item(frame: Frame, event: Event, place: Place, loop: LoopState | None, *, failed: bool) -> None:
+def _finish_item(
+    frame: Frame, event: Event, place: Place, loop: LoopState | None, playbook: Playbook, *, failed: bool
+) -> None:
     if loop is None or place.item is None or not loop.runs(place.item):
         raise ImpossibleEvent(event.type, event.node_id, "the item is not running")
     loop.done |= 1 << place.item
     loop.finished += 1
     if failed:
         loop.failed |= 1 << place.item
+    written = playbook.steps[place.step].loop
+    if written is not None and written.save is not None:
+        loop.note_chunk(place.item, written.save.chunk_size)
+    frame.due |= 1 << place.step
+
+
+def _start_save(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    live = _save_to_begin(state, event, place)
+    if place.chunk is None or live.loop is None:
+        live.save, live.save_seq = "running", event.seq
+    else:
+        live.loop.asked |= 1 << place.chunk
+        live.loop.full &= ~(1 << place.chunk)
+        live.loop.handed += event.context["items"]
+    state.touch(place.key)
+
+
+def _skip_save(state: State, event: Event, playbook: Playbook, place: Place) -> None:
+    live = _save_to_begin(state, event, place)
+    if place.chunk is None or live.loop is None:
+        live.save = "skipped"
+    else:
+        live.loop.asked |= 1 << place.chunk
+        live.loop.saved |= 1 << place.chunk
+        live.loop.full &= ~(1 << place.chunk)
+    state.touch(place.key)
+
+
+def _save_to_begin(state: State, event: Event, place: Place) -> Live:
+    """The running step whose save an event is about. Raises: `ImpossibleEvent` when that has begun already."""
+    live = _running(state, event, place)
+    if place.chunk is None:
+        begun = bool(live.save) or not place.save
+    else:
+        begun = live.loop is None or bool(live.loop.asked >> place.chunk & 1)
+    if begun:
+        raise ImpossibleEvent(event.type, event.node_id, "its save has begun")
+    return live
+
+
+def _end_save(frame: Frame, event: Event, place: Place, live: Live, *, failed: bool) -> None:
+    if place.chunk is None and live.save == "running":
+        live.save = "error" if failed else "success"
+    elif place.chunk is not None and live.loop is not None and live.loop.saves(place.chunk):
+        live.loop.saved |= 1 << place.chunk
+        if failed:
+            live.loop.unsaved |= 1 << place.chunk
+    else:
+        raise ImpossibleEvent(event.type, event.node_id, "nothing is being saved there")
     frame.due |= 1 << place.step
 
 
@@ -329,7 +387,7 @@ def _start_item(state: State, event: Event, playbook: Playbook, place: Place) ->
 
 def _end_item(state: State, event: Event, playbook: Playbook, place: Place) -> None:
     loop = _running_loop(state, event, place)
-    _finish_item(state.frames[place.key], event, place, loop, failed=event.status != "success")
+    _finish_item(state.frames[place.key], event, place, loop, playbook, failed=event.status != "success")
     state.drop_item((*place.key, place.step, place.item or 0))
     state.touch(place.key)
 
@@ -430,6 +488,8 @@ _OF_STEPS: dict[str, Callable[[State, Event, Playbook, Place], None]] = {
     ev.ACTION_COMPLETED: _record_outcome,
     ev.ACTION_ERROR: _record_outcome,
     ev.CHILD_COMPLETED: _record_outcome,
+    ev.SAVE_STARTED: _start_save,
+    ev.SAVE_SKIP: _skip_save,
     ev.WAIT_STARTED: _start_wait,
     ev.WAIT_COMPLETED: _end_wait,
     ev.LOOP_START: _start_loop,

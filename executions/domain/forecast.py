@@ -139,6 +139,9 @@ def _work_of(step: Step, lookup: Lookup, to_come: frozenset[str]) -> dict[str, A
                 work[key] = _value(value, lookup, own, sql=key in step.action.sql)
     if step.child is not None:
         work["path"] = _value(step.child.path, lookup, own)
+    for key, save in (("save", step.save), ("save per item", step.loop.save if step.loop is not None else None)):
+        if save is not None:
+            work[key] = save.action.arguments
     if step.wait is not None:
         work["wait"] = _value(step.wait.what, lookup, own)
     if step.result is not None:

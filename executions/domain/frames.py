@@ -18,17 +18,38 @@ The place is inverted (`~`) when the step itself was handed it at an earlier vis
 
 @dataclass(slots=True)
 class LoopState:
-    """Counters of one running loop; `done` and `failed` are bitmaps by item index."""
+    """Counters of one running loop; `done` and `failed` are bitmaps by item index.
+
+    Of a loop whose items are saved, bitmaps by chunk: `full` are those whose items are all over and that nothing was
+    done about yet, `asked` those that were asked to be saved or passed over, `saved` those of them that are over,
+    `unsaved` those that failed. `handed` counts the items that were handed over.
+    """
 
     total: int
     started: int = 0
     finished: int = 0
     done: int = 0
     failed: int = 0
+    full: int = 0
+    asked: int = 0
+    saved: int = 0
+    unsaved: int = 0
+    handed: int = 0
 
     def runs(self, item: int) -> bool:
         """Whether the item has started and is not over."""
         return 0 <= item < self.started and not self.done >> item & 1
+
+    def note_chunk(self, item: int, size: int) -> None:
+        """After the end of an item: its chunk of so many may be full now."""
+        first = item - item % size
+        mask = (1 << min(size, self.total - first)) - 1
+        if self.done >> first & mask == mask:
+            self.full |= 1 << item // size
+
+    def saves(self, chunk: int) -> bool:
+        """Whether the save of a chunk was asked for and is not over."""
+        return bool(self.asked >> chunk & ~(self.saved >> chunk) & 1)
 
 
 @dataclass(slots=True)
@@ -36,7 +57,8 @@ class Live:
     """A step that has started and not ended.
 
     `outcome` is set when its one piece of work has reported; `fired` when its timer has; `signal` is the seq of the
-    signal that a wait has got, 0 for none.
+    signal that a wait has got, 0 for none. `save` tells of what is saved after the work, and `save_seq` is the seq of
+    the event that it began with, which keeps the step's rendered `result` meanwhile.
     """
 
     scope: Scope
@@ -44,6 +66,8 @@ class Live:
     fired: Literal["", "wait", "timeout"] = ""
     signal: int = 0
     loop: LoopState | None = None
+    save: Literal["", "running", "success", "error", "skipped"] = ""
+    save_seq: int = 0
 
 
 @dataclass(slots=True)
@@ -222,10 +246,13 @@ def _decode_scope(data: dict[str, list[int]]) -> Scope:
 
 def _encode_live(live: Live) -> dict[str, Any]:
     data: dict[str, Any] = {"scope": _encode_scope(live.scope), "outcome": live.outcome, "fired": live.fired}
-    data["signal"] = live.signal
+    data |= {"signal": live.signal, "save": live.save, "save_seq": live.save_seq}
     data = {name: value for name, value in data.items() if value}
     if (loop := live.loop) is not None:
         data["loop"] = [loop.total, loop.started, loop.finished, encode_bits(loop.done), encode_bits(loop.failed)]
+        if loop.full or loop.asked:
+            bitmaps = (loop.full, loop.asked, loop.saved, loop.unsaved)
+            data["chunks"] = [*map(encode_bits, bitmaps), loop.handed]
     return data
 
 
@@ -234,5 +261,15 @@ def _decode_live(data: dict[str, Any]) -> Live:
     if (fields := data.get("loop")) is not None:
         total, started, finished, done, failed = fields
         loop = LoopState(total, started, finished, decode_bits(done), decode_bits(failed))
-    scope = _decode_scope(data.get("scope", {}))
-    return Live(scope, data.get("outcome", ""), data.get("fired", ""), data.get("signal", 0), loop)
+        if (chunks := data.get("chunks")) is not None:
+            *bitmaps, loop.handed = chunks
+            loop.full, loop.asked, loop.saved, loop.unsaved = map(decode_bits, bitmaps)
+    return Live(
+        _decode_scope(data.get("scope", {})),
+        data.get("outcome", ""),
+        data.get("fired", ""),
+        data.get("signal", 0),
+        loop,
+        data.get("save", ""),
+        data.get("save_seq", 0),
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from catalog.domain.playbook import Action
+from catalog.domain.playbook import Action, Save
 from catalog.domain.template_syntax import SECRET
 from executions.domain.commands import StartChild
 from executions.domain.frames import Scope
@@ -120,6 +120,20 @@ def render_undo(sight: Sight, spot: Spot, node_id: str, undo_node_id: str) -> En
     lookup = sight.lookup(spot, {}, {"job": job, **inputs, "input": inputs}, ended=True)
     work = _Work(step.undo, step.undo_inputs, inputs, {"inputs": inputs, "undoes": node_id}, lookup)
     return _job(sight, spot, work, undo_node_id, None)
+
+
+def render_save(
+    sight: Sight, spot: Spot, save: Save, node_id: str, lookup: Lookup, rendered: Mapping[str, Any] | None = None
+) -> EnqueueJob:
+    """Render what saves a result. `rendered` are arguments that are values already: what many items gave.
+
+    Raises: `TemplateError`, `MissingFacts`.
+    """
+    given = dict(rendered or {})
+    changes = {"arguments": {**save.action.arguments, **given}, "verbatim": tuple(given)}
+    work = _Work(save.action.model_copy(update=changes), {}, {}, {"inputs": {}}, lookup)
+    seconds = save.timeout_seconds or sight.step(spot).timeout_seconds
+    return replace(_job(sight, spot, work, node_id, None), timeout_seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)

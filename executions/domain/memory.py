@@ -77,6 +77,8 @@ class MemoryLog:
         for seq in wanted.transitions:
             taken = self.events[seq - 1].context["taken"]
             facts.transitions[seq] = {item["step"]: item["inputs"] for item in taken}
+        for seq in wanted.kept:
+            facts.kept[seq] = self.events[seq - 1].result
         for node_id, index in wanted.items:
             facts.items[node_id, index] = self._loops[node_id][index]
         for seq in wanted.signals:
@@ -136,7 +138,8 @@ def _laid_over(event: Event, before: StepResult | None) -> StepResult:
     well = event.type in _ALWAYS_WELL or (event.type != ev.STEP_FAILED and event.status == "success")
     status: Literal["success", "error"] = "success" if well else "error"
     data = event.result if event.result is not None or before is None else before.data
-    return StepResult(status, data, None if well else event.error)
+    meta = event.meta if event.type in (ev.STEP_COMPLETED, ev.STEP_FAILED) else None
+    return StepResult(status, data, None if well else event.error, meta)
 
 
 def step_statuses(log: Iterable[Event]) -> dict[str, str]:

@@ -79,11 +79,12 @@ class Planning:
             error={"message": verdict.warning},
         )
 
-    def fail_step(self, spot: Spot, error: Mapping[str, Any], data: Any = None) -> None:
+    def fail_step(self, spot: Spot, error: Mapping[str, Any], data: Any = None, meta: Any = None) -> None:
         """End a running step badly; its frame decides what that leads to."""
         node_id = self.sight.node_id(spot)
         self.sight.ended_here[node_id] = StepResult("error", data, error)
-        self.emit(ev.STEP_FAILED, node_id, self.step(spot).name, status="error", error=error)
+        self.sight.marked_here[node_id] = meta
+        self.emit(ev.STEP_FAILED, node_id, self.step(spot).name, status="error", error=error, meta=meta)
 
     # -- calling off --------------------------------------------------------------------------------
 

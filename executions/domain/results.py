@@ -16,15 +16,17 @@ MISSING: Any = object()
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """How a step ended: its data (null when skipped), and the error of a failed one."""
+    """How a step ended: its data (null when skipped), the error of a failed one, what its save came to (`meta`)."""
 
     status: Literal["success", "error", "skipped"]
     data: Any = None
     error: Any = None
+    meta: Any = None
 
     def envelope(self) -> dict[str, Any]:
-        """What `steps.NAME` shows."""
-        return {"status": self.status, "data": self.data, "result": self.data, "error": self.error}
+        """What `steps.NAME` shows; `meta` is there when the step saves."""
+        told = {"status": self.status, "data": self.data, "result": self.data, "error": self.error}
+        return told if self.meta is None else {**told, "meta": self.meta}
 
     def attribute(self, name: str) -> Any:
         """What `NAME.x` shows, or `MISSING`."""
@@ -36,6 +38,8 @@ class StepResult:
             return self.status
         if name == "error":
             return self.error
+        if name == "meta" and self.meta is not None:
+            return self.meta
         return MISSING
 
 

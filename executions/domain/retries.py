@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from catalog.domain.playbook import Playbook, Retry
+from catalog.domain.playbook import Playbook, Retry, Step
 from executions.domain.conditions import evaluate
-from executions.domain.events import Event
+from executions.domain.events import Event, parse_node_id
 from executions.domain.facts import Facts
 from executions.domain.fold import place_of
 from executions.domain.results import StepResult
@@ -25,13 +25,28 @@ def judge(playbook: Playbook, state: State, facts: Facts, event: Event, tries: i
     Raises: `MissingFacts`, `ImpossibleEvent`.
     """
     place = place_of(playbook, event)
-    step = playbook.steps[place.step]
-    retry = step.retry
-    if retry is None or step.action is None or tries >= retry.max_attempts or event.node_id.endswith("#undo"):
+    retry = _retry_of(playbook.steps[place.step], event.node_id)
+    if retry is None or tries >= retry.max_attempts:
         return None
     if (retry.retry_when or retry.stop_when) and not _wanted(playbook, state, facts, event, tries, retry):
         return None
     return max(delay_seconds(retry, event.node_id, tries), asked_seconds(event.error))
+
+
+def may_retry(playbook: Playbook) -> bool:
+    """Whether anything of a playbook is ever tried again."""
+    return any(step.retry is not None or any(save.retry for save in step.saves) for step in playbook.steps)
+
+
+def _retry_of(step: Step, node_id: str) -> Retry | None:
+    """The retry that is meant for the job at a node of a step."""
+    node = parse_node_id(node_id)
+    if node.undo:
+        return None
+    if not node.save:
+        return step.retry if step.action is not None else None
+    save = step.save if node.chunk is None else step.loop and step.loop.save
+    return save.retry if save else None
 
 
 def _wanted(playbook: Playbook, state: State, facts: Facts, event: Event, tries: int, retry: Retry) -> bool:

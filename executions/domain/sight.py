@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from catalog.domain.playbook import Playbook, Step
@@ -44,7 +44,8 @@ class Spot:
 class Sight:
     """Everything that a planning can look up, over a state that advances while it plans.
 
-    `ended_here` holds the results, by node id, of nodes that ended in this planning.
+    `ended_here` holds the results, by node id, of nodes that ended in this planning, `marked_here` the `meta` of
+    those events that ended steps.
     """
 
     def __init__(self, playbook: Playbook, state: State, facts: Facts) -> None:
@@ -52,6 +53,7 @@ class Sight:
         self.state = state
         self.facts = facts
         self.ended_here: dict[str, StepResult] = {}
+        self.marked_here: dict[str, Any] = {}
         self._loops: dict[str, dict[str, Any]] = {}
 
     def step(self, spot: Spot) -> Step:
@@ -147,6 +149,15 @@ class Sight:
         outer = self._of_items_around("_loop", spot.key)
         parent = None if outer is MISSING else outer
         return loop_variables(loop, node_id, step.name, place, self.facts.items[node_id, place], live.total, parent)
+
+    def items_of(self, spot: Spot) -> list[Any]:
+        """All items of the loop at `spot`, in their order. Raises: `MissingFacts`."""
+        live = self.state.frame(spot.key).live[spot.index].loop
+        assert live is not None
+        wanted = [(self.node_id(spot), place) for place in range(live.total)]
+        if missing := set(wanted) - self.facts.items.keys():
+            raise MissingFacts(Wanted(items=missing))
+        return [self.facts.items[one] for one in wanted]
 
     def _loop_results(self, name: str, spot: Spot | None, seen: _Seen) -> Any:
         """`NAME_results` of a loop over several steps; `loop_results` of the one that the step closes, or the last."""
@@ -272,12 +283,36 @@ class Sight:
         step = self.step(spot)
         found = self.ended_here.get(node_id) or self.facts.results.get(node_id)
         if found is None:
-            if step.loop is None and not step.gives_result and self.state.frame(spot.key).succeeded >> spot.index & 1:
+            if not self._is_stored(spot, step):
                 return StepResult("success")
             raise MissingFacts(Wanted(results={node_id}))
+        meta = self._meta(node_id, self.marked_here.get(node_id, found.meta))
         if step.loop is None:
-            return found
-        return StepResult(found.status, self.loop_data(spot), found.error)
+            return found if found.meta == meta else replace(found, meta=meta)
+        return StepResult(found.status, self.loop_data(spot), found.error, meta)
+
+    def _is_stored(self, spot: Spot, step: Step) -> bool:
+        """Whether there is more to know of a step that has ended than that it succeeded."""
+        if step.loop is not None or step.gives_result or step.saves:
+            return True
+        return not self.state.frame(spot.key).succeeded >> spot.index & 1
+
+    def outcome(self, node_id: str) -> StepResult:
+        """What the work at a node came to. Raises: `MissingFacts`."""
+        found = self.ended_here.get(node_id) or self.facts.results.get(node_id)
+        if found is None:
+            raise MissingFacts(Wanted(results={node_id}))
+        return found
+
+    def _meta(self, node_id: str, marks: Any) -> dict[str, Any] | None:
+        """What `meta` shows: the end of a step tells how its save ended, and the save's own node what it came to."""
+        if not marks:
+            return None
+        told = dict(marks)
+        if (ended := told.pop("save", None)) in ("success", "error"):
+            saved = self.outcome(ev.save_node_id(node_id))
+            told |= {"save": saved.data} if ended == "success" else {"save_error": saved.error}
+        return told
 
     def loop_data(self, spot: Spot) -> dict[str, Any]:
         """The data of a loop whose items are over. Raises: `MissingFacts`."""

@@ -16,6 +16,7 @@ class Wanted:
     `items`: items of loops by (node id of the loop's step, index). `signals`: data by seq. `frames`: by key;
     `all_frames`: every one. `completed`: node ids of the completed steps, in the order of their ends. `catalog`:
     paths by prefix. `recorded`: what the execution that this one reruns recorded, by node id without the execution.
+    `kept`: what steps gave whose save is running, by the seq of the event that keeps it.
     """
 
     results: set[str] = field(default_factory=set)
@@ -28,6 +29,7 @@ class Wanted:
     completed: bool = False
     catalog: set[str] = field(default_factory=set)
     recorded: set[str] = field(default_factory=set)
+    kept: set[int] = field(default_factory=set)
 
     def __bool__(self) -> bool:
         return any(getattr(self, part.name) for part in fields(self))

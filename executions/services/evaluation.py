@@ -228,7 +228,7 @@ def close_everything(execution_id: int) -> list[int]:
 def _close_nodes(execution_id: int, playbook: Playbook, nodes: list[str]) -> list[int]:
     """Call off what is open at these nodes, and look only where a step can have it."""
     steps = {node: playbook.steps[playbook.index_by_name[ev.parse_node_id(node).step]] for node in nodes}
-    if with_jobs := [node for node, step in steps.items() if step.action is not None]:
+    if with_jobs := [node for node, step in steps.items() if step.action is not None or step.saves]:
         close_jobs_at(execution_id, with_jobs)
     store.drop_timers(execution_id, [node for node, step in steps.items() if step.wait or step.timeout_seconds])
     if with_children := [node for node, step in steps.items() if step.child is not None]:

@@ -20,7 +20,7 @@ from executions.domain.facts import known_from
 from executions.domain.fold import apply
 from executions.domain.lines import JobLines, LogLine
 from executions.domain.outcomes import JobPlace, as_retry, late_result, outcome_events, outside_outcome
-from executions.domain.retries import judge
+from executions.domain.retries import judge, may_retry
 from executions.domain.secrets import gives_secret, secret_result
 from executions.domain.state import State
 from executions.errors import EventIdTaken, ExecutionNotFound, ImpossibleEvent
@@ -212,7 +212,7 @@ def _without_value(report: Report, job: FinishedJob) -> Report:
 def _delay_of_retry(locked: LockedExecution, before: Sequence[Event], outcome: Event, tries: int) -> float | None:
     """Seconds until the next try of a failed job; None when it has none."""
     turn = Turn(locked)
-    if all(step.retry is None for step in turn.playbook.steps):
+    if not may_retry(turn.playbook):
         return None
     news = [*store.events_since(locked.id, locked.state().seq), *before]
     known_from(news, turn.facts)

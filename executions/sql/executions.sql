@@ -113,7 +113,9 @@ WHERE l.execution_id = :execution_id AND l.seq > :seq ORDER BY l.seq;
 
 -- name: step_outcomes(execution_id, node_ids)
 -- Two parts, each with the predicate of one partial index: found by node, whatever the length of the log.
-SELECT o.node_id, o.event_type, o.status, coalesce(r.data, o.result)::text, o.error::text FROM (
+SELECT o.node_id, o.event_type, o.status, coalesce(r.data, o.result)::text, o.error::text,
+       CASE WHEN o.event_type IN ('step_completed', 'step_failed') THEN o.meta::text END
+FROM (
     SELECT * FROM event_log
     WHERE execution_id = :execution_id AND node_id = ANY(:node_ids::text[])
       AND event_type IN ('action_completed', 'action_error', 'child_completed', 'wait_completed',
@@ -128,7 +130,9 @@ ORDER BY o.seq;
 
 -- name: outcomes_below(execution_id, prefix, after)
 -- All outcomes at node ids from `prefix` to before `after`, compared byte by byte as their indexes are.
-SELECT o.node_id, o.event_type, o.status, coalesce(r.data, o.result)::text, o.error::text FROM (
+SELECT o.node_id, o.event_type, o.status, coalesce(r.data, o.result)::text, o.error::text,
+       CASE WHEN o.event_type IN ('step_completed', 'step_failed') THEN o.meta::text END
+FROM (
     SELECT * FROM event_log
     WHERE execution_id = :execution_id AND node_id ~>=~ :prefix AND node_id ~<~ :after
       AND event_type IN ('action_completed', 'action_error', 'child_completed', 'wait_completed',
@@ -157,6 +161,12 @@ SELECT wanted.node_id, wanted.index, (l.context -> 'items' -> wanted.index)::tex
 FROM unnest(:node_ids::text[], :indexes::int[]) AS wanted (node_id, index)
 JOIN event_log l ON l.execution_id = :execution_id AND l.node_id = wanted.node_id AND l.event_type = 'loop_start'
 WHERE wanted.index < jsonb_array_length(l.context -> 'items');
+
+-- name: kept_results(execution_id, seqs)
+SELECT l.seq, coalesce(r.data, l.result)::text
+FROM event_log l
+LEFT JOIN large_result r ON r.execution_id = l.execution_id AND r.key = l.result_ref
+WHERE l.execution_id = :execution_id AND l.seq = ANY(:seqs::bigint[]);
 
 -- name: signal_data(execution_id, seqs)
 SELECT seq, (context -> 'data')::text FROM event_log

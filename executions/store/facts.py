@@ -35,6 +35,9 @@ def load_facts(facts: Facts, wanted: Wanted, *, rerun_of: int | None = None) -> 
     if wanted.signals:
         found = rows("signal_data", execution_id=execution_id, seqs=sorted(wanted.signals))
         facts.signals.update((seq, json_value(data)) for seq, data in found)
+    if wanted.kept:
+        found = rows("kept_results", execution_id=execution_id, seqs=sorted(wanted.kept))
+        facts.kept.update((seq, json_value(result)) for seq, result in found)
     if wanted.all_frames:
         facts.frames.update(load_all_frames(execution_id))
         facts.all_frames = True
@@ -63,17 +66,17 @@ def outcomes_below(execution_id: int, prefix: str) -> dict[str, StepResult]:
     return _merged(rows("outcomes_below", execution_id=execution_id, prefix=prefix, after=after))
 
 
-def _merged(found: Iterable[tuple[str, str, str, str | None, str | None]]) -> dict[str, StepResult]:
+def _merged(found: Iterable[tuple[str, str, str, str | None, str | None, str | None]]) -> dict[str, StepResult]:
     results: dict[str, StepResult] = {}
-    for node_id, type_, status, result, error in found:
+    for node_id, type_, status, result, error, meta in found:
         before = results.get(node_id)
         data = json_value(result) if result is not None or before is None else before.data
         if type_ == ev.STEP_SKIP:
             results[node_id] = StepResult("skipped")
         elif type_ in (ev.ACTION_COMPLETED, ev.STEP_COMPLETED) or status == "success":
-            results[node_id] = StepResult("success", data)
+            results[node_id] = StepResult("success", data, meta=json_value(meta))
         else:
-            results[node_id] = StepResult("error", data, json_value(error))
+            results[node_id] = StepResult("error", data, json_value(error), json_value(meta))
     return results
 
 

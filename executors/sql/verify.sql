@@ -64,13 +64,13 @@ WHERE q.origin = 'engine' AND q.status IN ('done', 'failed', 'dead') AND NOT EXI
     SELECT 1 FROM execution e WHERE e.id = q.execution_id AND e.status IN ('completed', 'failed', 'cancelled')));
 
 -- name: running_node_has_its_job()
--- A step or an item that has started and not ended is in the queue, is run by a child, waits, or holds other steps;
+-- A step, an item or a save that has started and not ended is in the queue, is run by a child, waits, or holds other steps;
 -- or its outcome is still to be evaluated. What was called off with the item around it, or with all that ran when the
 -- execution failed, has left a cancelled job or child, or came before the undoing.
 SELECT l.execution_id, format('%%s has started and has no job', l.node_id)
 FROM event_log l
 JOIN execution e ON e.id = l.execution_id AND e.status = 'running' AND e.needs_evaluation_since IS NULL
-WHERE l.event_type IN ('step_started', 'loop_iteration')
+WHERE l.event_type IN ('step_started', 'loop_iteration', 'save_started')
   AND NOT EXISTS (SELECT 1 FROM event_log o WHERE o.execution_id = l.execution_id AND o.node_id = l.node_id
                   AND o.event_type IN ('step_completed', 'step_failed', 'action_completed', 'action_error',
                                        'child_completed', 'wait_started', 'loop_start', 'loop_iteration_completed',
@@ -79,7 +79,7 @@ WHERE l.event_type IN ('step_started', 'loop_iteration')
                   AND u.event_type IN ('undo_started', 'finally_started'))
   AND NOT EXISTS (SELECT 1 FROM execution c WHERE c.parent_execution_id = l.execution_id
                   AND c.parent_node_id = l.node_id)
-  AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.execution_id = l.execution_id AND q.node_id = l.node_id
+  AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.execution_id = l.execution_id AND q.node_id IN (l.node_id, l.node_id || '#save')
                   AND (q.status IN ('queued', 'leased') OR q.cancel_requested_at IS NOT NULL));
 
 -- name: cancelled_job_was_called_off()

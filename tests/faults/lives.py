@@ -24,6 +24,7 @@ from django.conf import settings
 from django.db import connection
 
 from executions.api import Nudge, carry_with, evaluate_execution, get_execution, start_execution
+from executors.actions.save import SaveAction
 from executors.contract import ActionContext, ActionFailed, ActionKind, ActionRequest, Arguments
 from executors.selectors import find_violations
 from executors.worker import drain
@@ -137,7 +138,7 @@ class Life:
         self._seconds = seconds
         self._evaluate: list[tuple[int, bool]] = []
         gateway = DatabaseGateway()
-        kinds: dict[str, ActionKind] = {"python": HerePython()}
+        kinds: dict[str, ActionKind] = {"python": HerePython(), "save": SaveAction.build(settings)}
         self._worker = Worker(
             f"life:{os.getpid()}",
             gateway,

@@ -64,11 +64,12 @@ workflow:
   - {step: start, next: each}
   - step: each
     type: python
-    loop: {in: "{{ range(items) | list }}", iterator: item}
+    loop: {in: "{{ range(items) | list }}", iterator: item, save: {chunk_size: 3, data: "{{ [item, data] }}"}}
     with: {item: "{{ item }}", n: "{{ n }}"}
     code: "def main(item, n): return item * n"
+    save: {on_error: fail}
     next: end
-  - {step: end, result: "{{ each.results }}"}
+  - {step: end, result: "{{ steps.each.meta.save.data.results if steps.each.meta.item_saves.errors == [] }}"}
 """
 
 NESTED: Final = """

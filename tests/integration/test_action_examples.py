@@ -30,6 +30,7 @@ GIVES: Final[dict[str, Any]] = {
     "duckdb": [{"city": "Oslo", "units": 7}, {"city": "Rome", "units": 5}],
     "secrets": len("0pen-sesame"),
     "transfer": 2,
+    "save": {"saved": "event", "data": 3},
 }
 """What each example gives, with the services below."""
 

@@ -73,4 +73,30 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
     },
 }
 
+_WHOLE: Final = ["auth", "data", "key", "mode", "params", "spec", "statement", "table"]
+KINDS["save"] = {
+    "type": "object",
+    "properties": {
+        "storage": {
+            "type": "string",
+            "x-noetl-storages": {
+                "event_log": {"takes": ["data"], "needs": []},
+                "postgres": {"takes": _WHOLE, "needs": [["auth"], ["table", "statement"]]},
+            },
+        },
+        "auth": {"type": "string"},
+        "spec": {"type": "object"},
+        "table": {"type": "string"},
+        "mode": {"type": "string"},
+        "key": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        "data": {},
+        "statement": {"type": "string", "x-noetl-template": "sql"},
+        "params": {"anyOf": [{"type": "object"}, {"type": "array"}]},
+        "format": {"type": "string"},
+        "chunk_size": {"type": "integer"},
+    },
+    "additionalProperties": False,
+    "x-noetl-nested": True,
+}
+
 SCHEMAS: Final = ActionSchemas(KINDS)

@@ -45,6 +45,7 @@ LIVES: Final = {
     "timed": ("step_started", "wait_started", "timer_fired", "wait_completed", "step_completed"),
     "waited": ("step_started", "wait_started", "wait_completed", "step_completed"),
     "looped": ("step_started", "loop_start", "loop_completed", "step_completed"),
+    "saved": ("save_started", "action_started", "action_completed"),
     "item": ("loop_iteration", "action_started", "action_completed"),
 }
 """The ordinary lives of a node, by the words that stand for them."""

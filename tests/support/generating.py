@@ -16,7 +16,7 @@ from zlib import crc32
 
 from hypothesis import strategies as st
 
-from catalog.domain.playbook import Action, Loop, Playbook, Retry, Step, Target, Transition
+from catalog.domain.playbook import Action, Loop, Playbook, Retry, Save, Step, Target, Transition
 from catalog.domain.template_syntax import names_read
 
 T = TypeVar("T")
@@ -46,11 +46,18 @@ class Features:
     all_in_finally: bool = True
     skips: bool = True
     skipped_loops: bool = False
+    saves: bool = True
 
 
 ALL = Features(join_any=True, join_all=True, skipped_loops=True)
 OLD = Features(
-    loops_over_steps=False, loop_options=False, retries=False, on_error=False, undo=False, finally_steps=False
+    loops_over_steps=False,
+    loop_options=False,
+    retries=False,
+    on_error=False,
+    undo=False,
+    finally_steps=False,
+    saves=False,
 )
 
 
@@ -63,7 +70,8 @@ class Case:
     salt: int = 0
 
     def answer(self, node: str, attempt: int, inputs: dict[str, Any]) -> Any:
-        fate = self.fates.get(node.partition("#")[0].partition(":")[0], "well")
+        name = node.partition("#")[0].partition(":")[0]
+        fate = self.fates.get(f"{name}#save" if "#save" in node else name, "well")
         if isinstance(fate, int):
             broken = attempt <= fate
         else:
@@ -272,6 +280,8 @@ class _Maker:
             self.set_fate(draft)
             if self.features.undo and self.seldom(4):
                 self.set_undo(draft)
+        if self.features.saves and self.seldom(6):
+            self.set_saves(draft)
         if self.features.skips and self.seldom(8):
             key = self.pick(["skip_if", "run_if"])
             draft.fields[key] = self.pick([True, False, "{{ workload.flag }}", "{{ workload.off }}", "{{ nothing.x }}"])
@@ -281,6 +291,33 @@ class _Maker:
         joins = [name for name, on in (("any", self.features.join_any), ("all", all_)) if on]
         if joins and self.seldom(3):
             draft.fields["join"] = self.pick(joins)
+
+    def set_saves(self, draft: _Draft) -> None:
+        """What is saved of a step, and of the items of its loop."""
+        loop = draft.fields.get("loop")
+        if loop is not None and loop.end is None and not self.seldom(3):
+            options = {"chunk_size": self.pick([2, 1, 3, 100]), "concurrency": self.pick([None, None, 1, 2])}
+            shown = ["{{ data }}", f"{{{{ [{loop.element}, data.n, status] }}}}", "{{ this }}"]
+            save = self.save(shown, [f"{{{{ {loop.element} }}}}", "{{ data.n is odd }}"]).model_copy(update=options)
+            draft.fields["loop"] = loop.model_copy(update={"save": save})
+        if loop is None or self.seldom(2):
+            shown = ["{{ data }}", "{{ this.status }}", self.seen(draft), f"{{{{ {draft.name}.n | default(0) }}}}"]
+            shown += ["{{ [results, count, errors | length] }}"] if loop is not None else ["{{ given | default(0) }}"]
+            draft.fields["save"] = self.save(shown, ["{{ workload.flag }}", "{{ status == 'success' }}"])
+        if self.trouble and self.seldom(3):
+            fates: list[Fate] = ["moody", "broken", 1, 2] if self.features.retries else ["moody"]
+            self.fates[f"{draft.name}#save"] = self.pick(fates)
+
+    def save(self, shown: list[str], conditions: list[str]) -> Save:
+        if self.trouble and self.seldom(12):
+            shown = ["{{ nothing.at.all }}"]
+        return Save(
+            action=Action(kind="save", arguments={"storage": "event_log", "data": self.pick(shown)}),
+            when=self.pick([*conditions, "{{ workload.off }}"]) if self.seldom(4) else None,
+            on=self.pick(["success", "success", "always", "error"]),
+            on_error="fail" if self.seldom(3) else "continue",
+            retry=Retry(max_attempts=2, initial_delay=0) if self.features.retries and self.seldom(4) else None,
+        )
 
     def set_inputs(self, draft: _Draft) -> None:
         inputs: dict[str, Any] = {}
@@ -377,6 +414,8 @@ class _Maker:
             started += [loop.items, loop.filter, loop.order_by, loop.limit]
         left = [[item.when, [target.inputs for target in (*item.then, *item.otherwise)]] for item in transitions]
         left.append([None, [target.inputs for target in fields.get("error_targets", ())]])
+        saves = [fields.get("save"), loop.save if loop is not None else None]
+        left += [[save.when, save.action.arguments] for save in saves if save is not None]
         return Step(
             name=draft.name,
             next=tuple(transitions),
@@ -431,6 +470,10 @@ class _Maker:
             if "loop" in draft.fields:
                 failed = f"{{{{ ({name}.errors | default([])) | map(attribute='index') | list }}}}"
                 result[name] += [f"{{{{ {name}.results | default(none) }}}}", failed]
+                result[name].append(f"{{{{ steps.{name}.meta.item_saves['items'] | default(none) }}}}")
+            if "save" in draft.fields:
+                result[name].append(f"{{{{ steps.{name}.meta.save | default(none) }}}}")
+                result[name].append(f"{{{{ steps.{name}.meta.save_error.code | default(none) }}}}")
         return Step(name="end", result=result, start_reads=tuple(sorted(names_read(result))))
 
 

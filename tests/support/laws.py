@@ -47,12 +47,18 @@ class Seen:
 
     def _answer(self, job: EnqueueJob) -> Any:
         node = local(job.node_id)
-        retry = self.case.playbook.steps[self.case.playbook.index_by_name[job.step]].retry
+        step = self.case.playbook.steps[self.case.playbook.index_by_name[job.step]]
+        retry, inputs = step.retry, job.action["inputs"]
+        if job.kind == "save":
+            of_items = step.loop.save if step.loop is not None else None
+            save = step.save if node.endswith("#save") else of_items
+            assert save is not None
+            retry, inputs = save.retry, {"data": job.action["arguments"]["data"]}
         last = 1 if DRIVER_RETRIES or retry is None or node.endswith("#undo") else retry.max_attempts
         for attempt in range(1, last + 1):
             self.runs[node] += 1
             try:
-                return self.case.answer(node, self.runs[node], job.action["inputs"])
+                return self.case.answer(node, self.runs[node], inputs)
             except RuntimeError:
                 if attempt == last:
                     raise

@@ -7,19 +7,18 @@ without a look at the planner. It shares with the product the rendering of templ
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from catalog.domain.playbook import Loop, Playbook, Step, Target
+from catalog.domain.playbook import Playbook, Save, Step, Target
 from executions.domain.conditions import evaluate, mentions_failure
 from executions.domain.results import MISSING, StepResult
 from executions.domain.start import build_workload
 from executions.domain.templating import Lookup, render
 from executions.errors import ExecutionError, TemplateError
+from tests.support.naive_loops import Items, collect, failed, wants
 
 Answer = Callable[[str, int, dict[str, Any]], Any]
 """What an action gives for a node (`step[:index ...][#visit]`), the number of the try from 1, and its inputs."""
@@ -213,6 +212,10 @@ class Frame:
             self.waiting[index].append(Arrival(-1, {}, {}))
         self.settle()
 
+    def for_item(self, loop: int, number: int, base: int, variables: dict[str, Any]) -> Frame:
+        """A frame for one item of a loop over several steps."""
+        return Frame(self.world, self, loop, (*self.path, number), base, variables, lambda cause: None)
+
     def enter(self) -> None:
         """Begin an item: the loop step's own `next`, for this item."""
         assert self.loop is not None and self.parent is not None
@@ -375,7 +378,7 @@ class Frame:
         lookup = self.lookup(index, visit.scope)
         skipped = step.skip_if is not None and evaluate(step.skip_if, lookup).truth
         if skipped or (step.run_if is not None and not evaluate(step.run_if, lookup).truth):
-            self.end_step(index, StepResult("skipped"))
+            self.finish_step(index, StepResult("skipped"))
             return
         try:
             if step.loop is not None:
@@ -386,7 +389,7 @@ class Frame:
                 self.end_step(index, StepResult("success"))
         except ExecutionError as error:
             nothing = {"results": [], "result": [], "count": 0, "errors": []} if step.loop is not None else None
-            self.end_step(index, StepResult("error", nothing, failed(error).error))
+            self.finish_step(index, StepResult("error", nothing, failed(error).error))
 
     def ask_action(
         self, index: int, variables: dict[str, Any], items: Path, done: Callable[[StepResult], None]
@@ -402,14 +405,61 @@ class Frame:
         self.settle()
 
     def end_step(self, index: int, result: StepResult) -> None:
-        """A step's work is done, well or not."""
+        """A step's work is done, well or not: what it saves comes before its end."""
         step, visit = self.playbook.steps[index], self.live[index]
+        given = result
         if result.status == "success" and step.result is not None:
             try:
                 data = render(step.result, self.lookup(index, visit.scope, own=result))
-                result = StepResult("success", data)
+                result = StepResult("success", data, meta=result.meta)
             except TemplateError as error:
-                result = failed(error)
+                self.finish_step(index, failed(error))
+                return
+        if step.save is None:
+            self.finish_step(index, result)
+        else:
+            self.save(index, step.save, given, result)
+
+    def save(self, index: int, save: Save, given: StepResult, result: StepResult) -> None:
+        """Save what a step came to; `given` is what its work gave."""
+        visit = self.live[index]
+        shown = replace(result, meta=None)
+        loop = self.playbook.steps[index].loop
+        whole = {name: shown.data[name] for name in ("results", "errors", "count")} if loop is not None else {}
+        lookup = self.lookup(index, visit.scope, {**shown.envelope(), "this": shown.envelope(), **whole}, own=shown)
+        if not wants(save, shown, lookup):
+            self.finish_step(index, replace(result, meta=result.meta or {}))
+            return
+
+        def saved(told: StepResult) -> None:
+            meta = {"save": told.data} if told.status == "success" else {"save_error": told.error}
+            ended = result
+            if result.status == "success" and told.status == "error" and save.on_error == "fail":
+                # A `result` of its own is not kept.
+                data = given.data if self.playbook.steps[index].has_work else None
+                ended = StepResult("error", data, {"code": "save_failed", "message": "not saved"})
+            self.finish_step(index, replace(ended, meta={**(result.meta or {}), **meta}))
+
+        try:
+            data = render(save.action.arguments["data"], lookup)
+        except TemplateError as error:
+            saved(failed(error))
+            return
+
+        def over(told: StepResult) -> None:
+            saved(told)
+            self.settle()
+
+        self.ask_save(save, f"{self.node(index, visit.number)}#save", data, over)
+
+    def ask_save(self, save: Save, node: str, data: Any, done: Callable[[StepResult], None]) -> None:
+        """Ask for a job that saves."""
+        tries = save.retry.max_attempts if save.retry is not None else 1
+        self.world.ask(Job(self, node, {"data": data}, tries, done))
+
+    def finish_step(self, index: int, result: StepResult) -> None:
+        """A step is over."""
+        step, visit = self.playbook.steps[index], self.live[index]
         visit.result = result
         self.ended[index] = self.live.pop(index)
         self.results[index] = result
@@ -465,134 +515,3 @@ class Frame:
         if index in self.results:
             return self.results[index]
         return self.parent.result_of(index) if self.parent is not None else MISSING
-
-
-class Items:
-    """The items of a loop while it runs: each an action, or a frame of its own."""
-
-    def __init__(self, frame: Frame, index: int, loop: Loop, items: list[Any]) -> None:
-        self.frame = frame
-        self.index = index
-        self.loop = loop
-        self.items = items
-        self.bound = 1 if loop.mode == "sequential" else (loop.concurrency or len(items))
-        self.started = 0
-        self.entries: dict[int, Any] = {}
-        self.errors: dict[int, str] = {}
-        self.busy = False
-        # No two visits of a loop may give their items' steps the same node ids.
-        self.base = (frame.live[index].number - 1) * frame.playbook.max_visits
-
-    def pump(self) -> None:
-        """Start what may start; when nothing runs any more the loop is over."""
-        if self.busy:
-            return
-        self.busy = True
-        while self.frame.alive and self.may_start():
-            first = self.started
-            self.started += 1
-            if self.loop.end is None:
-                self.begin_action(first)
-                continue
-            # Items with steps of their own are all begun before the first step of any of them starts.
-            while self.may_start():
-                self.started += 1
-            for number in range(first, self.started):
-                if self.frame.alive:
-                    self.begin_frame(number)
-        self.busy = False
-        if self.frame.alive and len(self.entries) == self.started:
-            self.close()
-
-    def may_start(self) -> bool:
-        stopped = bool(self.errors) and self.loop.on_error == "fail"
-        return not stopped and self.started < len(self.items) and self.started - len(self.entries) < self.bound
-
-    def variables(self, number: int) -> dict[str, Any]:
-        item = self.items[number]
-        told = {"index": number, "item": item, "count": len(self.items), "parent": self.frame.variables.get("_loop")}
-        index = {"index": number} if self.loop.enumerate else {}
-        return {**self.frame.variables, self.loop.element: item, **index, "_loop": told}
-
-    def begin_action(self, number: int) -> None:
-        over = partial(self.action_over, number)
-        try:
-            self.frame.ask_action(self.index, self.variables(number), (number,), over)
-        except TemplateError as error:
-            over(failed(error))
-
-    def action_over(self, number: int, result: StepResult) -> None:
-        self.item_over(number, result.data, result.error["message"] if result.status == "error" else None)
-
-    def begin_frame(self, number: int) -> None:
-        path = (*self.frame.path, number)
-        frame = Frame(
-            self.frame.world, self.frame, self.index, path, self.base, self.variables(number), lambda cause: None
-        )
-        frame.done = lambda cause: self.frame_over(number, frame, cause)
-        frame.enter()
-
-    def frame_over(self, number: int, frame: Frame, cause: Cause | None) -> None:
-        self.item_over(number, self.entry(frame), None if cause is None else cause.message)
-
-    def entry(self, frame: Frame) -> dict[str, Any]:
-        """What an item gave: the data of its body's steps that do something, null where there is none."""
-        playbook = frame.playbook
-        body = {}
-        for index, step in enumerate(playbook.steps):
-            inside = playbook.enclosing[index] == (*playbook.enclosing[self.index], self.index)
-            if inside and (step.action or step.child or step.loop or step.result is not None):
-                result = frame.results.get(index, StepResult("skipped"))
-                body[step.name] = result.data["results"] if step.loop and result.data else result.data
-        return body
-
-    def item_over(self, number: int, entry: Any, error: str | None) -> None:
-        self.entries[number] = entry
-        if error is not None:
-            self.errors[number] = error
-        self.pump()
-
-    def close(self) -> None:
-        """All items are over: so is the loop step."""
-        results = [entry for _, entry in sorted(self.entries.items())]
-        errors = [{"index": number, "message": message} for number, message in sorted(self.errors.items())]
-        data = {"results": results, "result": results, "count": len(results), "errors": errors}
-        if errors and self.loop.on_error == "fail":
-            self.frame.world.outcome.torn = True
-            error = {"code": "loop_item_failed", "message": f"item {errors[0]['index']} failed"}
-            self.frame.end_step(self.index, StepResult("error", data, error))
-        else:
-            self.frame.end_step(self.index, StepResult("success", data))
-        self.frame.settle()
-
-
-def collect(loop: Loop, lookup: Lookup) -> list[Any]:
-    """The items of a loop: where, order_by, limit, chunk. Raises: `TemplateError`."""
-    items = render(loop.items, lookup)
-    if isinstance(items, str):
-        items = json.loads(items)
-    if not isinstance(items, list):
-        raise NoList(str(loop.items), "no list")
-
-    def seen(item: Any) -> Lookup:
-        return lambda name: item if name == loop.element else lookup(name)
-
-    if loop.filter is not None:
-        items = [item for item in items if evaluate(loop.filter, seen(item)).truth]
-    if loop.order_by is not None:
-        items = sorted(items, key=lambda item: render(loop.order_by, seen(item)))
-    if loop.limit is not None:
-        items = items[: int(render(loop.limit, lookup))]
-    if loop.chunk is not None:
-        items = [items[place : place + loop.chunk] for place in range(0, len(items), loop.chunk)]
-    return items
-
-
-class NoList(TemplateError):
-    """What should be looped over is no list."""
-
-    code = "loop_not_a_list"
-
-
-def failed(error: ExecutionError) -> StepResult:
-    return StepResult("error", None, {"code": error.code, "message": str(error)})

@@ -22,7 +22,8 @@ from executors.worker.wire import ENCODED, INPUTS, TYPE_SPELLINGS, ActionUnreada
 def test_building_starts_no_process() -> None:
     before = len(psutil.Process().children())
     registry = build_registry(SimpleNamespace(DATABASES={}))
-    assert set(registry) == {"python", "http", "postgres", "duckdb", "secrets", "transfer"} == set(argument_schemas())
+    names = {"python", "http", "postgres", "duckdb", "secrets", "transfer", "save"}
+    assert set(registry) == names == set(argument_schemas())
     assert len(psutil.Process().children()) == before
     for kind in registry.values():
         kind.close()

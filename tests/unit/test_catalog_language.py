@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from catalog.domain.playbook import Action, Child, Retry, Target, Wait
+from catalog.domain.playbook import Action, Child, Retry, Save, Target, Wait
 from tests.unit.test_catalog_normalise import PYTHON, read, step_of
 
 ACTING = f"type: python\n{PYTHON}"
@@ -234,11 +234,10 @@ def test_a_task_may_bring_its_timeout_retry_and_on_error() -> None:
 
 
 def test_join_resources_and_save() -> None:
-    step, warned = step_of(
-        f'{ACTING}join: ANY\nresources: {{http_pool: 1}}\nsave: {{table: t, data: "{{{{ this.x }}}}"}}'
-    )
-    assert (step.join, step.save) == ("any", {"table": "t", "data": "{{ this.x }}"})
-    assert warned == {"save_not_run"}
+    step, warned = step_of(f'{ACTING}join: ANY\nresources: {{http_pool: 1}}\nsink: {{data: "{{{{ this.x }}}}"}}')
+    arguments = {"storage": "event_log", "data": "{{ this.x }}"}
+    assert (step.join, step.save) == ("any", Save(action=Action(kind="save", arguments=arguments)))
+    assert warned == set()
 
 
 @pytest.mark.parametrize(

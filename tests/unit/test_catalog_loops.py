@@ -104,9 +104,11 @@ def test_without_distribution_items_run_one_after_the_other() -> None:
     assert (loop.mode, warned) == ("parallel", set())
 
 
-def test_save_of_a_loop_is_kept() -> None:
-    loop, step, warned = looped("in: [1], iterator: item, save: {table: t}")
-    assert (loop.save, step.save, warned) == ({"table": "t"}, None, {"save_not_run"})
+def test_what_is_saved_of_each_item_is_the_loops() -> None:
+    loop, step, warned = looped('in: [1], iterator: item, save: {data: "{{ item }}", chunk_size: 7}')
+    assert (step.save, warned) == (None, set())
+    assert loop.save is not None
+    assert (loop.save.action.arguments["data"], loop.save.chunk_size) == ("{{ item }}", 7)
 
 
 def test_a_child_per_item() -> None:
@@ -202,11 +204,11 @@ def test_keys_of_iterators(keys: str, expected: dict[str, object]) -> None:
 
 def test_the_batch_of_a_chunk_is_handed_over() -> None:
     step, _ = step_of(
-        f"type: iterator\ncollection: [1]\nelement: x\nchunk: 2\ntask: {{{CODE}, save: {{table: t}}}}\nsave: {{table: all}}"
+        f"type: iterator\ncollection: [1]\nelement: x\nchunk: 2\ntask: {{{CODE}, save: {{data: t}}}}\nsave: {{data: all}}"
     )
     assert step.inputs == {"value": "{{ x }}", "batch": "{{ x }}"}
     assert step.loop is not None
-    assert (step.loop.save, step.save) == ({"table": "t"}, {"table": "all"})
+    assert [save.action.arguments["data"] for save in (step.loop.save, step.save) if save] == ["t", "all"]
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,12 @@ from executors.stores.rows import Mode
 READING: Final = "reading"
 WRITING: Final = "writing"
 """The aliases in `auth` of what is written in `source` and in `target`."""
-LIFTED_SOURCE: Final[JsonDict] = {"x-noetl-lifts": {"auth": f"auth.{READING}", "query": "query"}}
-LIFTED_TARGET: Final[JsonDict] = {"x-noetl-lifts": {"auth": f"auth.{WRITING}"}}
+# Their descriptions are here: pydantic leaves out those of fields that refer to another schema.
+SOURCE: Final[JsonDict] = {
+    "description": "Where rows come from.",
+    "x-noetl-lifts": {"auth": f"auth.{READING}", "query": "query"},
+}
+TARGET: Final[JsonDict] = {"description": "Where rows go to.", "x-noetl-lifts": {"auth": f"auth.{WRITING}"}}
 TABLES: Final = ("postgres", "duckdb", "sqlite")
 FILES: Final = ("file", "s3")
 NEEDS: Final = {"postgres": "table", "duckdb": "table", "sqlite": "table", "file": "path", "s3": "url", "http": "url"}
@@ -97,8 +101,8 @@ class TransferArguments(contract.Arguments):
     of http.
     """
 
-    source: SourcePlace = Field(json_schema_extra=LIFTED_SOURCE, description="Where rows come from.")
-    target: TargetPlace = Field(json_schema_extra=LIFTED_TARGET, description="Where rows go to.")
+    source: SourcePlace = Field(json_schema_extra=SOURCE)
+    target: TargetPlace = Field(json_schema_extra=TARGET)
     query: str | None = Field(
         None,
         min_length=1,

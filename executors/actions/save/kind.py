@@ -1,0 +1,84 @@
+"""The `save` kind: it finds the storage, and leaves the writing to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Final, Self
+
+from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
+
+from executors import contract
+from executors.actions.save.arguments import SaveArguments
+from executors.actions.save.storage import SaveContext, Storage
+from executors.actions.save.storages import STORAGES
+from executors.contract import ActionContext, ActionFailed, ActionRequest
+
+_TOLD: Final[JsonDict] = {
+    storage.name: {"takes": [*sorted(storage.takes)], "needs": [[*choice] for choice in storage.needs]}
+    for storage in STORAGES
+}
+
+
+class Arguments(SaveArguments):
+    """Where it goes, how, and what: the keys of a playbook's `save`, but for those that say when it runs."""
+
+    model_config = ConfigDict(json_schema_extra={"x-noetl-nested": True})
+
+    storage: str = Field(
+        "event_log",
+        description="Where it is written.",
+        json_schema_extra={"enum": [*sorted(_TOLD)], "x-noetl-storages": _TOLD},
+    )
+
+
+class SaveAction(contract.ActionKind):
+    """Writes a result somewhere: beside a step's work, for the items of a loop, or as a step's own work."""
+
+    name: ClassVar[str] = "save"
+    Arguments: ClassVar[type[contract.Arguments]] = Arguments
+    result: ClassVar[str] = '`{saved: STORAGE, ...}`, as the storage has it; of `event_log` `{saved: "event", data}`.'
+    errors: ClassVar[Mapping[str, str]] = {
+        "storage_unavailable": "This worker has no such storage.",
+        "arguments_invalid": "What the templates gave is not of the right type.",
+    }
+    example: ClassVar[str] = """\
+apiVersion: noetl.io/v1
+kind: Playbook
+name: saving
+path: examples/saving
+workflow:
+  - step: start
+    type: python
+    code: |
+      def main():
+          return {"total": 3}
+    save: {data: "{{ data.total }}"}
+    next: end
+  - {step: end, result: "{{ steps.start.meta.save }}"}
+"""
+
+    def __init__(self, storages: Iterable[Storage] = ()) -> None:
+        self._storages = {storage.name: storage for storage in storages}
+
+    @classmethod
+    def build(cls, settings: Any) -> Self:
+        """With every storage that there is."""
+        return cls(storage.build(settings) for storage in STORAGES)
+
+    def run(self, request: ActionRequest, context: ActionContext) -> Any:
+        """What the storage tells. Raises: `ActionFailed`."""
+        deadline = time.monotonic() + request.timeout_seconds
+        spec = Arguments.check(request.arguments)
+        storage = self._storages.get(spec.storage)
+        if storage is None:
+            raise ActionFailed("storage_unavailable", f"this worker has no storage {spec.storage!r}")
+        if spec.of_items and not isinstance(spec.data, list):
+            raise ActionFailed("arguments_invalid", "data: of several items it is a list")
+        return storage.save(spec.rows(), spec, SaveContext(request, context, deadline))
+
+    def close(self) -> None:
+        """Close the storages."""
+        for storage in self._storages.values():
+            storage.close()

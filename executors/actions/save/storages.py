@@ -1,0 +1,13 @@
+"""Which storages there are.
+
+A new one is a class, named here, and nothing else: what it takes and needs reaches the catalog with the kind's schema.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from executors.actions.save.event_log import EventLogStorage
+from executors.actions.save.storage import Storage
+
+STORAGES: Final[tuple[type[Storage], ...]] = (EventLogStorage,)
