@@ -60,10 +60,16 @@ def _arguments_table(schema: Mapping[str, Any]) -> str:
     rows = ["| argument | type | default | |", "|---|---|---|---|"]
     for name, given in schema["properties"].items():
         default = "required" if name in required else _shown(given.get("default"))
-        notes = [given.get("description", ""), _RENDERED.get(given.get("x-noetl-template"), "")]
+        notes = [_description_of(given, definitions), _RENDERED.get(given.get("x-noetl-template"), "")]
         told = "; ".join(note for note in notes if note)
         rows.append(f"| `{name}` | {_type_of(given, definitions)} | {default} | {_cell(told)} |")
     return "\n".join(rows)
+
+
+def _description_of(given: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """Its own, or that of the map that it is: pydantic leaves out what is said there already."""
+    own = given.get("description") or definitions.get(given.get("$ref", "").rpartition("/")[2], {}).get("description")
+    return str(own or "")
 
 
 def _type_of(given: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

@@ -15,12 +15,8 @@ from executors.stores.rows import Mode
 READING: Final = "reading"
 WRITING: Final = "writing"
 """The aliases in `auth` of what is written in `source` and in `target`."""
-# Their descriptions are here: pydantic leaves out those of fields that refer to another schema.
-SOURCE: Final[JsonDict] = {
-    "description": "Where rows come from.",
-    "x-noetl-lifts": {"auth": f"auth.{READING}", "query": "query"},
-}
-TARGET: Final[JsonDict] = {"description": "Where rows go to.", "x-noetl-lifts": {"auth": f"auth.{WRITING}"}}
+SOURCE: Final[JsonDict] = {"x-noetl-lifts": {"auth": f"auth.{READING}", "query": "query"}}
+TARGET: Final[JsonDict] = {"x-noetl-lifts": {"auth": f"auth.{WRITING}"}}
 TABLES: Final = ("postgres", "duckdb", "sqlite")
 FILES: Final = ("file", "s3")
 NEEDS: Final = {"postgres": "table", "duckdb": "table", "sqlite": "table", "file": "path", "s3": "url", "http": "url"}
