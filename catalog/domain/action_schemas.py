@@ -2,7 +2,8 @@
 
 A property may carry `x-noetl-template`: `verbatim` (never a template, as code) or `sql` (a template with
 contextual escaping). A kind with `sql` arguments needs exactly one of them. Of an `auth` with
-`x-noetl-credentials: many` all credentials are used; of any other, one.
+`x-noetl-credentials: many` all credentials are used; of any other, one. A property with `x-noetl-sensitive: url` takes
+addresses that hold tokens; a kind with `x-noetl-caution` has something to say to all who use it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from catalog.domain.template_syntax import is_template
 
 TEMPLATE_KEYWORD: Final = "x-noetl-template"
 INSTEAD_KEYWORD: Final = "x-noetl-instead"
+SENSITIVE_KEYWORD: Final = "x-noetl-sensitive"
+CAUTION_KEYWORD: Final = "x-noetl-caution"
 MAX_FOUND: Final = 20
 MAX_MESSAGE: Final = 300
 ADDRESSES: Final = ("endpoint", "url")
@@ -44,6 +47,8 @@ class KindSchema:
         self.required = tuple(schema.get("required", ()))
         self.verbatim = _marked(properties, "verbatim")
         self.sql = _marked(properties, "sql")
+        self.addresses = _marked(properties, "url", SENSITIVE_KEYWORD)
+        self.caution: str | None = schema.get(CAUTION_KEYWORD)
         self.instead = str(schema.get(INSTEAD_KEYWORD, ""))
         """What to write in the place of a form without SQL that the original had."""
         groups = (self.sql, *(tuple(name for name in group if name in properties) for group in (ADDRESSES, SOURCES)))
@@ -99,8 +104,8 @@ class ActionSchemas:
         return [kind for kind, schema in self._kinds.items() if argument in schema.arguments]
 
 
-def _marked(properties: Mapping[str, Any], mark: str) -> tuple[str, ...]:
-    return tuple(name for name, schema in properties.items() if schema.get(TEMPLATE_KEYWORD) == mark)
+def _marked(properties: Mapping[str, Any], mark: str, keyword: str = TEMPLATE_KEYWORD) -> tuple[str, ...]:
+    return tuple(name for name, schema in properties.items() if schema.get(keyword) == mark)
 
 
 def _concerns_template(error: ValidationError) -> bool:
