@@ -133,6 +133,11 @@ def test_a_webhook_gets_title_body_and_level(hook: Hook) -> None:
     assert (body["title"], body["message"], body["type"]) == ("Loaded", "all is well", "success")
 
 
+def test_what_is_no_text_is_written_as_json(hook: Hook) -> None:
+    run(to=f"json://{hook.host}/", title=5, body={"rows": [1]})
+    assert (hook.came[0][2]["title"], hook.came[0][2]["message"]) == ("5", '{"rows": [1]}')
+
+
 def test_slacks_webhook(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     # Where Slack is; the request itself is a real one.
     monkeypatch.setattr(services()["slack"], "webhook_url", f"http://{hook.host}/services")

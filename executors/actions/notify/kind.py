@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from threading import Event, Semaphore, Thread
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from executors import contract
 from executors.actions.http.addresses import AddressPolicy
@@ -30,6 +30,14 @@ LOOK_SECONDS: Final = 0.1
 CREDENTIAL_TYPE: Final = "notify"
 
 
+def _as_text(value: Any) -> Any:
+    """What a template gave that is no text, such as `{{ rows }}`, as one."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+Text = Annotated[str, BeforeValidator(_as_text)]
+
+
 class NotifyArguments(contract.Arguments):
     """A message, and to whom: a credential of type `notify` (fields `url` or `urls`), or URLs.
 
@@ -37,8 +45,8 @@ class NotifyArguments(contract.Arguments):
     `pagerduty://`, `json://` and a hundred more. Most hold a token: put them into a credential or a secret.
     """
 
-    title: str = Field("", description="one line")
-    body: str = Field(min_length=1, description="the message")
+    title: Text = Field("", description="one line")
+    body: Text = Field(min_length=1, description="the message")
     level: Literal["info", "success", "warning", "failure"] = Field(
         "info", description="how it is meant; services show it by a colour or a sign"
     )
