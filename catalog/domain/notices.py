@@ -1,6 +1,7 @@
 """`notify` of a playbook: whom to tell of a failure, of lateness, of any end. It becomes steps beside the workflow.
 
-Each entry gives one step for the ways to end that it names, and one for lateness; both are actions of the kind `notify`.
+Each entry gives one step for the ways to end that it names, and one for lateness; both are actions of the kind
+`notify`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ LATE: Final = "notify of lateness"
 _ENDED_AS: Final = "{'failed': 'failure', 'completed': 'success'}.get(execution.status, 'cancelled')"
 _DEFAULTS: Final[dict[str, dict[str, str]]] = {
     ENDED: {
-        "level": f"{{{{ {{'cancelled': 'warning'}}.get(occasion, occasion) }}}}",
+        "level": "{{ {'cancelled': 'warning'}.get(occasion, occasion) }}",
         "title": "{{ path }} {{ 'was cancelled' if occasion == 'cancelled' else execution.status }}",
         "body": (
             "Execution {{ execution.id }} of {{ path }} "

@@ -22,7 +22,8 @@ from executors.worker.wire import ENCODED, INPUTS, TYPE_SPELLINGS, ActionUnreada
 def test_building_starts_no_process() -> None:
     before = len(psutil.Process().children())
     registry = build_registry(SimpleNamespace(DATABASES={}))
-    assert set(registry) == {"python", "http", "postgres", "duckdb", "secrets"} == set(argument_schemas())
+    kinds = {"python", "http", "postgres", "duckdb", "secrets", "notify", "shell"}
+    assert set(registry) == kinds == set(argument_schemas())
     assert len(psutil.Process().children()) == before
     for kind in registry.values():
         kind.close()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from catalog.domain.normalise import read_playbook
-from catalog.domain.playbook import Playbook
+from catalog.domain.playbook import Action, Notice, Playbook, Step
 from executions.domain import events as ev
 from executions.domain.jobs import EnqueueJob
 from tests.support.catalog_kinds import SCHEMAS
 from tests.support.driver import NOW, Driver
+from tests.support.generating import ALL as ALL_FEATURES
+from tests.support.generating import Case, case_from
+from tests.support.laws import Seen, local
 
 HEAD = "apiVersion: noetl.io/v1\nkind: Playbook\nname: n\npath: team/n\n"
 STEPS = """
@@ -123,7 +129,7 @@ def test_it_is_told_after_finally_and_of_its_failure() -> None:
 
 def test_it_sees_the_steps_and_the_workload_and_data_is_no_template() -> None:
     notify = '{on: success, to: x, title: "{{ who }}", body: "{{ start }} {{ execution.id }} {{ tidy.status }}"}'
-    text = FINALLY.replace("workflow:", 'workload: {who: Ada}\nworkflow:')
+    text = FINALLY.replace("workflow:", "workload: {who: Ada}\nworkflow:")
     driver = Driver(book(notify, text), answering(start="{{ 1 }}")).run()
     assert (told(driver)[0]["title"], told(driver)[0]["body"]) == ("Ada", "{{ 1 }} 1 success")
 
@@ -160,7 +166,7 @@ def test_a_cancellation_while_it_is_told_calls_off_the_telling(answer: Any, stat
 
 # -- lateness -------------------------------------------------------------------------------------------
 
-LATER = '{on: [late, failure], late_after: 10m, to: x}'
+LATER = "{on: [late, failure], late_after: 10m, to: x}"
 
 
 def test_lateness_is_told_while_it_runs() -> None:
@@ -210,7 +216,9 @@ def test_a_failure_calls_off_what_tells_of_lateness_and_is_told_itself() -> None
 
 
 def test_a_failed_telling_of_lateness_is_not_handled_by_the_playbook() -> None:
-    steps = STEPS.replace("workflow:", "on_error: repair\nworkflow:") + '  - {step: repair, type: transform, template: x}\n'
+    steps = (
+        STEPS.replace("workflow:", "on_error: repair\nworkflow:") + "  - {step: repair, type: transform, template: x}\n"
+    )
     driver = Driver(book(LATER, steps), answering(start=5, notify_of_lateness=OSError("gone")))
     driver.start()
     fire_late(driver)
@@ -301,3 +309,79 @@ def test_what_is_wrong_is_told_once(notify: str, code: str) -> None:
 
 def test_a_step_of_its_name() -> None:
     assert "duplicate_step" in read(f"notify: {{to: x}}\n{STEPS}  - {{step: {ENDED}}}\n")[1]
+
+
+# -- any playbook ---------------------------------------------------------------------------------------
+
+FEATURES = replace(ALL_FEATURES, all_in_finally=False)
+NOTICES = (
+    Step(name="ended", action=Action(kind="notify"), on_error="continue", notice=Notice(on=("failure", "success"))),
+    Step(
+        name="late",
+        action=Action(kind="notify"),
+        on_error="continue",
+        notice=Notice(on=("late",), late_after_seconds=1),
+    ),
+)
+
+
+def telling(case: Case, chance: random.Random) -> Driver:
+    """The case with notifications of everything: lateness at any moment, each telling late, early, or failing."""
+    plain = case.playbook
+    told = Playbook(
+        **{**{name: getattr(plain, name) for name in Playbook.model_fields}, "steps": (*plain.steps, *NOTICES)}
+    )
+    runs: Counter[str] = Counter()
+
+    def answer(job: EnqueueJob) -> Any:
+        if job.kind == "notify":
+            if chance.random() < 0.5:
+                raise OSError("gone")
+            return None
+        node = local(job.node_id)
+        runs[node] += 1
+        return case.answer(node, runs[node], job.action["inputs"])
+
+    driver = Driver(told, answer)
+    driver.start()
+    while not driver.engine.is_over:
+        own = [job for job in driver.jobs if job.kind != "notify"]
+        tellings = [job for job in driver.jobs if job.kind == "notify"]
+        if chance.random() < 0.2 and ("1:late", "late") in driver.engine.timers:
+            fire_late(driver, "late")
+        elif tellings and (not own or chance.random() < 0.3):
+            driver.jobs.remove(tellings[0])
+            driver.report(tellings[0])
+        elif own:
+            driver.jobs.remove(own[0])
+            driver.report(own[0])
+        elif waits := [timer for timer in driver.engine.timers.values() if timer.kind == "wait"]:
+            driver._asked(driver.engine.fire(waits[0], NOW) or pytest.fail("a wait that nobody wants"))
+        else:
+            pytest.fail("nothing can happen any more")
+    return driver
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_notifications_change_nothing_of_any_playbook(seed: int) -> None:
+    compared = 0
+    for number in range(60):
+        chance = random.Random(f"{seed}:{number}")
+        case = case_from(chance, FEATURES)
+        # A retry of the driver's is one of `Seen`'s own, which answers it at once.
+        if any(step.retry is not None for step in case.playbook.steps):
+            continue
+        plain, driver = Seen(case), telling(case, chance)
+        statuses = {name: told for name, told in _statuses(driver).items() if name not in ("ended", "late")}
+        assert statuses == plain.statuses
+        last, other = driver.log[-1], plain.log[-1]
+        assert (last.type, last.result, last.error) == (other.type, other.result, other.error)
+        assert [event.type for event in driver.log].count(ev.NOTIFYING_STARTED) == 1
+        assert driver.replayed() == driver.state
+        compared += 1
+    assert compared > 20
+
+
+def _statuses(driver: Driver) -> dict[str, str]:
+    names = {ev.STEP_COMPLETED: "success", ev.STEP_FAILED: "error", ev.STEP_SKIP: "skipped"}
+    return {local(event.node_id): names[event.type] for event in driver.log if event.type in names}
