@@ -107,6 +107,12 @@ def test_much_standard_input_and_a_command_that_does_not_read_it(action: ShellAc
     assert run(action, "echo ok", stdin="x" * 3_000_000)["stdout"] == "ok\n"
 
 
+def test_what_is_left_in_the_background_keeps_nobody_waiting(action: ShellAction) -> None:
+    started = time.monotonic()
+    assert run(action, "sleep 60 & echo started", timeout=15)["stdout"] == "started\n"
+    assert time.monotonic() - started < 10
+
+
 def test_a_timeout_and_a_cancellation(action: ShellAction) -> None:
     started = time.monotonic()
     assert failure(action, "sleep 60", timeout=0.5).code == "timeout"

@@ -144,7 +144,8 @@ def test_a_cancellation_is_told_and_asked_for_again_ends_it_at_once() -> None:
     [job] = driver.engine.take_news().jobs
     assert (job.step, job.action["arguments"]["title"]) == (ENDED, "team/n was cancelled")
     assert job.action["arguments"]["level"] == "warning"
-    assert driver.engine.status == "running"
+    driver.engine.signal("anything")
+    assert (driver.engine.status, driver.engine.jobs) == ("running", {job.node_id: job})
     driver.engine.cancel()
     assert driver.engine.status == "cancelled"
     assert driver.engine.end is not None and driver.engine.end.meta == {"reason": "enough", "by": "ada"}
@@ -229,13 +230,37 @@ def test_a_failed_telling_of_lateness_is_not_handled_by_the_playbook() -> None:
 
 
 def test_lateness_beside_listed_steps_does_not_lead_on() -> None:
-    driver = Driver(book(LATER), answering(start=5), payload={"steps_override": ["start", "end"]})
+    steps = STEPS.replace("next: end", "next: one") + '  - {step: one, type: python, code: "def main(): pass"}\n'
+    driver = Driver(book(LATER, steps), answering(start=5), payload={"steps_override": ["one", "start"]})
     driver.start()
     fire_late(driver)
     driver.report(driver.jobs.pop(1))
-    assert "end" not in driver.statuses()
+    assert [job.step for job in driver.jobs] == ["one"]
     driver.finish()
-    assert (driver.engine.status, driver.result) == ("completed", 5)
+    assert [job.step for job in driver.enqueued] == ["one", LATE, "start"]
+    assert driver.engine.status == "completed"
+
+
+def test_once_the_workflow_is_over_it_is_not_late_any_more() -> None:
+    driver = Driver(book(LATER, FINALLY), answering(start=5))
+    driver.start()
+    driver.report(driver.jobs.pop())
+    assert [job.step for job in driver.jobs] == ["tidy"]
+    fire_late(driver)
+    assert [job.step for job in driver.jobs] == ["tidy"]
+    driver.finish()
+    assert (driver.engine.status, told(driver)) == ("completed", [])
+    assert driver.replayed() == driver.state
+
+
+def test_what_handles_a_failure_does_not_wait_until_lateness_is_told() -> None:
+    steps = STEPS.replace("workflow:", "on_error: repair\nworkflow:")
+    steps += '  - {step: repair, type: python, code: "def main(): pass"}\n'
+    driver = Driver(book(LATER, steps), answering(start=ValueError("no luck")))
+    driver.start()
+    fire_late(driver)
+    driver.report(driver.jobs.pop(0))
+    assert [job.step for job in driver.jobs] == [LATE, "repair"]
 
 
 def test_a_paused_execution_tells_when_it_goes_on() -> None:
@@ -252,8 +277,9 @@ def test_a_paused_execution_tells_when_it_goes_on() -> None:
 
 
 def test_a_rerun_is_told_of_anew() -> None:
-    first = Driver(book(ALL), answering(start=5)).run()
-    again = Driver(book(ALL), answering(start=6), execution_id="9")
+    same = book("{on: success, to: x, body: the same each time}")
+    first = Driver(same, answering(start=5)).run()
+    again = Driver(same, answering(start=6), execution_id="9")
     again.rerun_of(first, None)
     again.finish()
     assert [job.step for job in again.enqueued] == [ENDED]
