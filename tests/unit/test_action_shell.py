@@ -146,7 +146,7 @@ def test_secrets_come_by_standard_input_only(action: ShellAction, tmp_path: Any)
     def outcome(arguments: dict[str, Any], inputs: dict[str, Any], place: str) -> Any:
         lent = Lent(tmp_path, threading.Event(), lambda name: Credential(name, "generic", {"value": "s3cret-value"}))
         request = ActionRequest("shell", arguments, inputs, "e1", "e1:s", "s", 1, "e1:s", 20)
-        return run_action({"shell": action}, request, lent, {place: ["x"]})
+        return run_action({"shell": action}, request, lent, {"secrets": {place: ["x"]}})
 
     mark = "⟦secret:x⟧"
     told = outcome({"command": "wc -c; cat /proc/self/environ", "stdin": mark}, {}, "/arguments/stdin")

@@ -19,6 +19,7 @@ from executors.actions.http.addresses import AddressPolicy
 from executors.actions.http.transport import Exchange
 from executors.actions.notify.connections import Delivery
 from executors.actions.notify.services import UrlRefused, services, target_of
+from executors.auth import Auth, bound_credential
 from executors.contract import ActionContext, ActionFailed, ActionRequest, Credential
 
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
@@ -51,7 +52,8 @@ class NotifyArguments(contract.Arguments):
         "info", description="how it is meant; services show it by a colour or a sign"
     )
     format: Literal["text", "markdown", "html"] = Field("text", description="what `body` is written in")
-    auth: str | None = Field(None, description="a credential of type `notify`")
+    auth: Auth | None = Field(None, description="a credential of type `notify`")
+    use_auth: str | None = Field(None, description="which of several in `auth`")
     to: str | list[str] | None = Field(
         None,
         description="URLs: a list, or a text with spaces between them",
@@ -93,6 +95,7 @@ class NotifyAction(contract.ActionKind):
     errors: ClassVar[Mapping[str, str]] = {
         "notify_failed": "Not everybody was told; the step's data is `{sent, failed}`. A retry tells all again.",
         "credential_invalid": "The credential has neither `url` nor `urls`.",
+        "auth_invalid": "`auth` leads to no credential, or to several.",
         "timeout": "None was told in time.",
         "cancelled": "The action was told to stop.",
     }
@@ -203,8 +206,9 @@ def _urls(arguments: NotifyArguments, context: ActionContext) -> list[str]:
     """Whom the step names. Raises: `ActionFailed`."""
     given = [arguments.to] if isinstance(arguments.to, str) else arguments.to or []
     urls = [url for text in given for url in text.split()]
-    if arguments.auth:
-        urls += _urls_of(context.credential(arguments.auth))
+    if (bound := bound_credential(arguments.auth, arguments.use_auth, context)) is not None:
+        urls += _urls_of(bound.credential)
+    context.keep_secret(urls)
     if not urls:
         raise ActionFailed("arguments_invalid", "to: there is no URL in it")
     if len(urls) > MOST_TARGETS:
@@ -213,7 +217,7 @@ def _urls(arguments: NotifyArguments, context: ActionContext) -> list[str]:
 
 
 def _urls_of(credential: Credential) -> list[str]:
-    if credential.type.lower() != CREDENTIAL_TYPE:
+    if credential.type != CREDENTIAL_TYPE:
         message = (
             f"the credential {credential.name!r} is of type {credential.type!r}, and must be of {CREDENTIAL_TYPE!r}"
         )

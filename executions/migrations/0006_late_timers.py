@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("executions", "0004_priority"),
+        ("executions", "0005_action_log"),
     ]
 
     operations = [
