@@ -120,8 +120,7 @@ def run_action(
 
 def _check_places(kind: ActionKind | None, secrets: Places) -> None:
     """Raises: `ActionFailed` when a secret stands where the kind would let it out of its hands."""
-    allowed = None if kind is None else kind.secrets_in
-    if allowed is None:
+    if kind is None or not secrets or (allowed := kind.secrets_in) is None:
         return
     for pointer in secrets:
         if not any(f"{pointer}/".startswith(f"{place}/") for place in allowed):

@@ -28,6 +28,7 @@ MOST_TARGETS: Final = 100
 GRACE_SECONDS: Final = 1.0
 """For a service to notice that its connection was ended."""
 LOOK_SECONDS: Final = 0.1
+TIMEOUT_MARGIN_SECONDS: Final = 0.05
 CREDENTIAL_TYPE: Final = "notify"
 
 
@@ -193,7 +194,8 @@ def _why_not(delivery: Delivery, message: str) -> tuple[str, str]:
     exchange = delivery.exchange
     if exchange.cause == "cancelled":
         return "cancelled", "stopped because the job was cancelled"
-    if exchange.cause == "timeout":
+    # A socket's own time-out may come a moment before.
+    if exchange.cause == "timeout" or exchange.seconds_left < TIMEOUT_MARGIN_SECONDS:
         return "timeout", "it did not answer in time"
     if exchange.refusal:
         return "refused", exchange.refusal
