@@ -37,7 +37,12 @@ class ShellArguments(contract.Arguments):
         json_schema_extra={"x-noetl-caution": "runs only on workers that allow it: set NOETL_SHELL=1 there"}
     )
 
-    command: str = Field(min_length=1, max_length=65_536, json_schema_extra={"x-noetl-template": "verbatim"})
+    command: str = Field(
+        min_length=1,
+        max_length=65_536,
+        json_schema_extra={"x-noetl-template": "verbatim"},
+        description="what the shell runs",
+    )
     args: list[Any] = Field(default_factory=list, max_length=1000, description="`$1`, `$2`, ... of the command")
     env: dict[str, Any] = Field(default_factory=dict, description="variables, laid over the inputs")
     stdin: Any = Field(None, description="what the command reads")
