@@ -34,6 +34,7 @@ _TOLD: Final = (
     ev.ACTION_RETRY,
     ev.WARNING,
     ev.FINALLY_STARTED,
+    ev.NOTIFYING_STARTED,
     ev.UNDO_STARTED,
 )
 _STATUS: Final = {ev.STEP_STARTED: "running", ev.STEP_SKIP: "skipped", ev.STEP_COMPLETED: "success"}
@@ -74,7 +75,7 @@ class _Story:
         self._ends: list[EventLog] = []
         rows = EventLog.objects.filter(execution_id=row.id, event_type__in=_TOLD).order_by("seq")
         for event in rows.defer("result", "stack_trace", "current_item").iterator(chunk_size=1000):
-            if event.event_type in (ev.FINALLY_STARTED, ev.UNDO_STARTED):
+            if event.event_type in (ev.FINALLY_STARTED, ev.NOTIFYING_STARTED, ev.UNDO_STARTED):
                 self._ends.append(event)
             else:
                 self._events[event.node_name].append(event)
@@ -132,7 +133,9 @@ class _Story:
             if step.name in item["taken"]
         )
         if any(target["step"] == step.name for end in self._ends for target in _context(end).get("taken", ())):
-            yield "`finally` runs it before the end"
+            yield "`finally` runs it before the end" if step.notice is None else "`notify` tells how it ended"
+        elif step.notice is not None:
+            yield "`notify` tells that it is late"
         first = self._events[step.name][0]
         if (first.meta or {}).get("reason") == "quiescence":
             yield "nothing else was left to run"
@@ -143,6 +146,9 @@ class _Story:
         """What of the steps before it kept it from running."""
         if (waiting := self._waiting_for(index)) is not None:
             yield waiting
+            return
+        if step.notice is not None:
+            yield f"`notify` tells of it on {' or '.join(step.notice.on)}"
             return
         reached = False
         for source in places(self.playbook.predecessors[index]):

@@ -179,7 +179,7 @@ class Timer(models.Model):
     pk = models.CompositePrimaryKey("execution_id", "node_id", "kind")
     execution_id = models.BigIntegerField()
     node_id = models.TextField(help_text="A step's node, or the execution's id for its own timeout.")
-    kind = models.TextField(help_text="wait or timeout.")
+    kind = models.TextField(help_text="wait, timeout or late.")
     due_at = models.DateTimeField()
 
     class Meta:

@@ -12,13 +12,13 @@ from typing import Any
 from django.db.models import BigIntegerField, Count, Func, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
-from catalog.api import load_playbook
+from catalog.api import Playbook, load_playbook
 from executions import store
 from executions.domain import events as ev
 from executions.domain import state as states
 from executions.domain.events import Event
 from executions.domain.fold import replay
-from executions.domain.frames import encode_frame
+from executions.domain.frames import bitmap, encode_frame
 from executions.domain.memory import MemoryLog
 from executions.errors import EventIdTaken, EventNotFound, ExecutionNotFound, ImpossibleEvent
 from executions.models import CLOCK, ActionLog, EventLog, Execution
@@ -167,7 +167,7 @@ def view_of(row: Execution, children_count: int | None = None) -> ExecutionView:
         version=row.version,
         playbook_name=playbook.name,
         status=row.status,
-        progress=_progress(row, len(playbook.steps)),
+        progress=_progress(row, playbook),
         parent_execution_id=None if row.parent_execution_id is None else str(row.parent_execution_id),
         rerun_of=None if row.rerun_of is None else str(row.rerun_of),
         workload=row.workload,
@@ -182,14 +182,15 @@ def view_of(row: Execution, children_count: int | None = None) -> ExecutionView:
     )
 
 
-def _progress(row: Execution, steps: int) -> int:
+def _progress(row: Execution, playbook: Playbook) -> int:
     if row.status == Execution.Status.COMPLETED:
         return 100
     if row.state is None or row.state.get("format") != states.FORMAT:
         return 0
     state = states.decode(row.state)
-    root = state.root
-    return min(99, 100 * (root.visited.bit_count() - len(root.live)) // steps)
+    root, others = state.root, ~playbook.notices
+    steps = len(playbook.steps) - playbook.notices.bit_count()
+    return min(99, 100 * ((root.visited & others).bit_count() - (bitmap(root.live) & others).bit_count()) // steps)
 
 
 def list_events(execution_id: int | str, after_seq: int = 0) -> Iterator[EventLog]:

@@ -182,6 +182,8 @@ class ActionKind(ABC):
     """The codes with which it fails, and when it does."""
     example: ClassVar[str] = ""
     """A whole playbook, in YAML."""
+    secrets_in: ClassVar[tuple[str, ...] | None] = None
+    """Where `{{ secret.NAME }}` may stand, as `/arguments/stdin` and below; None: in every argument and input."""
 
     @classmethod
     def build(cls, settings: Any) -> Self:

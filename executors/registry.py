@@ -14,10 +14,12 @@ from typing import Any, Final
 
 from executors.actions.duckdb import DuckdbAction
 from executors.actions.http import HttpAction
+from executors.actions.notify import NotifyAction
 from executors.actions.postgres import PostgresAction
 from executors.actions.python import PythonAction
 from executors.actions.save import SaveAction
 from executors.actions.secrets import SecretsAction
+from executors.actions.shell import ShellAction
 from executors.actions.transfer import TransferAction
 from executors.contract import ActionKind, Arguments
 from executors.scripts import Scripts
@@ -30,6 +32,8 @@ BUILT_IN: Final[tuple[type[ActionKind], ...]] = (
     SecretsAction,
     TransferAction,
     SaveAction,
+    NotifyAction,
+    ShellAction,
 )
 ENTRY_POINTS: Final = "noetl.actions"
 """The group of entry points: the name is the kind's, the object its class."""

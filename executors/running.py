@@ -18,7 +18,7 @@ from executors.errors import ExecutorError
 from executors.logs import JobLog
 from executors.redaction import Secrets
 from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
-from executors.secrets import Revealer, environment_secret, secret_of, stored_secret
+from executors.secrets import Places, Revealer, environment_secret, secret_of, stored_secret
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +105,7 @@ def run_action(
     try:
         revealer = Revealer(lent, kinds.get("secrets"))
         try:
+            _check_places(kinds.get(request.kind), (action or {}).get("secrets") or {})
             arguments, inputs = revealer.reveal(request.arguments, request.inputs, action or {})
         except ActionFailed as failure:
             outcome = _failed(failure)
@@ -115,6 +116,17 @@ def run_action(
         # While the secrets are known.
         lent.lines.finish()
         lent.secrets.forget()
+
+
+def _check_places(kind: ActionKind | None, secrets: Places) -> None:
+    """Raises: `ActionFailed` when a secret stands where the kind would let it out of its hands."""
+    if kind is None or not secrets or (allowed := kind.secrets_in) is None:
+        return
+    for pointer in secrets:
+        if not any(f"{pointer}/".startswith(f"{place}/") for place in allowed):
+            told = ", ".join(place.rpartition("/")[2] for place in allowed)
+            message = f"a secret stands in {pointer[1:]}; the kind takes secrets only in: {told or 'nothing'}"
+            raise ActionFailed("secret_refused", message)
 
 
 def _hidden(outcome: Outcome, hide_in: Callable[[Any], Any]) -> Outcome:

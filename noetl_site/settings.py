@@ -277,6 +277,8 @@ NOETL_PYTHON_SCRIPTS_DIR = (
     Path(_scripts).absolute() if (_scripts := env("NOETL_PYTHON_SCRIPTS_DIR", default="")) else None
 )
 NOETL_PYTHON_DEPENDENCIES = words("NOETL_PYTHON_DEPENDENCIES")
+# A shell step has the whole machine before it that its user may see: somebody has to want that.
+NOETL_SHELL = boolean("NOETL_SHELL", default=False)
 NOETL_SERVER_NAME = env("NOETL_SERVER_NAME", default="")
 NOETL_SERVER_URL = env("NOETL_SERVER_URL", default="http://localhost:8080")
 NOETL_WORKER_POOL_NAME = env("NOETL_WORKER_POOL_NAME", default="")

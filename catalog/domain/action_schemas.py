@@ -4,6 +4,8 @@ A property may carry `x-noetl-template`: `verbatim` (never a template, as code) 
 contextual escaping). A kind with `sql` arguments needs exactly one of them. Of an `auth` with
 `x-noetl-credentials: many` all credentials are used; of any other, one. A map with `x-noetl-lifts: {KEY: PLACE}` has
 keys that are written within it and belong beside it: at PLACE, an argument, or `ARGUMENT.ALIAS`, an entry of one.
+A property with `x-noetl-sensitive: url` takes addresses that hold tokens; a kind with `x-noetl-caution` has something
+to say to all who use it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ INSTEAD_KEYWORD: Final = "x-noetl-instead"
 LIFTS_KEYWORD: Final = "x-noetl-lifts"
 NESTED_KEYWORD: Final = "x-noetl-nested"
 """True in a kind's schema: its arguments stand in a map of the kind's name, and not beside the step's own keys."""
+SENSITIVE_KEYWORD: Final = "x-noetl-sensitive"
+CAUTION_KEYWORD: Final = "x-noetl-caution"
 MAX_FOUND: Final = 20
 MAX_MESSAGE: Final = 300
 ADDRESSES: Final = ("endpoint", "url")
@@ -53,6 +57,8 @@ class KindSchema:
         }
         """Of each map the keys that belong elsewhere, and where to."""
         self.is_nested = bool(schema.get(NESTED_KEYWORD))
+        self.addresses = _marked(properties, "url", SENSITIVE_KEYWORD)
+        self.caution: str | None = schema.get(CAUTION_KEYWORD)
         self.instead = str(schema.get(INSTEAD_KEYWORD, ""))
         """What to write in the place of a form without SQL that the original had."""
         groups = (self.sql, *(tuple(name for name in group if name in properties) for group in (ADDRESSES, SOURCES)))
@@ -108,8 +114,8 @@ class ActionSchemas:
         return [kind for kind, it in self._kinds.items() if argument in it.arguments and not it.is_nested]
 
 
-def _marked(properties: Mapping[str, Any], mark: str) -> tuple[str, ...]:
-    return tuple(name for name, schema in properties.items() if schema.get(TEMPLATE_KEYWORD) == mark)
+def _marked(properties: Mapping[str, Any], mark: str, keyword: str = TEMPLATE_KEYWORD) -> tuple[str, ...]:
+    return tuple(name for name, schema in properties.items() if schema.get(keyword) == mark)
 
 
 def _concerns_template(error: ValidationError) -> bool:

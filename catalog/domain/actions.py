@@ -6,6 +6,7 @@ import base64
 from collections.abc import Collection, Mapping
 
 from catalog.domain.action_schemas import KindSchema
+from catalog.domain.clear_secrets import holds_secret
 from catalog.domain.credentials import fold_credential
 from catalog.domain.parser import join_pointer, texts_in
 from catalog.domain.playbook import Action
@@ -95,6 +96,10 @@ def read_arguments(
             reading.templates(found, f"in `{name}` {where}", uses, phase)
         if name in schema.sql:
             _note_step_secrets(reading, found)
+    for name in (name for name in schema.addresses if name in taken):
+        _warn_of_secrets(reading, taken[name], f"`{name}` {where}")
+    if schema.caution is not None:
+        reading.warn("limited_kind", f"the {kind} action {where} {schema.caution}", pointer)
     values = {name: found.value for name, found in taken.items()}
     missing = schema.missing(values)
     if missing is not None:
@@ -140,6 +145,13 @@ def _note_step_secrets(reading: Reading, found: Field) -> None:
     """SQL sees no secrets at all: `params` do."""
     for text, pointer in texts_in(found.value, found.pointer):
         reading.step_secrets.extend((name, pointer) for name in sorted(step_secrets_used(text, anywhere=True)))
+
+
+def _warn_of_secrets(reading: Reading, found: Field, what: str) -> None:
+    for text, pointer in texts_in(found.value, found.pointer):
+        if holds_secret(text):
+            advice = f"take the secret out of {what}: name a credential with `auth`, or write {{{{ secret.NAME }}}}"
+            reading.warn("secret_in_playbook", advice, pointer)
 
 
 def input_spellings(schema: KindSchema) -> tuple[str, ...]:

@@ -54,8 +54,9 @@ def _check_step_secrets(reading: Reading, playbook: Playbook) -> None:
 
 
 def _reached(playbook: Playbook) -> set[int]:
-    """The steps that can run: from `start`, which leads to the playbook's `on_error`, too, and from `finally`."""
-    roots = {"start", *playbook.finally_steps}
+    """The steps that can run: from `start`, which leads to the playbook's `on_error`, too, `finally` and `notify`."""
+    notices = (step.name for step in playbook.steps if step.notice is not None)
+    roots = {"start", *playbook.finally_steps, *notices}
     return {step for root in roots for step in reachable_from(playbook.successors, playbook.index_by_name[root])}
 
 

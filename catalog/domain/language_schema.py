@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from catalog.domain.action_schemas import ActionSchemas
+from catalog.domain.notices import OCCASIONS
 from catalog.domain.playbook import MAX_PRIORITY, POOL_PATTERN
 from catalog.domain.spelling import (
     CHILD_ANSWER,
@@ -167,7 +168,26 @@ def _with_nulls(schema: Any) -> Any:
     return widened
 
 
+def _notify(schemas: ActionSchemas) -> dict[str, Any]:
+    words = _words(*OCCASIONS)
+    own = schemas["notify"].schema.get("properties", {}) if "notify" in schemas else {}
+    return {
+        "type": "object",
+        "description": "Whom to tell of a failure, of lateness, of any end.",
+        "properties": {
+            **{name: {"anyOf": [_without_references(it), _TEMPLATE]} for name, it in own.items()},
+            "on": {"anyOf": [words, {"type": "array", "items": words, "minItems": 1}]},
+            "late_after": _DURATION,
+            "retry": _RETRY,
+            "timeout": _DURATION,
+            "priority": _PRIORITY,
+            "pool": _POOL,
+        },
+    }
+
+
 def _language(schemas: ActionSchemas) -> dict[str, Any]:
+    notify = _notify(schemas)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "NoETL playbook",
@@ -190,6 +210,7 @@ def _language(schemas: ActionSchemas) -> dict[str, Any]:
             "timeout": _DURATION,
             "on_error": {**_BRANCH, "description": "Where a failure leads that its step does not handle."},
             "finally": {**_NAMES, "description": "Steps that run before the end, however it comes."},
+            "notify": {"anyOf": [notify, {"type": "array", "items": notify}]},
             "coerce": _words("native", "legacy"),
             "priority": _PRIORITY,
             "pool": _POOL,

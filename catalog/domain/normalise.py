@@ -14,6 +14,7 @@ from catalog.domain.checks import Head, check_playbook
 from catalog.domain.children import check_path
 from catalog.domain.loop_checks import link_loops
 from catalog.domain.naming import NamedPart, read_name
+from catalog.domain.notices import read_notices
 from catalog.domain.parser import Document, join_pointer, parse
 from catalog.domain.playbook import MAX_VISITS, Playbook
 from catalog.domain.queueing_keys import read_pool, read_priority
@@ -63,6 +64,7 @@ def _read(reading: Reading) -> Playbook | None:
     max_running_jobs = reading.count(fields.pop("max_running_jobs", None), "`max_running_jobs`")
     coerce = reading.choice(fields.pop("coerce", None), "`coerce`", _COERCIONS, "native")
     handlers, closing = fields.pop("on_error", None), fields.pop("finally", None)
+    notify = fields.pop("notify", None)
     credentials = _read_credentials(reading, fields.pop("credentials", None))
     workflow, workbook = _split_lists(reading, fields)
     reading.leftovers(fields, "a playbook", TOP_KEYS, TOP_NOT_SUPPORTED)
@@ -74,6 +76,7 @@ def _read(reading: Reading) -> Playbook | None:
     link_loops(reading, reads)
     names = {found.step.name: index for index, found in enumerate(reads)}
     _check_override(reading, workload.get("steps_override"), names)
+    reads += read_notices(reading, notify, {found.step.name: found.pointer for found in reads})
     on_error = TransitionReader(reading, names, "in `on_error` of the playbook", uses)
     with reading.shaping_the_graph():
         error_targets = on_error.targets(handlers)

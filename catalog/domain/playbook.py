@@ -138,6 +138,16 @@ class Transition(Part):
     otherwise: tuple[Target, ...] = ()
 
 
+Occasion = Literal["failure", "success", "cancelled", "late"]
+
+
+class Notice(Part):
+    """When a step that sends a notification of the playbook runs: beside the workflow, and never as a part of it."""
+
+    on: Annotated[tuple[Occasion, ...], Field(description="Ways to end, or `late` alone.")]
+    late_after_seconds: Annotated[float | None, Field(gt=0, description="Of `late`: since the start.")] = None
+
+
 class Step(Part):
     """One step: what it does, when it is skipped, and where it leads."""
 
@@ -171,6 +181,7 @@ class Step(Part):
         Any,
         Field(description="Rendered when the step ends, and its result then: `end`, `end_loop` and transform steps."),
     ] = None
+    notice: Annotated[Notice | None, Field(description="It is a notification of the playbook's `notify`.")] = None
     start_reads: Annotated[tuple[str, ...], Field(description="Names its templates read when it starts, sorted.")] = ()
     next_reads: Annotated[tuple[str, ...], Field(description="Names its `next` reads, sorted.")] = ()
 
@@ -255,15 +266,23 @@ class Playbook(Part):
         """For each step a bitmap: bit i is set when step i can reach it by at least one transition.
 
         Every branch leads to `end` at last, whether it says so or not, and all of it before the steps of `finally`.
+        After those come notifications of how it ended; one of lateness comes at any time, and nothing leads to it.
         """
         bitmaps = list(ancestor_bitmaps(self.successors))
-        everything = (1 << len(self.steps)) - 1
+        everything = (1 << len(self.steps)) - 1 & ~self.notices
         if (end := self.index_by_name.get("end")) is not None:
             bitmaps[end] |= everything & ~(1 << end) & ~self.finally_region
-        for index in range(len(self.steps)):
+        for index, step in enumerate(self.steps):
             if self.finally_region >> index & 1:
                 bitmaps[index] |= everything & ~self.finally_region
+            elif step.notice is not None and "late" not in step.notice.on:
+                bitmaps[index] = everything
         return tuple(bitmaps)
+
+    @cached_property
+    def notices(self) -> int:
+        """A bitmap of the steps that send the playbook's notifications."""
+        return sum(1 << index for index, step in enumerate(self.steps) if step.notice is not None)
 
     @cached_property
     def finally_region(self) -> int:
@@ -324,7 +343,8 @@ class Playbook(Part):
     def _targets(self, step: Step) -> set[int]:
         targets = self._own_targets(step)
         index = self.index_by_name[step.name]
-        if not (self.handlers_region | self.finally_region) >> index & 1 and not self.enclosing[index]:
+        beyond = self.handlers_region | self.finally_region | self.notices
+        if not beyond >> index & 1 and not self.enclosing[index]:
             targets |= {self.index_by_name[target.step] for target in self.on_error}
         return targets
 

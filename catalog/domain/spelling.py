@@ -67,7 +67,7 @@ TARGET_KEYS: Final = frozenset({*IDENTITY, *INPUTS})
 METADATA_KEYS: Final = frozenset({"name", "path", "version", "description", "author", "tags", "labels"})
 TOP_KEYS: Final = METADATA_KEYS | {
     *("apiVersion", "kind", "metadata", "workload", "workflow", "steps", "tasks", "workbook", "workbooks"),
-    *("max_visits", "timeout", "on_error", "finally", "coerce", "credentials"),
+    *("max_visits", "timeout", "on_error", "finally", "notify", "coerce", "credentials"),
     *("priority", "pool", "max_running_jobs"),
 }
 
@@ -151,10 +151,39 @@ LOOP_NOT_SUPPORTED: Final[dict[str, str]] = {
     "run": f"{_GRAMMAR}: lead to the loop's steps with `next`",
 }
 
+_OF_PLUGINS: Final = {
+    "snowflake": "ask it over http",
+    "bigquery": "ask it over http",
+    "container": "run the program with shell, on a worker that has it",
+    "gcs": "read and write it with duckdb and a credential of type gcs",
+    "s3": "read and write it with duckdb and a credential of type s3",
+    "ducklake": "attach it with duckdb",
+    "nats": "use python",
+    "mcp": "ask it over http",
+    "agent": "ask it over http",
+    "artifact": "keep a file with duckdb or python, and hand on its name",
+    "graph": "use http or python",
+    "ray": "use python with a loop",
+    "dbt": "run it with shell, on a worker that has it",
+    "ssh": "run it with shell, on a worker that has it",
+    "kafka": "use python",
+    "mongodb": "use python",
+    "mysql": "use duckdb or python",
+    "sqlite": "attach the file with duckdb",
+    "vector": "use http or python",
+    "kv": "use http or python",
+}
+"""Kinds that somebody may have a plugin for, and what serves without one."""
 KIND_NOT_SUPPORTED: Final[dict[str, str]] = {
+    **{
+        kind: f"is not installed: install a plugin that has it (entry point {kind} of noetl.actions), or {instead}"
+        for kind, instead in _OF_PLUGINS.items()
+    },
+    **dict.fromkeys(("email", "slack", "teams", "pagerduty"), "is no type here: use notify, with the service's URL"),
+    "bash": "is no type here: use shell",
     "task": f"(a composite) {_GRAMMAR}: write one step per action",
     "runner": f"{_GRAMMAR}: use the type of the action itself",
-    **dict.fromkeys(("file", "email", "slack"), "was never there: use http or python"),
+    "file": "was never there: use http or python",
     "result_aggregation": "is no type a playbook may use: remove it",
 }
 

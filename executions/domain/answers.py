@@ -34,7 +34,9 @@ def answer_of(playbook: Playbook, state: State, facts: Facts, result: Any, asked
         return result
     if facts.completed is None:
         raise MissingFacts(Wanted(completed=True))
-    names = dict.fromkeys(ev.parse_node_id(node_id).step for node_id in reversed(facts.completed))
+    told = {step.name for step in playbook.steps if step.notice is not None}
+    ended = (ev.parse_node_id(node_id).step for node_id in reversed(facts.completed))
+    names = dict.fromkeys(name for name in ended if name not in told)
     return next((data for name in names if (data := _data_of(name, lookup)) is not None), None)
 
 

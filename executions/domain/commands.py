@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-TimerKind = Literal["wait", "timeout"]
-"""What it is set for: the end of a `wait`, or the `timeout` of a step or of the whole execution."""
+TimerKind = Literal["wait", "timeout", "late"]
+"""What it is set for: the end of a `wait`, the `timeout` of a step or of the whole execution, or that it is late.
+
+Of `late` the node is that of the step that tells so, and which has not started."""
 
 
 @dataclass(frozen=True, slots=True)

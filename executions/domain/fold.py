@@ -117,6 +117,14 @@ def _start_finally(state: State, event: Event, playbook: Playbook) -> None:
     _arrive(state, ROOT, event, playbook, -1, {}, event.context["taken"])
 
 
+def _start_notifying(state: State, event: Event, playbook: Playbook) -> None:
+    _unwind(state)
+    state.status = "running"
+    state.phase = "notifying"
+    state.closing = {**{name: event.context[name] for name in ("status", "error", "by")}, "cancels": state.cancels}
+    _arrive(state, ROOT, event, playbook, -1, {}, event.context["taken"])
+
+
 def _pause(state: State, event: Event, playbook: Playbook) -> None:
     if state.status != "running":
         raise ImpossibleEvent(event.type, event.node_id, f"the execution is {state.status}")
@@ -166,6 +174,12 @@ def _fire_timer(state: State, event: Event, playbook: Playbook) -> None:
         state.agenda.add(ROOT)
         return
     place = place_of(playbook, event)
+    if playbook.steps[place.step].notice is not None:
+        # Once the workflow is over, its end is told, and not that it is late.
+        if not state.phase:
+            state.root.waiting[place.step] = [Arrival(-1, {})]
+            state.touch(ROOT)
+        return
     live = _live_at(state, place)
     if live is not None and not live.fired:
         live.fired = event.context["kind"]
@@ -466,6 +480,7 @@ _OF_EXECUTION: dict[str, Callable[[State, Event, Playbook], None]] = {
     ev.CANCEL_REQUESTED: _request_cancel,
     ev.UNDO_STARTED: _start_undoing,
     ev.FINALLY_STARTED: _start_finally,
+    ev.NOTIFYING_STARTED: _start_notifying,
     ev.SIGNAL_RECEIVED: _receive_signal,
     ev.TIMER_FIRED: _fire_timer,
 }

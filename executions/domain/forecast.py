@@ -93,6 +93,9 @@ def _ways_to(playbook: Playbook) -> dict[str, list[str]]:
         reached.setdefault(target.step, []).append("on error of a step that does not handle it")
     for name in playbook.finally_steps:
         reached.setdefault(name, []).append("finally, however it ends")
+    for step in playbook.steps:
+        if step.notice is not None:
+            reached[step.name] = [f"on {occasion}" for occasion in step.notice.on]
     if "end" in playbook.index_by_name:
         reached.setdefault("end", ["when nothing else is left to run"])
     return reached

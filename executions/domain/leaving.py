@@ -118,7 +118,8 @@ def _route(
 ) -> _Choice | None:
     """Where the step leads; None when it failed and nothing handles that."""
     playbook = planning.playbook
-    listed = planning.state.override if spot.key == ROOT and not planning.state.phase else None
+    is_of_workflow = spot.key == ROOT and not planning.state.phase and step.notice is None
+    listed = planning.state.override if is_of_workflow else None
     if listed is not None:
         return None if failed else _next_listed(planning, lookup, listed)
     if step.loop is not None and step.loop.end is not None and not entering:

@@ -8,7 +8,7 @@ and how it all ends (`unwinding`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from catalog.domain.playbook import Playbook
 from executions.domain import events as ev
@@ -50,11 +50,20 @@ def plan_news(playbook: Playbook, state: State, news: Sequence[Event], facts: Fa
         apply(state, event, playbook)
         if event.type == ev.CANCEL_REQUESTED:
             planning.cancelled_by = event.meta
-        elif event.type == ev.EXECUTION_START and playbook.timeout_seconds is not None:
-            timer = SetTimer(facts.execution_id, "timeout", seconds=playbook.timeout_seconds)
-            planning.decision.timers.append(timer)
+        elif event.type == ev.EXECUTION_START:
+            planning.decision.timers.extend(_timers_of(playbook, facts.execution_id))
     _settle(planning, cancelling=planning.cancelled_by is not None or state.cancels > 0)
     return planning.decision
+
+
+def _timers_of(playbook: Playbook, execution_id: str) -> Iterator[SetTimer]:
+    """Those of the whole execution: when it is too late, and when it is late."""
+    if playbook.timeout_seconds is not None:
+        yield SetTimer(execution_id, "timeout", seconds=playbook.timeout_seconds)
+    for step in playbook.steps:
+        if step.notice is not None and step.notice.late_after_seconds is not None:
+            node_id = ev.step_node_id(execution_id, step.name)
+            yield SetTimer(node_id, "late", seconds=step.notice.late_after_seconds)
 
 
 def _settle(planning: Planning, *, cancelling: bool) -> None:

@@ -26,7 +26,7 @@ FORMAT = 2
 ROOT: Final[FrameKey] = ()
 
 Status = Literal["pending", "running", "paused", "completed", "failed", "cancelled"]
-Phase = Literal["", "undoing", "finally"]
+Phase = Literal["", "undoing", "finally", "notifying"]
 
 TERMINAL_STATUS: dict[str, Status] = {
     ev.EXECUTION_COMPLETED: "completed",
@@ -73,8 +73,9 @@ class State:
 
     `frames` holds the root and those item frames that were loaded or opened; `dirty` are those that have changed,
     `dropped` those that are gone with all below them, `agenda` those that something may follow from: all three
-    since the state was read. `phase` tells what comes between the workflow and the end: `closing` is `{status,
-    error}` then, and `undo` the nodes still to be undone, the first of them with its outcome in `undo_outcome`.
+    since the state was read. `phase` tells what comes between the workflow and the end: `closing` is `{status, error}`
+    then (and `cancels`, how many there were when notifying began), and `undo` the nodes still to be undone, the first
+    of them with its outcome in `undo_outcome`.
     `signals` are those nobody has waited for yet, by name; `awaiting` the waits that got none yet. `override` is what
     `steps_override` lists, `[{step, inputs}]`, and `position` counts those that are over. `reuse` is `{of, fresh}` in a
     rerun: which execution's results may be taken over, and which steps run in any case.

@@ -39,8 +39,9 @@ def local_node(node_id: str) -> str:
 
 
 def _may_reuse(planning: Planning, spot: Spot) -> bool:
-    reuse = planning.state.reuse
-    return reuse is not None and planning.step(spot).name not in reuse["fresh"]
+    reuse, step = planning.state.reuse, planning.step(spot)
+    # A rerun is told of anew.
+    return reuse is not None and step.notice is None and step.name not in reuse["fresh"]
 
 
 def _reuse(planning: Planning, spot: Spot, work: EnqueueJob | StartChild) -> bool:

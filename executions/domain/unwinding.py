@@ -1,10 +1,11 @@
-"""How an execution ends: what a failure calls off, `undo`, `finally`, and the terminal event."""
+"""How an execution ends: what a failure calls off, `undo`, `finally`, notifications, and the terminal event."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from catalog.domain.playbook import Occasion
 from executions.domain import events as ev
 from executions.domain.jobs import render_undo
 from executions.domain.planning import Planning, problem_of
@@ -15,6 +16,7 @@ from executions.domain.wanted import FrameKey, MissingFacts, Wanted
 from executions.errors import TemplateError
 
 _EVENT_OF: dict[str, str] = {status: type_ for type_, status in TERMINAL_STATUS.items()}
+_OCCASION_OF: dict[str, Occasion] = {"completed": "success", "failed": "failure", "cancelled": "cancelled"}
 
 
 def fail_frame(planning: Planning, key: FrameKey, error: Mapping[str, Any], step: str, node_id: str) -> None:
@@ -114,6 +116,14 @@ def _undo_next(planning: Planning) -> None:
 def cancel(planning: Planning) -> bool:
     """Act on a request to cancel. Returns: whether anything followed."""
     state = planning.state
+    if state.phase == "notifying":
+        closing = state.closing or {}
+        if state.cancels <= closing["cancels"]:
+            return False
+        # How it ended is settled: what is called off is the telling.
+        planning.close_all()
+        _write_end(planning, closing["status"], closing["error"])
+        return True
     if state.phase == "finally":
         if (state.closing or {})["status"] == "cancelled" and state.cancels < 2:
             return False
@@ -146,11 +156,29 @@ def _finally_or_end(planning: Planning, status: str, error: Mapping[str, Any] | 
 
 
 def end_execution(planning: Planning, status: str, error: Mapping[str, Any] | None = None) -> None:
+    """Tell whom the playbook names, then end the execution: what comes of the telling changes nothing."""
+    occasion = _OCCASION_OF[status]
+    steps = [step.name for step in planning.playbook.steps if step.notice is not None and occasion in step.notice.on]
+    if not steps or planning.state.phase == "notifying":
+        _write_end(planning, status, error)
+        return
+    taken = [{"step": step, "inputs": {}} for step in steps]
+    by = planning.cancelled_by or (planning.state.closing or {}).get("by")
+    context = {"status": status, "error": error, "by": by, "taken": taken}
+    # What is still open: a notification of lateness when there is nothing else, jobs enqueued by hand.
+    planning.close_all()
+    event = planning.emit_of_execution(ev.NOTIFYING_STARTED, "running", context=context)
+    planning.facts.transitions[event.seq] = {step: {} for step in steps}
+
+
+def _write_end(planning: Planning, status: str, error: Mapping[str, Any] | None) -> None:
     """Write the terminal event."""
     result = _result(planning) if status == "completed" else None
     meta = None
     if status == "cancelled":
-        meta = planning.cancelled_by or (planning.state.closing or {}).get("by")
+        by = (planning.state.closing or {}).get("by")
+        # Who asks again while it is told has not cancelled it: it was over.
+        meta = by if planning.state.phase == "notifying" else planning.cancelled_by or by
     planning.emit_of_execution(_EVENT_OF[status], status, result=result, error=error, meta=meta)
     # Those that were enqueued by hand, too: no step waits for them.
     planning.decision.close_all = True

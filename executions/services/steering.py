@@ -34,7 +34,8 @@ class Approver:
 def cancel_execution(execution_id: int, reason: str = "", cancelled_by: str = "") -> bool:
     """Cancel an execution: waiting jobs are called off, running ones are asked to stop, children are cancelled.
 
-    With `finally` steps those run first; a second request ends it at once. Returns: False when it had ended already.
+    With `finally` steps those run first, and whom `notify` names is told; a second request ends that at once.
+    Returns: False when it had ended already.
     Raises: `ExecutionNotFound`.
     """
     with transaction.atomic():

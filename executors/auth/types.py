@@ -119,6 +119,7 @@ _ALL: Final = (
         needs=(("token",), ("role_id", "secret_id")),
         main="token",
     ),
+    CredentialType("notify", {"url": (), "urls": ()}, needs=(("url",), ("urls",)), main="url"),
     CredentialType("generic", {}, needs=((),), main="value"),
 )
 TYPES: Final[Mapping[str, CredentialType]] = {type_.name: type_ for type_ in _ALL}

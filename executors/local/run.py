@@ -92,6 +92,8 @@ class _Due:
     turn: int
     happening: Happening = field(compare=False)
     is_wanted: Callable[[], bool] = field(compare=False)
+    leads_on: bool = field(compare=False, default=True)
+    """Whether the run can go on by it: that it is late changes nothing."""
 
 
 class _Refused(Exception):
@@ -192,7 +194,7 @@ class LocalRun:
         """Wait for the next thing to happen: a report, a request, or the time that something is due at."""
         while self._due and not self._due[0].is_wanted():
             heapq.heappop(self._due)
-        if not self._due and self._is_stuck():
+        if self._is_stuck() and not any(due.leads_on and due.is_wanted() for due in self._due):
             for running in list(self._unfinished.values()):
                 self._cancel(running, NOBODY_SIGNALS, "local run")
             return
@@ -210,8 +212,11 @@ class LocalRun:
         acting = any(running.acting for running in self._unfinished.values())
         return not (self._takes_signals or acting) and self._inbox.empty()
 
-    def _later(self, seconds: float, happening: Happening, is_wanted: Callable[[], bool]) -> None:
-        heapq.heappush(self._due, _Due(time.monotonic() + seconds, next(self._turns), happening, is_wanted))
+    def _later(
+        self, seconds: float, happening: Happening, is_wanted: Callable[[], bool], *, leads_on: bool = True
+    ) -> None:
+        at = time.monotonic() + seconds
+        heapq.heappush(self._due, _Due(at, next(self._turns), happening, is_wanted, leads_on))
 
     # -- executions -----------------------------------------------------------------------------------
 
@@ -292,7 +297,7 @@ class LocalRun:
         seconds = _seconds_of(timer)
         due_at = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
         fire = partial(self._after, running, lambda engine: engine.fire(timer, due_at))
-        self._later(seconds, fire, lambda: timers.get(place) is timer)
+        self._later(seconds, fire, lambda: timers.get(place) is timer, leads_on=timer.kind != "late")
 
     # -- actions --------------------------------------------------------------------------------------
 

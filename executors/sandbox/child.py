@@ -16,7 +16,11 @@ from executors.sandbox import frames, jail
 from executors.sandbox.frames import AskedJob, ChildSpec
 from executors.sandbox.slate import Slate
 
-PROGRAMS = {"python": "executors.sandbox.program_python", "duckdb": "executors.sandbox.program_duckdb"}
+PROGRAMS = {
+    "python": "executors.sandbox.program_python",
+    "duckdb": "executors.sandbox.program_duckdb",
+    "shell": "executors.sandbox.program_shell",
+}
 
 
 class Program(Protocol):

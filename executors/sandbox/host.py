@@ -73,7 +73,7 @@ class Sandbox:
 
     def __init__(
         self,
-        program: Literal["python", "duckdb"],
+        program: Literal["python", "duckdb", "shell"],
         limits: Limits | None = None,
         *,
         isolation: Isolation = Isolation.JOB,

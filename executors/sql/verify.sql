@@ -7,7 +7,7 @@ SELECT e.id, 'has not ended and owns no job, no lease, no timer, no child, no wa
 FROM execution e
 WHERE e.status IN ('pending', 'running') AND e.needs_evaluation_since IS NULL
   AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.execution_id = e.id AND q.status IN ('queued', 'leased'))
-  AND NOT EXISTS (SELECT 1 FROM timer t WHERE t.execution_id = e.id)
+  AND NOT EXISTS (SELECT 1 FROM timer t WHERE t.execution_id = e.id AND t.kind <> 'late')
   AND NOT EXISTS (SELECT 1 FROM execution c WHERE c.parent_execution_id = e.id AND c.parent_waits)
   AND NOT EXISTS (
     SELECT 1 FROM event_log w
@@ -76,7 +76,7 @@ WHERE l.event_type IN ('step_started', 'loop_iteration', 'save_started')
                                        'child_completed', 'wait_started', 'loop_start', 'loop_iteration_completed',
                                        'transition_evaluated'))
   AND NOT EXISTS (SELECT 1 FROM event_log u WHERE u.execution_id = l.execution_id AND u.seq > l.seq
-                  AND u.event_type IN ('undo_started', 'finally_started'))
+                  AND u.event_type IN ('undo_started', 'finally_started', 'notifying_started'))
   AND NOT EXISTS (SELECT 1 FROM execution c WHERE c.parent_execution_id = l.execution_id
                   AND c.parent_node_id = l.node_id)
   AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.execution_id = l.execution_id AND q.node_id IN (l.node_id, l.node_id || '#save')

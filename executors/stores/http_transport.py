@@ -266,3 +266,8 @@ class CheckedSession(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """None: `requests` would read all of a redirect's body, however large it is."""
         return None
+
+
+def connect(policy: AddressPolicy, host: str, port: int, timeout: float) -> socket.socket:
+    """A connection that is checked, for whatever is spoken over it. Raises: `OSError`."""
+    return _connect(policy, host, port, timeout, None)

@@ -32,12 +32,16 @@ GIVES: Final[dict[str, Any]] = {
     "secrets": len("0pen-sesame"),
     "transfer": 2,
     "save": {"saved": "event", "data": 3},
+    "notify": 1,
+    "shell": "2\n$(id); two",
 }
 """What each example gives, with the services below."""
 
 
 def stores(asked: Asked) -> Answer:
-    """Two pages of a shop's stores; the first links to the second."""
+    """Two pages of a shop's stores, of which the first links to the second; and somebody who is told."""
+    if asked.path == "/told":
+        return Answer({})
     if asked.path != "/stores" or asked.said.get("open") not in ("true", "True"):
         return Answer({"detail": "not found"}, 404)
     if asked.said.get("page") == "2":
@@ -61,7 +65,7 @@ def shop() -> dict[str, Credential]:
 
 @pytest.fixture(scope="module")
 def kinds() -> Iterator[dict[str, ActionKind]]:
-    registry = build_registry(settings_with(NOETL_HTTP_ALLOWED_NETWORKS=("127.0.0.0/8",)))
+    registry = build_registry(settings_with(NOETL_HTTP_ALLOWED_NETWORKS=("127.0.0.0/8",), NOETL_SHELL=True))
     yield registry
     for kind in registry.values():
         kind.close()
@@ -73,10 +77,12 @@ def test_the_example_of_a_kind_runs(
 ) -> None:
     monkeypatch.setenv("NOETL_SECRET_SHOP_TOKEN", "0pen-sesame")
     playbook, problems = validate_text(BUILT_IN[name].example)
-    assert playbook is not None and problems == ()
+    assert playbook is not None
+    assert [problem.code for problem in problems] == (["limited_kind"] if name == "shell" else [])
     with answering(stores) as api:
         payload = {"api": api.url} if "api" in playbook.workload else {}
-        run = LocalRun(playbook, payload, kinds=kinds, credentials=shop)
+        told = Credential("on_call", "notify", {"url": api.url.replace("http://", "json://") + "/told"})
+        run = LocalRun(playbook, payload, kinds=kinds, credentials={**shop, "on_call": told})
         run.run()
     engine = run.root.engine
     assert (engine.status, engine.error) == ("completed", None)

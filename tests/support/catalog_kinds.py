@@ -71,6 +71,35 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
         "required": ["endpoint"],
         "additionalProperties": False,
     },
+    "notify": {
+        "type": "object",
+        "properties": {
+            "title": {"type": "string"},
+            "body": {"type": "string"},
+            "level": {"type": "string", "enum": ["info", "success", "warning", "failure"]},
+            "format": {"type": "string"},
+            "auth": {"type": "string"},
+            "to": {
+                "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+                "x-noetl-sensitive": "url",
+            },
+            "timeout": {"type": "number"},
+        },
+        "required": ["body"],
+        "additionalProperties": False,
+    },
+    "shell": {
+        "type": "object",
+        "properties": {
+            "command": {"type": "string", "x-noetl-template": "verbatim"},
+            "args": {"type": "array"},
+            "env": {"type": "object"},
+            "stdin": {},
+        },
+        "required": ["command"],
+        "additionalProperties": False,
+        "x-noetl-caution": "runs only on workers that allow it",
+    },
 }
 
 _WHOLE: Final = ["auth", "data", "key", "mode", "params", "spec", "statement", "table"]

@@ -47,7 +47,7 @@ OUTSIDE: Final = ev.OUTCOMES | {
 
 def play_locally(cases: Iterable[Case], api: str) -> dict[str, Told | BaseException]:
     """What came of every case in this process, by its name."""
-    kinds = build_registry(settings_with(NOETL_HTTP_ALLOWED_NETWORKS=("127.0.0.0/8",)))
+    kinds = build_registry(settings_with(NOETL_HTTP_ALLOWED_NETWORKS=("127.0.0.0/8",), NOETL_SHELL=True))
     try:
         with secrets_around(), ThreadPoolExecutor(AT_ONCE) as pool:
             plays = {case.name: pool.submit(_play_one, case, api, kinds) for case in cases}

@@ -25,6 +25,7 @@ SETTINGS: Final = {
     **SECRETS,
     "NOETL_TEMPLATE_ENV": ",".join(ENVIRONMENT),
     "NOETL_HTTP_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "NOETL_SHELL": "1",
 }
 """The platform's environment."""
 TOGETHER: Final = 100

@@ -22,7 +22,7 @@ from executors.worker.wire import ENCODED, INPUTS, TYPE_SPELLINGS, ActionUnreada
 def test_building_starts_no_process() -> None:
     before = len(psutil.Process().children())
     registry = build_registry(SimpleNamespace(DATABASES={}))
-    names = {"python", "http", "postgres", "duckdb", "secrets", "transfer", "save"}
+    names = {"python", "http", "postgres", "duckdb", "secrets", "transfer", "save", "notify", "shell"}
     assert set(registry) == names == set(argument_schemas())
     assert len(psutil.Process().children()) == before
     for kind in registry.values():

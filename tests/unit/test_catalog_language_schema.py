@@ -30,6 +30,16 @@ def test_accepts_priorities_pools_and_limits() -> None:
     VALIDATOR.validate({**head, "workflow": [{**step, "limit": {"key": "{{ a }}", "max": 3}}]})
 
 
+@pytest.mark.parametrize("notify", [{"to": "x"}, [{"on": ["late", "failure"], "late_after": "5m", "auth": "a"}]])
+def test_accepts_notifications(notify: object) -> None:
+    VALIDATOR.validate({**parse(HEAD).value, "workflow": [{"step": "start"}], "notify": notify})
+
+
+@pytest.mark.parametrize("notify", [5, {"on": "sometimes"}, {"on": []}, {"late_after": "soon"}, {"level": "loud"}])
+def test_refuses_slips_in_notifications(notify: object) -> None:
+    assert not VALIDATOR.is_valid({**parse(HEAD).value, "workflow": [{"step": "start"}], "notify": notify})
+
+
 @pytest.mark.parametrize(
     "step",
     [
