@@ -225,16 +225,6 @@ BASIC = "Basic " + base64.b64encode(b"u:pw").decode()
         ({"auth": {"a": "one", "b": "two"}, "use_auth": "b"}, None, "k3y-value"),
         ({"auth": {"type": "basic", "credential": "three"}}, BASIC, None),
         ({"auth": {"a": {"type": "basic", "key": "three"}, "b": "two"}}, BASIC, "k3y-value"),
-        (
-            {
-                "auth": {"httpBearerAuth": {"name": "one"}, "httpBasicAuth": {"name": "three"}},
-                "authentication": "genericCredentialType",
-                "genericAuthType": "httpBearerAuth",
-            },
-            "Bearer t0ken-value",
-            None,
-        ),
-        ({"auth": "one", "genericAuthType": "httpBearerAuth"}, "Bearer t0ken-value", None),
     ],
 )
 def test_the_forms_of_auth(
