@@ -36,6 +36,21 @@ workflow:
 """
 
 
+GATE: Final = f"""
+CREATE TABLE arrived (n int, name text);
+CREATE TABLE opened (n int);
+CREATE FUNCTION wait_in_the_middle() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM opened) AND (SELECT count(*) FROM arrived) >= {ROWS // 2} THEN
+        PERFORM pg_advisory_xact_lock(1);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER gate BEFORE INSERT ON arrived FOR EACH STATEMENT EXECUTE FUNCTION wait_in_the_middle();
+"""
+"""No key in the target: a row that came twice would be there twice. Half of them wait for whoever holds the lock."""
+
+
 @contextmanager
 def connected(faulty: Faulty) -> Iterator[psycopg.Connection[Any]]:
     host = str(embedded.open_folder(faulty.platform.data_dir).postgres_socket)
@@ -54,8 +69,8 @@ def test_a_transfer_killed_in_the_middle_ends_with_every_row_once(killable: Faul
     )
     (tmp_path / "moving.yaml").write_text(PLAYBOOK)
     with connected(killable) as connection:
-        # No key in the target: a row that came twice would be there twice.
-        connection.execute(b"CREATE TABLE arrived (n int, name text)")
+        connection.execute(GATE.encode())
+        connection.execute(b"SELECT pg_advisory_lock(1)")
         made = f"CREATE TABLE origin AS SELECT n AS id, 'name ' || n AS name FROM generate_series(1, {ROWS}) n"
         connection.execute(made.encode())
 
@@ -63,12 +78,18 @@ def test_a_transfer_killed_in_the_middle_ends_with_every_row_once(killable: Faul
             row = connection.execute(b"SELECT count(*) FROM arrived").fetchone()
             return int(row[0]) if row else 0
 
+        def is_waiting() -> bool:
+            row = connection.execute(b"SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").fetchone()
+            return row is not None
+
         execution_id = run_json(killable.platform, str(tmp_path / "moving.yaml"))["execution_id"]
         worker = killable.holder_of(execution_id)
-        wait_for(lambda: arrived() > ROWS // 20)
+        wait_for(is_waiting)
         worker.kill()
         worker.wait(10)
-        assert 0 < arrived() < ROWS
+        assert arrived() == ROWS // 2
+        connection.execute(b"INSERT INTO opened VALUES (1)")
+        connection.execute(b"SELECT pg_advisory_unlock(1)")
         result = {"rows": ROWS, "chunks": ROWS // 500, "resumed": True}
         killable.check_completed(execution_id, result=result)
         assert killable.endings_of(execution_id, "start") == ["lost", "done"]
