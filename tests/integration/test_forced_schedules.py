@@ -225,7 +225,7 @@ def test_two_batches_over_the_same_jobs_never_wait_for_each_other(batch: str) ->
     the victim of a deadlock.
     """
     start(FAN)
-    jobs = lease(count=5)
+    jobs = sorted(lease(count=5), key=lambda job: job.id)
     for nth, job in enumerate(reversed(jobs)):
         Job.objects.filter(id=job.id).update(lease_until=job.lease_until - timedelta(seconds=nth))
 
