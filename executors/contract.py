@@ -202,8 +202,8 @@ class ActionKind(ABC):
         return True
 
     # Not abstract: most kinds keep nothing.
-    def end_turn(self) -> None:  # noqa: B027
+    def end_turn(self) -> None:  # noqa: B027  (see above)
         """End what was kept for a worker's turn, which is over; called often, so that it must cost nothing else."""
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:  # noqa: B027  (the same)
         """Release what the kind keeps warm (processes, pools); called once when the worker stops."""

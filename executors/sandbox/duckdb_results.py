@@ -59,6 +59,7 @@ class Runner:
             self._budget = budget
             return self._write(name, statement)
         except BaseException:
+            # Whatever it was, half of the statement must not count.
             self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")

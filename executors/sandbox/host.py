@@ -203,6 +203,7 @@ class Sandbox:
             try:
                 sent = child.send(asked.question, asked.cpu_seconds, spare_seconds=spare_seconds, is_kept=is_kept)
             except BaseException:
+                # Whatever it was, nobody else knows of the child.
                 self._end([child])
                 raise
             with self._lock:

@@ -66,6 +66,7 @@ class _Postgres:
             connection.adapters.register_loader("numeric", NumericLoader)
             self._stack.enter_context(self._watch.stopping(self._cancel))
         except BaseException:
+            # Whatever it was, nobody has the store that could close it.
             self._stack.close()
             raise
         return self

@@ -60,6 +60,7 @@ class _Sqlite:
                 connection.execute("PRAGMA trusted_schema = OFF")
             self._stack.enter_context(self._watch.stopping(connection.interrupt))
         except BaseException:
+            # Whatever it was, nobody has the store that could close it.
             self._stack.close()
             raise
         return self

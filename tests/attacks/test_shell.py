@@ -126,7 +126,7 @@ def test_nul_characters(action: ShellAction, given: dict[str, Any]) -> None:
         "cat /proc/{worker}/environ /proc/{worker}/maps /proc/{worker}/mem",
         "ls -l /proc/{worker}/fd /proc/{worker}/cwd",
         "cat /proc/self/fd/* </dev/null",
-        "ls /root; cat /etc/shadow; cat /root/.ssh/*",
+        "ls ~root; cat /etc/shadow; cat ~root/.ssh/*",
     ],
 )
 def test_nothing_of_the_worker_is_read(action: ShellAction, command: str) -> None:

@@ -55,6 +55,7 @@ def save(pieces: Iterable[bytes], folder: Path, name: str) -> dict[str, Any]:
         target = folder / name
         _write(os.replace, temporary, target)
     except BaseException:
+        # Whatever it was, half a file is none.
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
         raise

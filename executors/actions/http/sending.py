@@ -86,6 +86,7 @@ class Sender:
                     return response, asked.is_home
                 asked = _followed(asked, prepared, response.status_code, location)
             except BaseException:
+                # The caller gets no reply that it could close.
                 response.close()
                 raise
             # Unread: a redirect's body can be of any size.

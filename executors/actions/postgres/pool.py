@@ -52,6 +52,7 @@ class Pool:
         try:
             session.begin(deadline, cancelled)
         except BaseException as error:
+            # Whatever it was, nobody knows what state the session is in.
             session.close()
             if isinstance(error, StatementFailed):
                 raise psycopg.OperationalError(str(error)) from None

@@ -55,5 +55,5 @@ class Storage(ABC):
         """
 
     # Not abstract: most storages keep nothing.
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:  # noqa: B027  (see above)
         """Release what is kept warm; called once when the worker stops."""
