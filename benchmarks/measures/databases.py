@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
-from threading import Event
-from types import SimpleNamespace
+from functools import partial
 from typing import Final
 
 import psycopg
 
 from benchmarks import playbooks
 from benchmarks.bench import Extent, Peers, Scene
+from benchmarks.measures.alone import seconds_alone
 from benchmarks.measures.throughput import LINE, MILLISECONDS, per_step
 from benchmarks.report import Row
 from benchmarks.sampling import interleave
 from executors.actions.postgres import PostgresAction
-from executors.contract import ActionRequest, Credential
+from executors.contract import Credential
 from noetl_site import embedded
 
 CREDENTIAL: Final = "bench_asked"
@@ -40,14 +38,14 @@ def measure_postgres(here: Scene, _: Peers, extent: Extent) -> Iterator[Row]:
         closing(_connect(words)) as connection,
         closing(_connect(words)) as cleaned,
         closing(PostgresAction()) as action,
-        tempfile.TemporaryDirectory() as folder,
     ):
         # Cleaning takes prepared statements away, of which psycopg would not hear.
         cleaned.prepare_threshold = None
-        run = _action(action, Credential(CREDENTIAL, "postgres", words), Path(folder))
+        arguments, credential = {"query": ASKED, "auth": CREDENTIAL}, Credential(CREDENTIAL, "postgres", words)
+        alone = partial(seconds_alone, action, "postgres", arguments, CALLS, credential)
         ways = {
             "platform": per_step(lambda: here.play(path).seconds, LINE),
-            "the action alone": per_step(lambda: _timed(run), CALLS),
+            "the action alone": per_step(alone, CALLS),
             "kept connection": per_step(lambda: _timed(lambda: connection.execute(ASKED).fetchall()), CALLS),
             "kept connection, cleaned": per_step(lambda: _timed(lambda: _ask_and_clean(cleaned)), CALLS),
         }
@@ -67,14 +65,6 @@ def _store(here: Scene, words: Mapping[str, str]) -> None:
     file.write_text(json.dumps(words))
     here.platform.manage("credentials", "set", CREDENTIAL, "--type", "postgres", "--data", str(file))
     file.unlink()
-
-
-def _action(action: PostgresAction, credential: Credential, folder: Path) -> Callable[[], object]:
-    """One job of the action after the other, as a worker runs them."""
-    arguments = {"query": ASKED, "auth": CREDENTIAL}
-    request = ActionRequest("postgres", arguments, {}, "1", "1:s", "s", 1, "1:s", 60)
-    lent = SimpleNamespace(cancelled=Event(), credential=lambda name: credential, data_dir=folder)
-    return lambda: action.run(request, lent)
 
 
 def _ask_and_clean(connection: psycopg.Connection[tuple[object, ...]]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from django.conf import settings
 
 from benchmarks.__main__ import main
 from benchmarks.report import Row, Target, table, write_json
@@ -67,3 +70,11 @@ def test_an_unknown_measure_is_refused(capsys: pytest.CaptureFixture[str]) -> No
         main(["--only", "T1,T99"])
     assert raised.value.code == 2
     assert "T99: not one of" in capsys.readouterr().err
+
+
+def test_the_command_stands_by_itself() -> None:
+    """Not so in this process, where Django has been set up by the tests."""
+    command = [sys.executable, "-m", "benchmarks", "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=settings.BASE_DIR)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "--only" in told.stdout
