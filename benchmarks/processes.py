@@ -16,15 +16,15 @@ from benchmarks.platform import Platform
 
 SUPERVISOR: Final = "supervisor"
 PROGRAMS: Final = {"gunicorn": "web", "celery": "worker", "reconcile": "reconciler"}
-"""By a word of their command line."""
+"""By a word of their title."""
 
 
 def parts(platform: Platform) -> dict[str, list[psutil.Process]]:
     """All processes of a platform. The worker's are told apart: its parent, its pool, what runs the actions."""
     found: dict[str, list[psutil.Process]] = {SUPERVISOR: [psutil.Process(platform.process.pid)]}
     for program in platform.process.children():
-        words = [Path(word).name for word in program.cmdline()]
-        name = next((name for word, name in PROGRAMS.items() if word in words), "other")
+        title = " ".join(program.cmdline())
+        name = next((name for word, name in PROGRAMS.items() if word in title), "other")
         if name == "worker":
             pool = program.children()
             found |= {"worker's parent": [program], "worker's pool": pool}

@@ -9,10 +9,10 @@ import http.client
 import os
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,7 @@ from django.core.management.base import CommandError
 from django.db import connections
 
 from executors.api import Runtime, StopEvent, broker_answers, find_live, save_credential
-from noetl_site import embedded
+from noetl_site import embedded, programs
 from noetl_site.access.tokens import create_token
 from noetl_site.supervisor import Program, Supervisor
 
@@ -104,8 +104,8 @@ class Platform:
     def start(self) -> None:
         """Start the programs and wait until they are ready, or until told to stop. Raises: `CommandError`."""
         self._tell(f"starting {', '.join(program.name for program in self._programs())}; logs are in {self.logs}")
-        self._supervisor = Supervisor(self._programs(), self._env(), settings.BASE_DIR, self.logs)
-        connections.close_all()
+        self._settle()
+        self._supervisor = Supervisor(self._programs(), settings.BASE_DIR, self.logs, connections.close_all)
         self._supervisor.start()
         deadline = time.monotonic() + READY_SECONDS
         self._supervisor.watch(self.stop_event, lambda: self._is_ready() or time.monotonic() > deadline)
@@ -128,30 +128,23 @@ class Platform:
         embedded.release()
 
     def _programs(self) -> list[Program]:
-        python, programs = sys.executable, []
+        made = []
         if self._listener is not None:
-            listener = self._listener.fileno()
-            gunicorn = [python, "-m", "gunicorn", "-c", "python:noetl_site.web", "--bind", f"fd://{listener}"]
-            programs.append(Program(WEB, [*gunicorn, "noetl_site.wsgi"], stop_seconds=8, pass_fds=(listener,)))
+            serve = partial(programs.serve, self._listener.fileno())
+            made.append(Program(WEB, programs.load_web, serve, stop_seconds=8))
         if self._wanted.workers:
-            queues = [f"noetl.{pool}" for pool in self._wanted.pools]
-            celery = [python, "-m", "celery", "-A", "noetl_site", "worker", "-Q", ",".join(queues)]
-            quiet = ["--without-mingle", "--without-gossip", "--without-heartbeat"]
-            command = [*celery, "-c", str(self._wanted.workers), *quiet]
-            programs.append(Program(WORKER, command, stop_seconds=10))
-        manage = str(Path(settings.BASE_DIR) / "manage.py")
-        return [*programs, Program(RECONCILER, [python, manage, "reconcile"], stop_seconds=10)]
+            work = partial(programs.work, self._wanted.pools, self._wanted.workers)
+            made.append(Program(WORKER, programs.load_worker, work, stop_seconds=10))
+        return [*made, Program(RECONCILER, programs.load_reconciler, programs.reconcile, stop_seconds=10)]
 
-    def _env(self) -> dict[str, str]:
-        ours = {"NOETL_DATA_DIR": str(settings.NOETL_DATA_DIR), "PYTHONUNBUFFERED": "1"}
+    def _settle(self) -> None:
+        """Let the settings say what only this start knows: the programs are forks, and read them as they stand."""
         if self.url is not None:
-            ours["NOETL_SERVER_URL"] = self.url
-            hosts = {*settings.ALLOWED_HOSTS, self._wanted.host} - set(WILDCARDS)
-            ours["ALLOWED_HOSTS"] = ",".join(sorted(hosts))
+            settings.NOETL_SERVER_URL = self.url
+            settings.ALLOWED_HOSTS = sorted({*settings.ALLOWED_HOSTS, self._wanted.host} - set(WILDCARDS))
         if not settings.NOETL_WORKER_POOL_NAME:
             # Of this start alone: another platform that stops must not say goodbye for this one.
-            ours["NOETL_WORKER_POOL_NAME"] = f"worker-{socket.gethostname()}:{os.getpid()}"
-        return {**os.environ, **ours}
+            settings.NOETL_WORKER_POOL_NAME = f"worker-{socket.gethostname()}:{os.getpid()}"
 
     def _is_ready(self) -> bool:
         now = time.monotonic()

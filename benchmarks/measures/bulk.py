@@ -92,7 +92,7 @@ def copy_by_hand(server: psycopg.Connection[Any]) -> None:
 def peak_mb(platform: Platform) -> Iterator[list[float]]:
     """The most that the worker and all below it held at one time; pages that they share are counted once."""
     most, over = [0.0], threading.Event()
-    worker = next(p for p in platform.process.children() if "celery" in [Path(word).name for word in p.cmdline()])
+    worker = next(p for p in platform.process.children() if "celery" in " ".join(p.cmdline()))
 
     def look() -> None:
         while not over.wait(LOOK_SECONDS):

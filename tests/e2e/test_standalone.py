@@ -43,7 +43,7 @@ def get(url: str) -> tuple[int, str]:
 
 
 def named(running: Platform, word: str) -> list[psutil.Process]:
-    """The supervisor's own children with this word in their command line."""
+    """The supervisor's own children with this word in their title."""
     children = psutil.Process(running.process.pid).children()
     return [child for child in children if word in _command_line(child)]
 
