@@ -8,7 +8,7 @@ from executors.errors import CredentialInvalid, CredentialNotFound, CredentialUn
 from executors.models import Runtime
 from executors.registry import argument_schemas, find_kinds
 from executors.services import save_credential
-from executors.worker.drain import StopEvent
+from executors.worker.drain import StopEvent, have_own_word
 from executors.worker.presence import Component, Presence, find_live, find_unserved_pools
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "find_kinds",
     "find_live",
     "find_unserved_pools",
+    "have_own_word",
     "list_credentials",
     "save_credential",
 ]

@@ -12,6 +12,8 @@ from importlib import import_module
 
 from django.core.management import load_command_class
 
+from executors.api import have_own_word
+
 
 def load_web() -> None:
     """Everything that answers requests."""
@@ -45,9 +47,12 @@ def work(pools: Sequence[str], processes: int) -> int:
     """Celery's worker for these pools, with so many processes. Ends by `SystemExit`."""
     from celery.bin.celery import celery
 
+    have_own_word()
     queues = ",".join(f"noetl.{pool}" for pool in pools)
     quiet = ["--without-mingle", "--without-gossip", "--without-heartbeat"]
     arguments = ["-A", "noetl_site", "worker", "-Q", queues, "-c", str(processes), *quiet]
+    # What Celery shows as its title.
+    sys.argv = ["celery", *arguments]
     celery.main(args=arguments, prog_name="celery")
     return 0
 
@@ -61,4 +66,5 @@ def reconcile() -> int:
     """The reconciler. Returns: its exit code."""
     from noetl_site.exits import run_command_line
 
+    have_own_word()
     return run_command_line(["manage.py", "reconcile"])

@@ -1,7 +1,8 @@
 """Stopping in good order: the word that this worker is to take nothing new and to give back what it cannot finish.
 
 The word is a byte of shared memory, made before Celery forks its processes: one write in the parent reaches all of
-them, and neither writing nor reading it takes a lock that a signal handler could find taken.
+them, and neither writing nor reading it takes a lock that a signal handler could find taken. A program that is a fork
+itself asks for a word of its own first.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Final
 GRACE_SECONDS: Final = 5.0
 """How long running actions may go on after the word; then their jobs are given back, uncounted (rule R8)."""
 
-_word: Final[Any] = RawValue("b", 0)
+_word: Any = RawValue("b", 0)
 
 
 class StopEvent(Event):
@@ -27,6 +28,12 @@ class StopEvent(Event):
     def __init__(self) -> None:
         super().__init__()
         self._cond = Condition(RLock())
+
+
+def have_own_word() -> None:
+    """Share no word with the process that this one was forked from, nor with its other forks."""
+    global _word  # noqa: PLW0603  # one word per program is the point
+    _word = RawValue("b", 0)
 
 
 def stop_on_signals() -> Event:

@@ -56,12 +56,15 @@ def supervised(folder: Path, *programs: str) -> Iterator[psutil.Popen]:
     with psutil.Popen(
         command, cwd=settings.BASE_DIR, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
+        below: list[psutil.Process] = []
         try:
             assert process.stdout.readline() == "started\n"
+            below = process.children()
             yield process
         finally:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
+            for left in (process, *below):
+                with suppress(psutil.NoSuchProcess):
+                    left.kill()
 
 
 def _log_has(folder: Path, name: str, text: str) -> bool:
