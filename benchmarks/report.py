@@ -72,10 +72,10 @@ class Row:
         return [
             self.id,
             self.workload,
-            f"{_short(self.figure)} {self.ours.unit}",
-            f"[{_short(low)}, {_short(high)}]" if len(self.ours.samples) > 1 else "",
+            f"{short(self.figure)} {self.ours.unit}",
+            f"[{short(low)}, {short(high)}]" if len(self.ours.samples) > 1 else "",
             self.peer.name if self.peer else "",
-            _short(self.peer_figure) if self.peer else "",
+            short(self.peer_figure) if self.peer else "",
             f"{self.ratio:.2f} x" if self.ratio is not None else "",
             target,
             {None: "", True: "yes", False: "NO"}[self.met],
@@ -123,5 +123,6 @@ def write_json(file: Path, facts: dict[str, Any], rows: Sequence[Row]) -> None:
     file.write_text(json.dumps({**facts, "rows": [row.as_json() for row in rows]}, indent=1) + "\n")
 
 
-def _short(figure: float) -> str:
+def short(figure: float) -> str:
+    """Three digits, or all those before the point."""
     return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.3g}"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from django.conf import settings
 
+from benchmarks import results
 from benchmarks.__main__ import main
 from benchmarks.report import Row, Target, table, write_json
 from benchmarks.sampling import Series, interleave
@@ -78,3 +79,23 @@ def test_the_command_stands_by_itself() -> None:
     told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=settings.BASE_DIR)
     assert (told.returncode, told.stderr) == (0, "")
     assert "--only" in told.stdout
+
+
+def test_runs_stand_side_by_side_in_the_docs(tmp_path: Path) -> None:
+    target = Target("<=", 0.5)
+    for number, (ours, peer) in enumerate([(4.0, 10.0), (6.0, 10.0)]):
+        rows = [
+            Row("T1", "line", Series("ours", "ms", [ours]), Series("chain", "ms", [peer]), target),
+            Row("T7", "memory", Series("ours", "MB", [1234.5]), target=Target("<=", 400)),
+        ]
+        facts = {"machine": {"cores": 2, "python": "3", "packages": {"django": "5"}}, "repeat": 1}
+        write_json(tmp_path / f"{number}.json", facts, rows)
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- results: begin -->\nold\n<!-- results: end -->\nafter\n")
+    assert results.main([str(tmp_path / "0.json"), str(tmp_path / "1.json"), "--page", str(page)]) == 0
+    before, _, told, _, head, _, line, memory, end, after = page.read_text().splitlines()
+    assert (before, end, after) == ("before", "<!-- results: end -->", "after")
+    assert told == "2 runs of 1 samples on 2 cores with Python 3, django 5."
+    assert head.startswith("| id | workload |")
+    assert line == "| T1 | line | 4 / 6 ms | chain | 10 / 10 | 0.40 / 0.60 | <= 0.5 x | not always |"
+    assert memory == "| T7 | memory | 1,234 / 1,234 MB |  |  |  | <= 400 | no |"
