@@ -42,6 +42,8 @@ CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
 }
 ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 CONFINED: Final = {"enable_external_access": False}
+CHANGING: Final = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE_INTO"))
+"""The types of statements that change rows, by the names DuckDB has for them."""
 
 
 class _DuckDb:
@@ -139,32 +141,13 @@ class DuckDbSource(_DuckDb):
         return f"SELECT * REPLACE ({texts}) FROM ({text}\n) AS noetl_rows"  # noqa: S608  (the author's query, quoted names)
 
 
-class DuckDbSink(_DuckDb):
-    """One table of the file; what is written counts with `commit`. `upsert` needs a primary or unique key there."""
+class DuckDbWriting(_DuckDb):
+    """Writes into the file; what is written counts with `commit`. `changed` is how many rows that was so far."""
 
-    def __init__(
-        self, path: Path | str, table: str, watch: Watch, *, mode: Mode = "append", key: Sequence[str] = ()
-    ) -> None:
-        check_mode(mode, key)
+    def __init__(self, path: Path | str, watch: Watch) -> None:
         super().__init__(path, watch)
-        self._table, self._mode, self._key = quoted_table(table), mode, list(key)
         self._is_open = False
-
-    def begin(self) -> None:
-        """As `rows.Sink` has it."""
-        if self._mode == "overwrite":
-            self._run(f"DELETE FROM {self._table}")  # noqa: S608  (quoted)
-
-    def write(self, rows: Sequence[Row]) -> None:
-        """As `rows.Sink` has it."""
-        if not rows:
-            return
-        finds = self._mode in ("update", "upsert")
-        columns = columns_of(rows, self._key if finds else ())
-        rows = last_of_each(rows, self._key) if finds else rows
-        # A list for each column: row by row DuckDB takes minutes for what takes it seconds so.
-        values = [[_cell(row.get(name)) for row in rows] for name in columns]
-        self._run(self._statement(columns), values)
+        self.changed = 0
 
     def commit(self) -> None:
         """As `rows.Sink` has it."""
@@ -195,6 +178,74 @@ class DuckDbSink(_DuckDb):
                 self._connection.execute("BEGIN")
                 self._is_open = True
             self._connection.execute(statement, list(values))
+
+    def _count(self) -> int:
+        """How many rows the last statement changed."""
+        with self._failing("target_failed"):
+            names = [column[0] for column in self._connection.description or ()]
+            rows = self._connection.fetchall()
+        # With RETURNING the rows themselves come.
+        return int(rows[0][0]) if names == ["Count"] and len(rows) == 1 else len(rows)
+
+
+class DuckDbChanges(DuckDbWriting):
+    """One statement that changes rows of the file, and does nothing else."""
+
+    def run(self, statement: str, all_values: Sequence[Sequence[Any]]) -> None:
+        """Run it once for each of several values, which are `$1`, `$2`, ... Raises: `ActionFailed`."""
+        self._look_at(statement)
+        for number, values in enumerate(all_values):
+            try:
+                self._run(statement, [_cell(value) for value in values])
+            except ActionFailed as failure:
+                raise ActionFailed(failure.code, f"params: the entry at index {number}: {failure}") from None
+            self.changed += self._count()
+
+    def _look_at(self, statement: str) -> None:
+        """Raises: `ActionFailed` (`sql_refused`) when it, or a view or macro of the file, does what no step may."""
+        # With DuckDB itself, as in `_open`.
+        from executors.sandbox.duckdb_connection import check_definitions
+        from executors.sandbox.duckdb_rules import Refused, refuse_functions
+        from executors.sandbox.duckdb_tokens import TextRefused, split
+
+        with self._failing("target_failed"):
+            kinds = [one.type.name for one in self._connection.extract_statements(statement)]
+            try:
+                if len(kinds) != 1 or kinds[0] not in CHANGING:
+                    raise Refused(f"a statement here is one of {', '.join(sorted(CHANGING))}: for others, add a step")
+                for part in split(statement):
+                    refuse_functions(part.tokens)
+                check_definitions(self._connection)
+            except (Refused, TextRefused) as error:
+                raise ActionFailed("sql_refused", f"duckdb: {error}") from None
+
+
+class DuckDbSink(DuckDbWriting):
+    """One table of the file; what is written counts with `commit`. `upsert` needs a primary or unique key there."""
+
+    def __init__(
+        self, path: Path | str, table: str, watch: Watch, *, mode: Mode = "append", key: Sequence[str] = ()
+    ) -> None:
+        check_mode(mode, key)
+        super().__init__(path, watch)
+        self._table, self._mode, self._key = quoted_table(table), mode, list(key)
+
+    def begin(self) -> None:
+        """As `rows.Sink` has it."""
+        if self._mode == "overwrite":
+            self._run(f"DELETE FROM {self._table}")  # noqa: S608  (quoted)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """As `rows.Sink` has it."""
+        if not rows:
+            return
+        finds = self._mode in ("update", "upsert")
+        columns = columns_of(rows, self._key if finds else ())
+        rows = last_of_each(rows, self._key) if finds else rows
+        # A list for each column: row by row DuckDB takes minutes for what takes it seconds so.
+        values = [[_cell(row.get(name)) for row in rows] for name in columns]
+        self._run(self._statement(columns), values)
+        self.changed += self._count()
 
     def _statement(self, columns: list[str]) -> str:
         names = ", ".join(map(quoted, columns))

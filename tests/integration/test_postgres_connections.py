@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from executors.actions.postgres import ForbiddenTarget, PostgresAction, session
-from executors.actions.postgres.pool import Pool
+from executors.actions.postgres import ForbiddenTarget, PostgresAction
+from executors.stores import postgres_session
+from executors.stores.postgres_pool import Pool
 from tests.support.database_steps import PASSWORD, ROLE, Step, step_socket
 
 PID = "select pg_backend_pid()"
@@ -277,7 +278,7 @@ def test_a_connection_that_the_server_has_ended_is_replaced(step: Step, watcher:
 
 
 def test_a_connection_that_does_not_answer_is_replaced(step: Step, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(postgres_session, "ANSWER_SECONDS", 0.2)
     pid = step.value(PID)
     os.kill(pid, signal.SIGSTOP)
     try:

@@ -17,6 +17,7 @@ from executors.auth import bound_credential
 from executors.contract import ActionFailed, ActionRequest, Credential
 from executors.registry import argument_schemas
 from executors.running import Lent, run_action
+from tests.support.kinds import settings_with
 
 
 class Shelf(Storage):
@@ -50,7 +51,7 @@ def lent() -> Lent:
 
 
 def test_the_event_log_keeps_the_data_in_the_jobs_own_result() -> None:
-    kind = SaveAction.build(None)
+    kind = SaveAction.build(settings_with())
     for data in ({"n": 1}, [1, "two"], None, "{{ no template }}"):
         assert kind.run(request(data=data), lent()) == {"saved": "event", "data": data}
     kind.close()

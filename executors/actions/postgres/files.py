@@ -1,4 +1,4 @@
-"""Where the rows of queries go: into a result, or into a file of the execution. Knows nothing of SQL."""
+"""The file of the execution that the rows of queries go into. Knows nothing of SQL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO, Final
 
 from executors.contract import ActionRequest
-from executors.sandbox.rows import RowBudget, to_rows, with_rows
+from executors.sandbox.rows import RowBudget, to_rows
 from executors.stores.files import ExecutionFiles
 
 SAFE_CHARACTERS: Final = 100
@@ -22,24 +22,6 @@ def place_name(request: ActionRequest) -> str:
     place = request.node_id.removeprefix(f"{request.execution_id}:")
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", place)[:SAFE_CHARACTERS]
     return plain if place == plain else f"{plain}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
-
-
-class KeptRows:
-    """Rows in memory, within the budget of a step."""
-
-    def __init__(self, budget: RowBudget) -> None:
-        self._budget = budget
-        self._columns: list[str] = []
-        self._rows: list[dict[str, Any]] = []
-
-    def add(self, columns: list[str], tuples: Sequence[Sequence[Any]]) -> None:
-        """Keep some. Raises: `OutputTooLarge`."""
-        self._columns = columns
-        self._rows += to_rows(columns, tuples, self._budget)
-
-    def result(self) -> dict[str, Any]:
-        """`{status, rows, row_count, columns}`."""
-        return with_rows(self._columns, self._rows)
 
 
 class FiledRows:

@@ -14,15 +14,15 @@ import psycopg
 
 from executors import contract
 from executors.actions.postgres.arguments import PostgresArguments, Statement, read_statements
-from executors.actions.postgres.effects import Effects
-from executors.actions.postgres.files import FiledRows, KeptRows, place_name
-from executors.actions.postgres.pool import Pool
-from executors.actions.postgres.session import Session, StatementFailed
+from executors.actions.postgres.files import FiledRows, place_name
 from executors.auth import bound_credential
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.rows import RowBudget
 from executors.sandbox.sanitise import OutputInvalid, sanitise
 from executors.stores.files import ExecutionFiles
+from executors.stores.postgres_effects import Effects
+from executors.stores.postgres_pool import Pool
+from executors.stores.postgres_session import KeptRows, Session, StatementFailed
 from executors.stores.postgres_target import (
     OWN_FIELDS,
     ForbiddenTarget,
@@ -106,17 +106,8 @@ class PostgresAction(contract.ActionKind):
             if statement.file is not None:
                 files.check(statement.file.name)
         target = _target(arguments, request, context)
-        refuse_own_database(target.options, self._forbidden)
-        try:
-            session = self._pool.take(target.options, deadline, context.cancelled)
-        except (psycopg.Error, UnicodeError) as error:
-            raise ActionFailed("postgres_connection", target.mask(str(error))) from None
-        try:
-            # A name may have meant another address when it was looked up before.
-            refuse_own_database({**target.options, "hostaddr": "", **session.address}, self._forbidden)
+        with self._pool.lend(target, self._forbidden, deadline, context.cancelled) as session:
             return _Run(session, arguments, request, target, files).all(statements)
-        finally:
-            self._pool.give(target.options, session)
 
     def close(self) -> None:
         """Close the connections that wait for a job."""

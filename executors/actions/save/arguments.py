@@ -40,7 +40,7 @@ class SaveArguments(contract.Arguments):
 
         Of several items of a loop each may have given one, or a list of them.
         """
-        given = self.data if self.of_items else [self.data]
+        given = (self.data or []) if self.of_items else [self.data]
         rows: list[Any] = []
         for entry in given:
             rows.extend(entry if isinstance(entry, list) else [entry])

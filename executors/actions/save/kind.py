@@ -38,10 +38,24 @@ class SaveAction(contract.ActionKind):
 
     name: ClassVar[str] = "save"
     Arguments: ClassVar[type[contract.Arguments]] = Arguments
-    result: ClassVar[str] = '`{saved: STORAGE, ...}`, as the storage has it; of `event_log` `{saved: "event", data}`.'
+    result: ClassVar[str] = (
+        '`{saved: STORAGE, ...}`, as the storage has it; of `event_log` `{saved: "event", data}`, of tables'
+        " `{saved, table, task_result: {status, row_count}}`, without `table` of a statement."
+    )
     errors: ClassVar[Mapping[str, str]] = {
         "storage_unavailable": "This worker has no such storage.",
-        "arguments_invalid": "What the templates gave is not of the right type.",
+        "arguments_invalid": "What the templates gave is not of the right type, or is no row of a table.",
+        "key_invalid": "A row lacks a column of `key`, or has null, a list or a map there.",
+        "target_failed": "The database refused it; nothing of it is written.",
+        "sql_refused": "A statement of DuckDB asks for what no step may do.",
+        "postgres_connection": "No connection.",
+        "target_forbidden": "The connection leads to the platform's own database or role.",
+        "credential_invalid": "The credential lacks a field.",
+        "auth_invalid": "`auth` leads to no credential, or to several.",
+        "path_not_allowed": "A database outside of the folder for databases.",
+        "database_locked": "Another process kept the DuckDB file for too long.",
+        "database_unreadable": "The file is no DuckDB database.",
+        "timeout": "The time is over; the statement is stopped on the server, too.",
     }
     example: ClassVar[str] = """\
 apiVersion: noetl.io/v1
@@ -74,8 +88,8 @@ workflow:
         storage = self._storages.get(spec.storage)
         if storage is None:
             raise ActionFailed("storage_unavailable", f"this worker has no storage {spec.storage!r}")
-        if spec.of_items and not isinstance(spec.data, list):
-            raise ActionFailed("arguments_invalid", "data: of several items it is a list")
+        if spec.of_items and not isinstance(spec.data if spec.params is None else spec.params, list):
+            raise ActionFailed("arguments_invalid", "data, or params: of several items it is a list")
         return storage.save(spec.rows(), spec, SaveContext(request, context, deadline))
 
     def close(self) -> None:

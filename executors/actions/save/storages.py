@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from executors.actions.save.duckdb import DuckDbStorage
 from executors.actions.save.event_log import EventLogStorage
+from executors.actions.save.postgres import PostgresStorage
 from executors.actions.save.storage import Storage
 
-STORAGES: Final[tuple[type[Storage], ...]] = (EventLogStorage,)
+STORAGES: Final[tuple[type[Storage], ...]] = (EventLogStorage, PostgresStorage, DuckDbStorage)

@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event
 from typing import Final
 
 import psycopg
 
-from executors.actions.postgres.session import Session, StatementFailed
 from executors.contract import ActionFailed
+from executors.stores.postgres_session import Session, StatementFailed
+from executors.stores.postgres_target import ForbiddenTarget, Target, refuse_own_database
 
 MAX_IDLE: Final = 4
 """How many connections a process keeps without a job, over all targets."""
@@ -41,6 +43,27 @@ class Pool:
         self._pid = os.getpid()
         self._idle: list[_Idle] = []
         self._timer: threading.Timer | None = None
+
+    @contextmanager
+    def lend(
+        self, target: Target, forbidden: Iterable[ForbiddenTarget], deadline: float, cancelled: Event
+    ) -> Iterator[Session]:
+        """A session for one job, which goes back when the block ends.
+
+        Raises: `ActionFailed` (`postgres_connection`, `target_forbidden`, `timeout`, `cancelled`).
+        """
+        forbidden = tuple(forbidden)
+        refuse_own_database(target.options, forbidden)
+        try:
+            session = self.take(target.options, deadline, cancelled)
+        except (psycopg.Error, UnicodeError) as error:
+            raise ActionFailed("postgres_connection", target.mask(str(error))) from None
+        try:
+            # A name may have meant another address when it was looked up before.
+            refuse_own_database({**target.options, "hostaddr": "", **session.address}, forbidden)
+            yield session
+        finally:
+            self.give(target.options, session)
 
     def take(self, options: Mapping[str, str], deadline: float, cancelled: Event) -> Session:
         """A session that answers, an idle one if there is one. Raises: `psycopg.Error`, `ActionFailed`."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from executors.actions.postgres.files import KeptRows
-from executors.actions.postgres.session import Session
 from executors.sandbox.rows import RowBudget
+from executors.stores.postgres_session import KeptRows, Session
 
 LOCK: Final = 0x6E6F65746C
 """Of the advisory lock under which the table is made."""

@@ -6,6 +6,7 @@ into memory or cannot run statements without one, so the wait is written here, w
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,11 +18,13 @@ from psycopg import pq
 from psycopg.adapt import PyFormat, Transformer
 
 from executors.contract import ActionFailed
-from executors.sandbox.rows import unique_names, without_rows
+from executors.sandbox.rows import RowBudget, to_rows, unique_names, with_rows, without_rows
 from executors.stores.postgres_values import adapt
 
 CHUNK_ROWS: Final = 500
 COPY_BYTES: Final = 64 * 1024
+PIPELINED: Final = 200
+"""How many times a statement is sent before the answers are read."""
 POLL_SECONDS: Final = 0.05
 CANCEL_SECONDS: Final = 3.0
 CONNECT_SECONDS: Final = 10
@@ -38,10 +41,10 @@ BEGIN: Final = (
 
 
 class StatementFailed(Exception):
-    """The server refused a statement."""
+    """The server refused a statement; `number` says which of several values it was given."""
 
-    def __init__(self, message: str, sqlstate: str = "") -> None:
-        self.sqlstate = sqlstate
+    def __init__(self, message: str, sqlstate: str = "", number: int | None = None) -> None:
+        self.sqlstate, self.number = sqlstate, number
         super().__init__(message)
 
 
@@ -53,6 +56,24 @@ class Rows(Protocol):
 
     def result(self) -> dict[str, Any]:
         """What is told of the statement, once all rows are there."""
+
+
+class KeptRows:
+    """Rows in memory, within the budget of a step."""
+
+    def __init__(self, budget: RowBudget) -> None:
+        self._budget = budget
+        self._columns: list[str] = []
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, columns: list[str], tuples: Sequence[Sequence[Any]]) -> None:
+        """Keep some. Raises: `OutputTooLarge`."""
+        self._columns = columns
+        self._rows += to_rows(columns, tuples, self._budget)
+
+    def result(self) -> dict[str, Any]:
+        """`{status, rows, row_count, columns}`."""
+        return with_rows(self._columns, self._rows)
 
 
 class Session:
@@ -135,6 +156,21 @@ class Session:
         except psycopg.OperationalError as error:
             raise StatementFailed(str(error)) from None
 
+    def run_many(self, statement: str, all_values: Sequence[Sequence[Any]]) -> int:
+        """One statement, once for each of several values, in the transaction that is open.
+
+        `PIPELINED` of them are sent before the first answer is waited for. Returns: how many rows they touched.
+        Raises: as `run`; of a `StatementFailed` the `number` says which of the values were refused.
+        """
+        self._check_settings()
+        touched = 0
+        for first in range(0, len(all_values), PIPELINED):
+            try:
+                touched += self._pipeline(statement, all_values[first : first + PIPELINED], first)
+            except psycopg.OperationalError as error:
+                raise StatementFailed(str(error)) from None
+        return touched
+
     def copy_to(self, statement: str, file: BinaryIO) -> dict[str, Any]:
         """`COPY ... TO STDOUT` into a file. Raises: as `run`."""
         return self._copy(statement, pq.ExecStatus.COPY_OUT, lambda: self._receive(file))
@@ -160,14 +196,22 @@ class Session:
 
     def _send(self, statement: str, values: Sequence[Any] | None) -> None:
         """Send one statement: the extended protocol takes no second one behind a `;`."""
+        self._post(statement, values)
+        self._pgconn.set_chunked_rows_mode(CHUNK_ROWS)
+
+    def _post(self, statement: str, values: Sequence[Any] | None) -> None:
         text = statement.encode()
         if not values:
             self._pgconn.send_query_params(text, None)
-        else:
-            transformer = Transformer(self._connection)
-            dumped = transformer.dump_sequence(values, [PyFormat.TEXT] * len(values))
-            self._pgconn.send_query_params(text, dumped, transformer.types, transformer.formats)
-        self._pgconn.set_chunked_rows_mode(CHUNK_ROWS)
+            return
+        transformer = Transformer(self._connection)
+        dumped = transformer.dump_sequence(values, [PyFormat.TEXT] * len(values))
+        self._pgconn.send_query_params(text, dumped, transformer.types, transformer.formats)
+
+    def _by_chunks(self) -> None:
+        """Have the rows of a pipeline's next statement come in chunks; behind one that failed there are none."""
+        with contextlib.suppress(psycopg.OperationalError):
+            self._pgconn.set_chunked_rows_mode(CHUNK_ROWS)
 
     def _take(self, rows: Rows, moves: Mapping[int, Callable[[], None]] | None = None) -> dict[str, Any]:
         """Take all results of the statement just sent; the last one says how it went."""
@@ -196,6 +240,34 @@ class Session:
         if failed is not None:
             raise failed
         return summary if columns is None else rows.result()
+
+    def _pipeline(self, statement: str, all_values: Sequence[Sequence[Any]], first: int) -> int:
+        touched, number = 0, 0
+        failed: StatementFailed | None = None
+        try:
+            self._pgconn.enter_pipeline_mode()
+            for values in all_values:
+                self._post(statement, values)
+            self._pgconn.pipeline_sync()
+            self._by_chunks()
+            while (result := self._next_result()) is None or result.status != pq.ExecStatus.PIPELINE_SYNC:
+                if result is None:
+                    # The answer to one statement is over.
+                    number += 1
+                    if number < len(all_values):
+                        self._by_chunks()
+                elif result.status in (*ROWS, *DONE):
+                    touched += result.command_tuples or 0
+                elif result.status != pq.ExecStatus.PIPELINE_ABORTED and failed is None:
+                    failed = _failure(result, first + number)
+            self._pgconn.exit_pipeline_mode()
+        except BaseException:
+            # As in `_take`.
+            self.close()
+            raise
+        if failed is not None:
+            raise failed
+        return touched
 
     def _next_result(self) -> pq.abc.PGresult | None:
         while True:
@@ -278,9 +350,9 @@ def _columns(result: pq.abc.PGresult) -> list[str]:
     return unique_names((result.fname(number) or b"").decode() for number in range(result.nfields))
 
 
-def _failure(result: pq.abc.PGresult) -> StatementFailed:
+def _failure(result: pq.abc.PGresult, number: int | None = None) -> StatementFailed:
     sqlstate = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()
     primary = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message or b"unknown error"
     detail = result.error_field(pq.DiagnosticField.MESSAGE_DETAIL)
     text = b". ".join(part for part in (primary, detail) if part).decode(errors="replace").strip()
-    return StatementFailed(text, sqlstate)
+    return StatementFailed(text, sqlstate, number)
