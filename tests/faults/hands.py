@@ -11,7 +11,6 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.sharedctypes import RawValue
 from typing import Any, Final
 
 from executions.failpoints import Point
@@ -122,7 +121,7 @@ def _die(points: Points, death: Death) -> None:
 def _live(key: str, n: int, death: Death | None, *, later: bool) -> Ended:
     def work() -> dict[str, Any]:
         # The word is shared with all forks of this process, which are platforms of their own.
-        drain._word = RawValue("b", 0)  # type: ignore[misc]  # final, but in a fork
+        drain.have_own_word()
         if death is not None:
             _await(death)
         Life(Calls(None), LATER_SECONDS if later else 0.0, LONG).lead(key, "faults/uneven", n)
