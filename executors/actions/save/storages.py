@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Final
 
 from executors.actions.save.event_log import EventLogStorage
+from executors.actions.save.http import HttpStorage
+from executors.actions.save.python import PythonStorage
 from executors.actions.save.storage import Storage
 
-STORAGES: Final[tuple[type[Storage], ...]] = (EventLogStorage,)
+STORAGES: Final[tuple[type[Storage], ...]] = (EventLogStorage, HttpStorage, PythonStorage)
