@@ -17,7 +17,7 @@ import os
 import sys
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -63,7 +63,7 @@ class _Step:
 
     @property
     def kind(self) -> str:
-        """What sort of statement it is, in DuckDB's words; to be asked before it runs, which uses up what was parsed."""
+        """What sort of statement it is, in DuckDB's words. To be asked before it runs: that uses up what was parsed."""
         return str(self.parsed[-1].type.name) if self.parsed else self.statement.head.upper()
 
 
@@ -164,9 +164,8 @@ def _run_steps(
             told.tell(f"{name} {step.kind}: skipped")
             continue
         try:
-            with _telling(told, f"{name} {step.kind}") as result:
-                result |= sanitise(runner.run(name, step.statement, step.parsed), max_bytes=output_bytes)
-                results[name] = result
+            with _telling(told, f"{name} {step.kind}", results, name):
+                results[name] = sanitise(runner.run(name, step.statement, step.parsed), max_bytes=output_bytes)
                 if step.statement.head == "attach":
                     check_definitions(connection)
         except OutputTooLarge as error:
@@ -184,20 +183,21 @@ def _run_steps(
 
 
 @contextlib.contextmanager
-def _telling(told: Sparing, what: str) -> Iterator[dict[str, Any]]:
-    """A line in the log for a statement: nothing of its text or its values. The block fills the result."""
+def _telling(told: Sparing, what: str, results: Mapping[str, Any], name: str) -> Iterator[None]:
+    """A line in the log for a statement, whose result the block leaves: nothing of its text or its values."""
     started = time.monotonic()
-    result: dict[str, Any] = {}
     try:
-        yield result
+        yield
     except BaseException:
         # Whatever it was, it is told of elsewhere.
         told.tell(f"{what}: failed after {told_seconds(time.monotonic() - started)}", "warning")
         raise
+    result = results[name]
     written = f", {result['bytes']:,} bytes" if "bytes" in result else ""
     taken = told_seconds(time.monotonic() - started)
     told.tell(f"{what}: {result.get('row_count', 0):,} rows{written} in {taken}")
 
 
 def _log(text: str, level: Level) -> None:
-    print(f"{MARK}{level}{MARK}{text}", flush=True)
+    sys.stdout.write(f"{MARK}{level}{MARK}{text}\n")
+    sys.stdout.flush()

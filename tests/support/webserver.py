@@ -10,8 +10,8 @@
 |                  | `next` is the next page's `from`, which a `Link` header tells too |
 | `/table/COUNT` | a CSV table of so many rows, with the columns `n` and `square` |
 | `/redirect/PLACE...` | a redirect to that place |
-| `/kept/KEY` | POST, PUT and PATCH keep the body there; GET tells `[{method, query, key, body}]`, sorted by `key`, the |
-|             | request's `Idempotency-Key` |
+| `/kept/KEY` | POST, PUT and PATCH keep the body there; GET tells `[{method, query, key, body}]`, sorted by |
+|             | `key`, the `Idempotency-Key` |
 | `/silent` | nothing, as long as the server runs |
 | `/tls` | `{url}`: the address of a server as this one, over TLS, whose certificate nobody trusts |
 | `/text/COUNT` | that many characters of plain text |

@@ -1,4 +1,4 @@
-"""The storages `http` and `python` of `save`: the kinds whose work it is do it, against a real local server and child."""
+"""The storages `http` and `python` of `save`: their kinds do the work, with a real server and child."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def server() -> Iterator[Server]:
             return Answer({"detail": "later"}, 429, {"Retry-After": "7"})
         if asked.path == "/leads":
             return Answer({}, 307, {"Location": "/rows"})
-        if asked.path == "/third" and len(server.asked) == 3:
+        if asked.path == "/third" and len(running.asked) == 3:
             return Answer({"detail": "no more"}, 507)
-        return Answer({"id": len(server.asked)}, 201)
+        return Answer({"id": len(running.asked)}, 201)
 
-    with answering(answer) as server:
-        yield server
+    with answering(answer) as running:
+        yield running
 
 
 def lent(*, cancelled: bool = False) -> Lent:
@@ -137,7 +137,10 @@ def test_a_client_gets_its_token_as_in_an_http_step(kinds: dict[str, ActionKind]
 
 def test_a_failure_tells_how_much_was_saved_before_it(kinds: dict[str, ActionKind], server: Server) -> None:
     failed = failure(kinds, "http", data=[1, 2, 3, 4, 5], chunk_size=2, spec={"url": f"{server.url}/third"})
-    assert (failed.code, str(failed)) == ("http_status", "4 rows were saved before it failed: HTTP 507: Insufficient Storage")
+    assert (failed.code, str(failed)) == (
+        "http_status",
+        "4 rows were saved before it failed: HTTP 507: Insufficient Storage",
+    )
     assert failed.data["data"] == {"detail": "no more"}
     assert len(server.asked) == 3
 

@@ -41,7 +41,7 @@ class SaveAction(contract.ActionKind):
 
     name: ClassVar[str] = "save"
     Arguments: ClassVar[type[contract.Arguments]] = Arguments
-    result: ClassVar[str] = '`{saved: STORAGE, ...}`, as the storage has it, see [Save](language.md#save).'
+    result: ClassVar[str] = "`{saved: STORAGE, ...}`, as the storage has it, see [Save](language.md#save)."
     errors: ClassVar[Mapping[str, str]] = {
         "storage_unavailable": "This worker has no such storage.",
         "http_status": "`http`: the reply was not a 2xx; `retry` hears its `Retry-After`. Else as http steps fail.",
