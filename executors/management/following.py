@@ -9,6 +9,7 @@ from django.db import connection
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from executions.api import (
     ExecutionView,
@@ -75,16 +76,21 @@ class _Log:
     def tell_news(self) -> None:
         """Print the lines that are new."""
         for line in query_log(self._execution_id, self._after).iterator(chunk_size=LINES_AT_ONCE):
-            self._print(told_line(line.node_id, line.level, line.text))
+            print_line(self._console, told_line(line.node_id, line.level, line.text))
             self._after = line.seq
 
     def tell_dropped(self) -> None:
         """Say how many lines there was no room for."""
         if dropped := count_dropped_lines(self._execution_id):
-            self._print(f"{dropped} more lines were dropped: the execution's log was full")
+            print_line(self._console, f"{dropped} more lines were dropped: the execution's log was full")
 
-    def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+
+def print_line(console: Console, text: str) -> None:
+    """Print a line as it is; above a live table, when there is one.
+
+    How a line is printed holds for that table, too: so nothing is said of markup, and long lines are broken there.
+    """
+    console.print(Text(text), soft_wrap=not console.is_terminal)
 
 
 class Lines:
