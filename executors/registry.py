@@ -97,6 +97,9 @@ def build_registry(settings: Any) -> dict[str, ActionKind]:
         # Scripts come by the rules of http steps, too, and no kind knows another: they are lent to it here.
         networks = getattr(settings, "NOETL_HTTP_ALLOWED_NETWORKS", ())
         python.fetch_with(Scripts(getattr(settings, "NOETL_PYTHON_SCRIPTS_DIR", None), networks))
+    if isinstance(save := kinds.get(SaveAction.name), SaveAction):
+        # To send and to run code is other kinds' work, also when it is a save.
+        save.work_with(kinds)
     return kinds
 
 

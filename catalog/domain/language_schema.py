@@ -92,6 +92,7 @@ _SAVE: Final = {
         "data": {"description": "A map, a list or a template; the result without it."},
         "statement": {**_TEXT, "description": "SQL with :NAME."},
         "params": {"type": ["object", "array", "string"]},
+        "code": {**_TEXT, "description": "Python that defines main(data, rows)."},
         "format": _words("csv", "json", "parquet"),
         "batch": {"type": "boolean", "description": "false: one at a time."},
         "chunk_size": _COUNT,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final, Literal
 
 from catalog.domain.action_schemas import KindSchema
@@ -22,7 +23,7 @@ from catalog.domain.template_syntax import names_read, secrets_read
 KIND: Final = "save"
 STORAGES: Final = "x-noetl-storages"
 """In the schema of the kind, at `storage`: name -> `{takes, needs}`. Each of `needs` is a list of arguments, one of
-which has to be there."""
+which has to be there; a `spec` beside them is the schema of what stands there."""
 DEFAULT_STORAGE: Final = "event_log"
 DEFAULT_CHUNK: Final = 100
 MAX_CHUNK: Final = 10_000
@@ -97,6 +98,8 @@ def check_item_save(reading: Reading, read: SaveRead | None, loop: Loop, where: 
         if name in _PER_ITEM:
             if secrets_read(value):
                 problems.append((name, f"take the secret out of `{name}`: the data of many items holds none"))
+        elif name in read.save.action.verbatim:
+            continue
         elif read_of_item := sorted(names_read(value) & own):
             problems.append((name, f"take `{read_of_item[0]}` out of `{name}`: it is the same for all items"))
     if arguments.get("mode") == "overwrite":
@@ -196,10 +199,12 @@ class _Reader:
             if (found := fields.pop(name, None)) is not None and found.value is not None:
                 self.places[name] = found.pointer
                 arguments[name] = reading.choice(found, f"`{name}` {self._where}", words, next(iter(words)))
-        for name in ("auth", "use_auth", "spec", "table", "key", "data", "statement", "params"):
+        for name in ("auth", "use_auth", "spec", "table", "key", "data", "statement", "params", "code"):
             if (found := fields.pop(name, None)) is not None and found.value is not None:
                 self.places[name] = found.pointer
                 arguments[name] = self._statement(found) if name == "statement" else found.value
+                if name in schema.verbatim:
+                    continue
                 read = list[Use]()
                 reading.templates(found, f"in `{name}` {self._where}", read, self._phase)
                 self.uses.extend(use for use in read if not (name == "statement" and use.name == "params"))
@@ -213,8 +218,8 @@ class _Reader:
         self._check(arguments, storage, schema)
         if storage is None:
             return None, DEFAULT_CHUNK
-        sql = tuple(name for name in schema.sql if name in arguments)
-        return Action(kind=KIND, arguments=arguments, sql=sql), chunk or DEFAULT_CHUNK
+        verbatim, sql = (tuple(name for name in names if name in arguments) for names in (schema.verbatim, schema.sql))
+        return Action(kind=KIND, arguments=arguments, verbatim=verbatim, sql=sql), chunk or DEFAULT_CHUNK
 
     def _storage(self, found: Field | None, schema: KindSchema) -> str | None:
         known = _storages(schema)
@@ -267,13 +272,30 @@ class _Reader:
     def _check(self, arguments: dict[str, Any], storage: str | None, schema: KindSchema) -> None:
         reading = self._reading
         for problem in schema.check(arguments):
-            at = self._place(str(problem.path[0]) if problem.path else "")
-            for part in problem.path[1:]:
-                at = join_pointer(at, part)
+            at = reduce(join_pointer, problem.path[1:], self._place(str(problem.path[0]) if problem.path else ""))
             named = f"`{problem.path[0]}` " if problem.path else ""
             reading.error(problem.code, f"correct {named}{self._where}: {problem.message}", at)
         for code, message, name in self._conflicts(arguments, storage, schema):
             reading.error(code, f"{message} ({self._where})", self._place(name))
+        if storage is not None:
+            self._check_spec(storage, arguments.get("spec", {}), _storages(schema)[storage].get("spec"))
+
+    def _check_spec(self, storage: str, spec: Any, schema: Mapping[str, Any] | None) -> None:
+        """What a storage reads in `spec`, if it tells; a template of a whole map is seen when it is rendered."""
+        if schema is None or not isinstance(spec, dict):
+            return
+        reading, told = self._reading, KindSchema(storage, schema)
+        at = self._place("spec")
+        if (missing := told.missing(spec)) is not None:
+            advice = f"give {missing} in `spec` {self._where}: the storage {storage} needs it"
+            reading.error("missing_argument", advice, at)
+        for name in sorted(spec.keys() - {*told.arguments}):
+            advice = suggestion(name, told.arguments) or f"use {', '.join(told.arguments)}"
+            message = f"the storage {storage} reads no `{shown(name)}` in `spec` {self._where}; {advice}"
+            reading.error("unknown_argument", message, join_pointer(at, name), key=True)
+        for problem in told.check(spec):
+            place = reduce(join_pointer, problem.path, at)
+            reading.error(problem.code, f"correct `spec` {self._where}: {problem.message}", place)
 
     def _conflicts(
         self, arguments: Mapping[str, Any], storage: str | None, schema: KindSchema

@@ -25,6 +25,7 @@ SAVE: Final = ("sink", "save")
 """What is written somewhere when a work has ended, the newest first."""
 SAVE_KEYS: Final = (
     *("storage", *CREDENTIAL, "use_auth", "spec", "table", "mode", "key", "data", "statement", "params", "format"),
+    "code",
     *("batch", "chunk_size", "concurrency", "when", "on", "on_error", "retry", "timeout"),
 )
 CHILD_PATH: Final = ("path", "resource_path", "playbook_path")

@@ -130,7 +130,7 @@ def render_save(
     Raises: `TemplateError`, `MissingFacts`.
     """
     given = dict(rendered or {})
-    changes = {"arguments": {**save.action.arguments, **given}, "verbatim": tuple(given)}
+    changes = {"arguments": {**save.action.arguments, **given}, "verbatim": (*save.action.verbatim, *given)}
     work = _Work(save.action.model_copy(update=changes), {}, {}, {"inputs": {}}, lookup)
     seconds = save.timeout_seconds or sight.step(spot).timeout_seconds
     return replace(_job(sight, spot, work, node_id, None), timeout_seconds=seconds)

@@ -21,7 +21,7 @@ from rich.live import Live
 from executions.api import OUTCOMES, EnqueueJob, Event, ExecutionView, LogLine, StepView, step_statuses, told_line
 from executors.local import LocalCatalog, LocalRun, read_credentials
 from executors.local.run import Running
-from executors.management.following import Lines, steps_table
+from executors.management.following import Lines, print_line, steps_table
 from executors.registry import build_registry
 
 SHOWN_EVERY_SECONDS = 0.1
@@ -147,7 +147,7 @@ def _watching(watch: bool) -> Iterator[tuple[Callable[[Running], None], TellLine
     console = Console(stderr=True, highlight=False)
 
     def tell_line(running: Running, job: EnqueueJob, line: LogLine) -> None:
-        console.print(told_line(job.node_id, line.level, line.text), markup=False, soft_wrap=True)
+        print_line(console, told_line(job.node_id, line.level, line.text))
 
     if not watch:
         yield lambda running: None, tell_line

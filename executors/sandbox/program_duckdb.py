@@ -11,10 +11,13 @@ them), `ports`, `temp_directory`, `temp_size`, `memory_limit`, `threads`, `lock_
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import sys
+import time
 import types
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,8 +36,10 @@ from executors.sandbox.duckdb_results import Runner
 from executors.sandbox.duckdb_rules import Refused, check, skips
 from executors.sandbox.duckdb_tokens import Statement, TextRefused, split
 from executors.sandbox.frames import failure, success
+from executors.sandbox.printing import MARK, Level
 from executors.sandbox.rows import RowBudget
 from executors.sandbox.sanitise import OutputInvalid, OutputTooLarge, sanitise
+from executors.sandbox.sparing import Sparing, told_seconds
 
 POSSIBLE: Final = frozenset(
     {
@@ -55,6 +60,11 @@ class _Step:
     statement: Statement
     skipped: str | None = None
     parsed: list[Any] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        """What sort of statement it is, in DuckDB's words. To be asked before it runs: that uses up what was parsed."""
+        return str(self.parsed[-1].type.name) if self.parsed else self.statement.head.upper()
 
 
 class _Utc(datetime.tzinfo):
@@ -120,7 +130,11 @@ def _run_all(connection: Any, payload: dict[str, Any], output_bytes: int) -> dic
         shown=payload["rows_folder"],
         to_file=payload["rows_to_file"],
     )
-    return _run_steps(connection, runner, steps, goes_on=payload["goes_on"], output_bytes=output_bytes)
+    told = Sparing(_log)
+    try:
+        return _run_steps(connection, runner, steps, told, goes_on=payload["goes_on"], output_bytes=output_bytes)
+    finally:
+        told.end()
 
 
 def _read(connection: Any, statement: Statement, payload: dict[str, Any]) -> _Step:
@@ -139,7 +153,7 @@ def _read(connection: Any, statement: Statement, payload: dict[str, Any]) -> _St
 
 
 def _run_steps(
-    connection: Any, runner: Runner, steps: list[_Step], *, goes_on: bool, output_bytes: int
+    connection: Any, runner: Runner, steps: list[_Step], told: Sparing, *, goes_on: bool, output_bytes: int
 ) -> dict[str, Any]:
     results: dict[str, Any] = {}
     failures: list[str] = []
@@ -147,11 +161,13 @@ def _run_steps(
         name = f"command_{index}"
         if step.skipped is not None:
             results[name] = {"status": "skipped", "message": step.skipped}
+            told.tell(f"{name} {step.kind}: skipped")
             continue
         try:
-            results[name] = sanitise(runner.run(name, step.statement, step.parsed), max_bytes=output_bytes)
-            if step.statement.head == "attach":
-                check_definitions(connection)
+            with _telling(told, f"{name} {step.kind}", results, name):
+                results[name] = sanitise(runner.run(name, step.statement, step.parsed), max_bytes=output_bytes)
+                if step.statement.head == "attach":
+                    check_definitions(connection)
         except OutputTooLarge as error:
             return failure(error.code, f"{name}: {error}")
         except OutputInvalid as error:
@@ -164,3 +180,24 @@ def _run_steps(
             if not goes_on:
                 break
     return failure("sql_error", "; ".join(failures), data=results) if failures else success(results)
+
+
+@contextlib.contextmanager
+def _telling(told: Sparing, what: str, results: Mapping[str, Any], name: str) -> Iterator[None]:
+    """A line in the log for a statement, whose result the block leaves: nothing of its text or its values."""
+    started = time.monotonic()
+    try:
+        yield
+    except BaseException:
+        # Whatever it was, it is told of elsewhere.
+        told.tell(f"{what}: failed after {told_seconds(time.monotonic() - started)}", "warning")
+        raise
+    result = results[name]
+    written = f", {result['bytes']:,} bytes" if "bytes" in result else ""
+    taken = told_seconds(time.monotonic() - started)
+    told.tell(f"{what}: {result.get('row_count', 0):,} rows{written} in {taken}")
+
+
+def _log(text: str, level: Level) -> None:
+    sys.stdout.write(f"{MARK}{level}{MARK}{text}\n")
+    sys.stdout.flush()

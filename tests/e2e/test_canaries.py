@@ -262,6 +262,49 @@ workflow:{FETCH}
     next: end
   - {{step: end, result: ["{{{{ kept }}}}", "{{{{ azure.data }}}}", "{{{{ aws.secret_value }}}}"]}}
 """,
+    "save": f"""{HEAD}/save
+workload: {{api: "", vaults: ""}}
+workflow:{FETCH}
+  - step: used
+    type: save
+    save:
+      storage: http
+      auth: bearer
+      spec:
+        url: "{{{{ workload.api }}}}/echo/{{{{ secret.generic }}}}"
+        headers: {{X-Own: "{{{{ secret.vault }}}} {{{{ secret.canary_environment }}}}"}}
+        params: {{kept: "{{{{ kept.secret_value }}}}"}}
+      data:{ALL.replace("      ", "        ")}
+    next: told
+  - step: told
+    type: save
+    save:
+      storage: python
+      data: "{{{{ secret.api_key }}}}"
+      spec: {{with: {{kept: "{{{{ kept.secret_value }}}}", generic: "{{{{ secret.generic }}}}"}}}}
+      code: |
+        def main(data, kept, generic):
+            print(data, kept, generic.encode().hex())
+            return [data, kept, generic]
+    next: refused
+  - step: refused
+    type: python
+    code: "def main(): return 1"
+    save:
+      storage: http
+      auth: basic
+      spec: {{url: "{{{{ workload.api }}}}/status/500", params: {{t: "{{{{ secret.generic }}}}"}}}}
+    next: raises
+  - step: raises
+    type: save
+    {GOES_ON}
+    save:
+      storage: python
+      data: "{{{{ kept.secret_value }}}}"
+      code: "def main(data): raise ValueError(data)"
+    next: end
+  - {{step: end, result: ["{{{{ told }}}}", "{{{{ steps.refused.meta.save_error }}}}"]}}
+""",
 }
 
 
@@ -349,6 +392,7 @@ def test_what_failed_failed_for_its_own_reason(flight: Flight) -> None:
             "forbidden": "secret_forbidden",
             "nowhere": "secret_provider_failed",
         },
+        "save": {"refused": "http_status", "raises": "python_error"},
     }
     for name, steps in wanted.items():
         place = f"events/by-execution/{flight.executions[name]['id']}"

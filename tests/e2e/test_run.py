@@ -237,6 +237,29 @@ def test_what_an_action_prints_is_in_its_executions_log(platform: Platform, writ
     assert "I AM PRINTED" not in (platform.data_dir / "logs" / "worker.log").read_text()
 
 
+def test_watching_shows_what_actions_log_before_their_step_ends(platform: Platform, write: Any) -> None:
+    book = write("""
+  - step: start
+    next: talk
+  - step: talk
+    type: python
+    code: |
+      import time
+      def main():
+          print("[bold]I am printed")
+          logger.warning("and I am logged")
+          time.sleep(2)
+          print("at the end")
+""")
+    done = platform.manage("run", book, "--watch")
+    told = [line for line in done.stderr.splitlines() if line.startswith("talk")]
+    assert told == [
+        *("talk: running", "talk | [bold]I am printed", "talk | WARNING and I am logged", "talk | at the end"),
+        "talk: success",
+    ]
+    assert "talk |" not in done.stdout
+
+
 def test_watching_without_a_terminal_tells_each_change_on_stderr(platform: Platform) -> None:
     done = platform.manage("run", HELLO, "--watch")
     assert "loud: success" in done.stderr.splitlines()

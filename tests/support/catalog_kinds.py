@@ -103,6 +103,16 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
 }
 
 _WHOLE: Final = ["auth", "data", "key", "mode", "params", "spec", "statement", "table"]
+_HTTP_SPEC: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "url": {"type": "string"},
+        "method": {"enum": ["POST", "PUT", "PATCH"]},
+        "headers": {"type": "object"},
+    },
+    "required": ["url"],
+    "additionalProperties": False,
+}
 KINDS["save"] = {
     "type": "object",
     "properties": {
@@ -111,6 +121,8 @@ KINDS["save"] = {
             "x-noetl-storages": {
                 "event_log": {"takes": ["data"], "needs": []},
                 "postgres": {"takes": _WHOLE, "needs": [["auth"], ["table", "statement"]]},
+                "http": {"takes": ["auth", "data", "spec"], "needs": [], "spec": _HTTP_SPEC},
+                "python": {"takes": ["code", "data", "spec"], "needs": [["code"]]},
             },
         },
         "auth": {"type": "string"},
@@ -121,6 +133,7 @@ KINDS["save"] = {
         "data": {},
         "statement": {"type": "string", "x-noetl-template": "sql"},
         "params": {"anyOf": [{"type": "object"}, {"type": "array"}]},
+        "code": {"type": "string", "x-noetl-template": "verbatim"},
         "format": {"type": "string"},
         "chunk_size": {"type": "integer"},
     },

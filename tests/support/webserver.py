@@ -10,6 +10,8 @@
 |                  | `next` is the next page's `from`, which a `Link` header tells too |
 | `/table/COUNT` | a CSV table of so many rows, with the columns `n` and `square` |
 | `/redirect/PLACE...` | a redirect to that place |
+| `/kept/KEY` | POST, PUT and PATCH keep the body there; GET tells `[{method, query, key, body}]`, sorted by |
+|             | `key`, the `Idempotency-Key` |
 | `/silent` | nothing, as long as the server runs |
 | `/tls` | `{url}`: the address of a server as this one, over TLS, whose certificate nobody trusts |
 | `/text/COUNT` | that many characters of plain text |
@@ -34,6 +36,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         place = urlsplit(self.path)
+        # Also where nobody looks at it: a socket that is closed with something unread resets the reply.
+        self.sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         match place.path.strip("/").split("/"):
             case ["echo", *_]:
                 self._json(200, self._echo(place.path, parse_qs(place.query)))
@@ -53,6 +57,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, "text/csv", f"n,square\n{rows}".encode())
             case ["redirect", *to]:
                 self._send(302, "text/plain", b"", Location=f"/{'/'.join(to)}")
+            case ["kept", key]:
+                self._keep(key, _flat(parse_qs(place.query)))
             case ["silent"]:
                 self.server.over.wait()
             case ["tls"]:
@@ -65,14 +71,25 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815  (http.server finds them by these names)
 
     def _echo(self, path: str, query: dict[str, list[str]]) -> dict[str, Any]:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-        try:
-            read = json.loads(body)
-        except ValueError:
-            read = body
-        flat = {name: values[0] if len(values) == 1 else values for name, values in query.items()}
+        flat = _flat(query)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        return {"method": self.command, "path": path, "query": flat, "headers": headers, "body": read}
+        return {"method": self.command, "path": path, "query": flat, "headers": headers, "body": self._body()}
+
+    def _body(self) -> Any:
+        text = self.sent.decode()
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    def _keep(self, key: str, query: dict[str, Any]) -> None:
+        kept = self.server.kept.setdefault(key, [])
+        if self.command == "GET":
+            self._json(200, sorted(kept, key=lambda one: str(one["key"])))
+            return
+        told = {"method": self.command, "query": query, "key": self.headers.get("Idempotency-Key")}
+        kept.append({**told, "body": self._body()})
+        self._json(201, {})
 
     def _numbers(self, count: int, query: dict[str, list[str]]) -> None:
         limit = int(query.get("limit", ["2"])[0])
@@ -100,12 +117,17 @@ class _Handler(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+def _flat(query: dict[str, list[str]]) -> dict[str, Any]:
+    return {name: values[0] if len(values) == 1 else values for name, values in query.items()}
+
+
 class _Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self._lock = Lock()
         self._asked: Counter[str] = Counter()
         self.over = Event()
+        self.kept: dict[str, list[dict[str, Any]]] = {}
         self.tls_address = ""
 
     def count(self, key: str) -> int:

@@ -113,7 +113,10 @@ def run(
     request = ActionRequest("notify", {"body": "all is well", **arguments}, {}, "e1", "e1:s", "s", 1, "e1:s", 20.0)
     found = CREDENTIALS | (credentials or {})
     context = SimpleNamespace(
-        cancelled=cancelled or threading.Event(), credential=found.__getitem__, keep_secret=lambda urls: None
+        cancelled=cancelled or threading.Event(),
+        credential=found.__getitem__,
+        keep_secret=lambda urls: None,
+        log=lambda text, level="info": None,
     )
     return NotifyAction(networks).run(request, context)
 

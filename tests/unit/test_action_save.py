@@ -112,5 +112,6 @@ def test_the_schema_tells_the_storages() -> None:
     told = argument_schemas()["save"]["properties"]["storage"]
     assert told["enum"] == sorted(told["x-noetl-storages"]) == sorted(storage.name for storage in STORAGES)
     assert told["x-noetl-storages"]["event_log"] == {"takes": ["data"], "needs": []}
+    assert told["x-noetl-storages"]["http"]["spec"]["required"] == ["url"]
     taken = {name for one in told["x-noetl-storages"].values() for name in one["takes"]}
     assert taken <= argument_schemas()["save"]["properties"].keys()

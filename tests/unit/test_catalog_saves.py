@@ -88,6 +88,16 @@ def test_parameters_of_a_statement_are_bound(written: str, bound: str | None) ->
     assert save.action.sql == ("statement",)
 
 
+def test_code_is_no_template_also_of_the_items_of_a_loop() -> None:
+    code = "def main(data): return '{{ data }}'"
+    each = f'loop: {{in: [1], iterator: n, save: {{storage: python, code: "{code}"}}}}'
+    [step] = read(f'  - {{step: start, {ACTING}, {each}, save: {{storage: python, code: "{code}"}}}}').steps
+    for save in step.saves:
+        assert save.action.arguments["code"] == code
+        assert save.action.verbatim == ("code",)
+    assert len(step.saves) == 2
+
+
 def test_a_statement_without_parameters_gets_the_result() -> None:
     assert arguments_of('storage: postgres, auth: pg, statement: "SELECT :a"')["data"] == "{{ data }}"
 

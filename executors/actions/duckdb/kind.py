@@ -151,6 +151,7 @@ class DuckdbAction(contract.ActionKind):
                 timeout_seconds=request.timeout_seconds,
                 cancelled=context.cancelled,
                 workdir=places.files,
+                printed=context.take_printed,
             )
         finally:
             shutil.rmtree(work, ignore_errors=True)

@@ -21,11 +21,12 @@ from executors.actions.http.bodies import encode, headers_of, query_and_body
 from executors.actions.http.credentials import CredentialHeaders, TokenStore, credentials_of
 from executors.actions.http.downloads import file_name, files_folder, save
 from executors.actions.http.paging import Page, Pages
-from executors.actions.http.sending import AddressInvalid, Asked, Sender, check_address
+from executors.actions.http.sending import AddressInvalid, Asked, Sender, check_address, place_of
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.sanitise import MAX_OUTPUT_BYTES
+from executors.sandbox.sparing import Sparing, told_seconds
 from executors.stores.http_addresses import AddressPolicy
-from executors.stores.http_replies import decode, pieces, status_failure
+from executors.stores.http_replies import decode, pieces, retry_after_seconds, status_failure
 from executors.stores.http_transport import CheckedSession, Exchange
 
 USER_AGENT = "noetl"
@@ -48,6 +49,7 @@ workflow:
 """
 PAGE_MARK = "/page-"
 MAX_DOWNLOAD_BYTES = 1024**3
+MAX_TOLD_PLACE = 300
 
 
 class HttpAction(contract.ActionKind):
@@ -111,11 +113,14 @@ class HttpAction(contract.ActionKind):
             raise ActionFailed("arguments_invalid", f"endpoint: {error}") from None
         credentials = CredentialHeaders(credentials_of(arguments, context), self._tokens, context)
         job = _Job(arguments, request, context, credentials, self._session(), self._max_bytes)
-        if arguments.pagination is not None:
-            return job.collect(Pages(arguments.pagination, self._max_bytes))
-        if arguments.saving is not None:
-            return job.download(arguments.saving, self._max_download_bytes)
-        return job.reply()
+        try:
+            if arguments.pagination is not None:
+                return job.collect(Pages(arguments.pagination, self._max_bytes))
+            if arguments.saving is not None:
+                return job.download(arguments.saving, self._max_download_bytes)
+            return job.reply()
+        finally:
+            job.told.end()
 
     def close(self) -> None:
         for session in self._sessions:
@@ -136,6 +141,7 @@ class _Answer:
 
     def __init__(self, response: requests.Response, exchange: Exchange) -> None:
         self.response = response
+        self.bytes_read = 0
         self._exchange = exchange
 
     @property
@@ -145,7 +151,9 @@ class _Answer:
 
     def pieces(self, max_bytes: int) -> Iterator[bytes]:
         """The body's pieces. Raises: `ActionFailed`; `OSError` when it was cut off by the exchange's end."""
-        yield from pieces(self.response, max_bytes)
+        for piece in pieces(self.response, max_bytes):
+            self.bytes_read += len(piece)
+            yield piece
         self._exchange.check()
 
 
@@ -166,6 +174,7 @@ class _Job:
         self._context = context
         self._credentials = credentials
         self._session = session
+        self.told = Sparing(context.log)
         self._max_bytes = max_bytes
         self._deadline = time.monotonic() + request.timeout_seconds
 
@@ -233,16 +242,24 @@ class _Job:
     def _asking(self, asked: Asked) -> Iterator[_Answer]:
         """A reply with its body unread. What fails meanwhile becomes a failure that holds no secret."""
         seconds = min(self._arguments.timeout, max(0.001, self._deadline - time.monotonic()))
+        started, is_answered = time.monotonic(), False
         exchange = Exchange(time.monotonic() + seconds, self._context.cancelled)
         try:
             with exchange, closing(self._send(asked, exchange)) as response:
-                yield _Answer(response, exchange)
+                answer, is_answered = _Answer(response, exchange), True
+                try:
+                    yield answer
+                finally:
+                    self._tell(asked, answer, exchange, time.monotonic() - started)
         except ActionFailed:
             if exchange.cause:
                 # Whatever it is: it came of a reply that was cut off.
                 raise self._failure(exchange, OSError(), seconds) from None
             raise
         except (requests.RequestException, HTTPError, OSError, ValueError) as error:
+            if not is_answered:
+                taken = told_seconds(time.monotonic() - started)
+                self.told.tell(f"{self._place(asked)}: no reply after {taken}", "warning")
             raise self._failure(exchange, error, seconds) from None
 
     def _send(self, asked: Asked, exchange: Exchange) -> requests.Response:
@@ -252,7 +269,9 @@ class _Job:
         strict = Sender(self._session, exchange, verify=True, follows=False)
 
         def fetch(token_request: Asked) -> requests.Response:
-            return strict.send(token_request, {})[0]
+            reply = strict.send(token_request, {})[0]
+            self.told.tell(f"{self._place(token_request)}: {reply.status_code}, for a token")
+            return reply
 
         response, is_home = sender.send(asked, self._credentials.headers(fetch) if asked.is_home else {})
         if response.status_code == requests.codes.unauthorized and is_home and self._credentials.renew():
@@ -274,6 +293,20 @@ class _Job:
         if not answer.is_good:
             raise status_failure(response, reply)
         return reply
+
+    def _tell(self, asked: Asked, answer: _Answer, exchange: Exchange, seconds: float) -> None:
+        """A line in the log on a reply: nothing of a query, of headers or of a body."""
+        response = answer.response
+        line = f"{self._place(asked)}: {response.status_code} in {told_seconds(seconds)}, {answer.bytes_read:,} bytes"
+        if exchange.cause:
+            line += f", cut off ({exchange.cause})"
+        if not answer.is_good and (pause := retry_after_seconds(response)) is not None:
+            line += f", asks to be left alone for {pause:g} s"
+        self.told.tell(line, "info" if answer.is_good and not exchange.cause else "warning")
+
+    def _place(self, asked: Asked) -> str:
+        # Hidden before it is cut: of half a secret nobody would know that it is one.
+        return f"{asked.method} {self._context.hide(place_of(asked.url))[:MAX_TOLD_PLACE]}"
 
     def _failure(self, exchange: Exchange, error: Exception, seconds: float) -> ActionFailed:
         if exchange.cause == "cancelled":

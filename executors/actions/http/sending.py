@@ -142,3 +142,9 @@ def origin(url: str) -> tuple[str, str, int | None]:
     parts = urlsplit(url)
     scheme = parts.scheme.lower()
     return scheme, (parts.hostname or "").lower().rstrip("."), parts.port or DEFAULT_PORTS.get(scheme)
+
+
+def place_of(url: str) -> str:
+    """Host and path of an address that was checked: its query may hold what is not for a log."""
+    parts = urlsplit(url)
+    return f"{parts.netloc}{parts.path}"

@@ -82,6 +82,10 @@ class _Told:
         named = {"url": self.shown, **({"service": self.service} if self.service else {})}
         return {**named, "code": self.code, "message": self.message} if self.code else named
 
+    def as_line(self) -> str:
+        """For the log of the step."""
+        return f"{self.shown}: {self.code}, {self.message}" if self.code else f"{self.shown}: told"
+
 
 class NotifyAction(contract.ActionKind):
     """Sends a message to people: by mail, Slack, Teams, PagerDuty and the rest, each by its URL."""
@@ -136,6 +140,8 @@ workflow:
         told = self._tell_all(urls, arguments, deadline, context.cancelled)
         if context.cancelled.is_set():
             raise ActionFailed("cancelled", "stopped because the job was cancelled")
+        for each in told:
+            context.log(each.as_line(), "warning" if each.code else "info")
         failed = [each for each in told if each.code]
         data = {
             "sent": [each.as_data() for each in told if not each.code],

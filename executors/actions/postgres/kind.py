@@ -19,10 +19,12 @@ from executors.auth import bound_credential
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.rows import RowBudget
 from executors.sandbox.sanitise import OutputInvalid, sanitise
+from executors.sandbox.sparing import Sparing, told_seconds
 from executors.stores.files import ExecutionFiles
 from executors.stores.postgres_effects import Effects
 from executors.stores.postgres_pool import Pool
 from executors.stores.postgres_session import KeptRows, Session, StatementFailed
+from executors.stores.postgres_statements import first_words
 from executors.stores.postgres_target import (
     OWN_FIELDS,
     ForbiddenTarget,
@@ -35,6 +37,7 @@ from executors.stores.postgres_target import (
 NO_PARAMETER: Final = "42P02"
 """What the server says to `$1` in a statement that takes no parameters; or else it finds a syntax error there."""
 SYNTAX: Final = "42601"
+MAX_WORD: Final = 20
 
 EXAMPLE: Final = """\
 apiVersion: noetl.io/v1
@@ -106,8 +109,12 @@ class PostgresAction(contract.ActionKind):
             if statement.file is not None:
                 files.check(statement.file.name)
         target = _target(arguments, request, context)
-        with self._pool.lend(target, self._forbidden, deadline, context.cancelled) as session:
-            return _Run(session, arguments, request, target, files).all(statements)
+        told = Sparing(context.log)
+        try:
+            with self._pool.lend(target, self._forbidden, deadline, context.cancelled) as session:
+                return _Run(session, arguments, request, target, files, told).all(statements)
+        finally:
+            told.end()
 
     def close(self) -> None:
         """Close the connections that wait for a job."""
@@ -124,6 +131,11 @@ def _target(arguments: PostgresArguments, request: ActionRequest, context: Actio
     return target
 
 
+def _kind_of(statement: Statement) -> str:
+    words = first_words(statement.text)
+    return words[0][:MAX_WORD].upper() if words else "?"
+
+
 class _Run:
     """The statements of one job on one open connection."""
 
@@ -134,12 +146,14 @@ class _Run:
         request: ActionRequest,
         target: Target,
         files: ExecutionFiles,
+        told: Sparing,
     ) -> None:
         self._session = session
         self._arguments = arguments
         self._request = request
         self._target = target
         self._files = files
+        self._told = told
         self._budget = RowBudget()
         self._results: dict[str, Any] = {}
         self._failures: list[str] = []
@@ -168,6 +182,7 @@ class _Run:
         if effects is not None:
             with self._naming("exactly_once"):
                 if (outcome := effects.claim()) is not None:
+                    self._told.tell("an earlier attempt did it: nothing is run")
                     self._session.run("ROLLBACK")
                     return outcome
         self._each(statements)
@@ -182,14 +197,27 @@ class _Run:
 
     def _each(self, statements: list[Statement]) -> None:
         for index, statement in enumerate(statements):
-            name = f"command_{index}"
+            name, started = f"command_{index}", time.monotonic()
             try:
                 with self._naming(name):
                     self._results[name] = self._one(name, statement)
             except ActionFailed as failure:
+                self._tell(name, statement, started, failure)
                 if failure.code != "sql_error" or self._arguments.on_statement_error == "stop":
                     raise
                 self._failures.append(str(failure))
+            else:
+                self._tell(name, statement, started)
+
+    def _tell(self, name: str, statement: Statement, started: float, failure: ActionFailed | None = None) -> None:
+        """A line in the log: nothing of the statement but its first word, and nothing of what the server says."""
+        what = f"{name} {_kind_of(statement)}"
+        taken, result = told_seconds(time.monotonic() - started), self._results.get(name, {})
+        if failure is not None:
+            self._told.tell(f"{what}: failed after {taken} ({result.get('sqlstate') or failure.code})", "warning")
+            return
+        written = f", {result['bytes']:,} bytes" if "bytes" in result else ""
+        self._told.tell(f"{what}: {result.get('row_count', 0):,} rows{written} in {taken}")
 
     def _one(self, name: str, statement: Statement) -> dict[str, Any]:
         if statement.file is not None:

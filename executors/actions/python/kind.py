@@ -147,6 +147,9 @@ class PythonAction(contract.ActionKind):
 
     def _begin(self, hand_over: Callable[[NextJob], None], request: ActionRequest) -> None:
         """Let the child that has the job before this one go on with it by itself."""
+        if request.kind != self.name:
+            # The job before it is a save that runs code, and so is this one, or of another storage.
+            return
         try:
             arguments = PythonArguments.check(request.arguments)
         except ActionFailed:

@@ -28,6 +28,12 @@ class SaveArguments(contract.Arguments):
         description="Instead of `table`: with `:NAME`, which is bound",
         json_schema_extra={"x-noetl-template": "sql"},
     )
+    code: str | None = Field(
+        None,
+        min_length=1,
+        description="Of `python`: Python that defines `main`",
+        json_schema_extra={"x-noetl-template": "verbatim"},
+    )
     params: dict[str, Any] | list[dict[str, Any]] | None = Field(None, description="The values of `statement`.")
     format: Literal["csv", "json", "parquet"] | None = Field(None, description="Of files.")
     chunk_size: int | None = Field(None, ge=1, description="So many rows, or items of a loop, at a time.")

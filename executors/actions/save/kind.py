@@ -15,10 +15,13 @@ from executors.actions.save.storage import SaveContext, Storage
 from executors.actions.save.storages import STORAGES
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 
-_TOLD: Final[JsonDict] = {
-    storage.name: {"takes": [*sorted(storage.takes)], "needs": [[*choice] for choice in storage.needs]}
-    for storage in STORAGES
-}
+
+def _told_of(storage: type[Storage]) -> JsonDict:
+    told: JsonDict = {"takes": [*sorted(storage.takes)], "needs": [[*choice] for choice in storage.needs]}
+    return told if storage.Spec is None else {**told, "spec": storage.Spec.model_json_schema()}
+
+
+_TOLD: Final[JsonDict] = {storage.name: _told_of(storage) for storage in STORAGES}
 
 
 class Arguments(SaveArguments):
@@ -39,12 +42,14 @@ class SaveAction(contract.ActionKind):
     name: ClassVar[str] = "save"
     Arguments: ClassVar[type[contract.Arguments]] = Arguments
     result: ClassVar[str] = (
-        '`{saved: STORAGE, ...}`, as the storage has it; of `event_log` `{saved: "event", data}`, of tables'
+        "`{saved: STORAGE, ...}`, as the storage has it, see [Save](language.md#save); of tables"
         " `{saved, table, task_result: {status, row_count}}`, without `table` of a statement."
     )
     errors: ClassVar[Mapping[str, str]] = {
         "storage_unavailable": "This worker has no such storage.",
         "arguments_invalid": "What the templates gave is not of the right type, or is no row of a table.",
+        "http_status": "`http`: the reply was not a 2xx; `retry` hears its `Retry-After`. Else as http steps fail.",
+        "python_error": "`python`: the code raised an exception. Else as python steps fail.",
         "key_invalid": "A row lacks a column of `key`, or has null, a list or a map there.",
         "target_failed": "The database refused it; nothing of it is written.",
         "sql_refused": "A statement of DuckDB asks for what no step may do.",
@@ -80,6 +85,11 @@ workflow:
     def build(cls, settings: Any) -> Self:
         """With every storage that there is."""
         return cls(storage.build(settings) for storage in STORAGES)
+
+    def work_with(self, kinds: Mapping[str, contract.ActionKind]) -> None:
+        """Lend the storages these kinds, by their names."""
+        for storage in self._storages.values():
+            storage.work_with(kinds)
 
     def run(self, request: ActionRequest, context: ActionContext) -> Any:
         """What the storage tells. Raises: `ActionFailed`."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from executors import contract
 from executors.actions.save.arguments import SaveArguments
-from executors.contract import ActionContext, ActionRequest
+from executors.contract import ActionContext, ActionFailed, ActionKind, ActionRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,18 @@ class SaveContext:
         return self.request.effect_key
 
 
+class StorageSpec(contract.Arguments):
+    """Base of what a storage reads in `spec`; registration knows its schema."""
+
+    @classmethod
+    def read(cls, given: SaveArguments) -> Self:
+        """The checked `spec`. Raises: `ActionFailed` (`arguments_invalid`), without quoting a value."""
+        try:
+            return cls.check(given.spec)
+        except ActionFailed as failure:
+            raise ActionFailed(failure.code, f"spec: {failure}") from None
+
+
 class Storage(ABC):
     """One place that can be written to. An instance is shared by all jobs of a worker process and keeps no job's state.
 
@@ -40,6 +53,8 @@ class Storage(ABC):
     """The arguments that it reads; any other given one is warned of."""
     needs: ClassVar[tuple[tuple[str, ...], ...]] = ()
     """Of each of these choices one argument has to be there."""
+    Spec: ClassVar[type[StorageSpec] | None] = None
+    """What it reads in `spec`, when that is to be checked at registration, too."""
 
     @classmethod
     def build(cls, settings: Any) -> Self:
@@ -53,6 +68,10 @@ class Storage(ABC):
         `rows` are `spec.rows()`; what is no table writes `spec.data` as it is. It may run again after a worker died:
         either all is written or nothing, or `context.effect_key` keeps doubles out. Raises: `ActionFailed`.
         """
+
+    # Not abstract: most storages need none.
+    def work_with(self, kinds: Mapping[str, ActionKind]) -> None:  # noqa: B027  (see above)
+        """Be lent the worker's other action kinds, by their names, before the first job; they are not its to close."""
 
     # Not abstract: most storages keep nothing.
     def close(self) -> None:  # noqa: B027  (see above)

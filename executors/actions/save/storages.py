@@ -9,7 +9,15 @@ from typing import Final
 
 from executors.actions.save.duckdb import DuckDbStorage
 from executors.actions.save.event_log import EventLogStorage
+from executors.actions.save.http import HttpStorage
 from executors.actions.save.postgres import PostgresStorage
+from executors.actions.save.python import PythonStorage
 from executors.actions.save.storage import Storage
 
-STORAGES: Final[tuple[type[Storage], ...]] = (EventLogStorage, PostgresStorage, DuckDbStorage)
+STORAGES: Final[tuple[type[Storage], ...]] = (
+    EventLogStorage,
+    PostgresStorage,
+    DuckDbStorage,
+    HttpStorage,
+    PythonStorage,
+)

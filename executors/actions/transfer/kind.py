@@ -17,6 +17,7 @@ from executors import contract
 from executors.actions.transfer.arguments import TABLES, TransferArguments
 from executors.actions.transfer.opening import Leave, Opening
 from executors.contract import ActionContext, ActionFailed, ActionRequest
+from executors.sandbox.sparing import Sparing
 from executors.stores.http_calls import CheckedCalls
 from executors.stores.http_store import MAX_PAGE_BYTES
 from executors.stores.postgres_target import forbidden_targets
@@ -118,6 +119,7 @@ class TransferAction(contract.ActionKind):
             notes = _Notes(cast(NotingSink, sink), request.effect_key) if arguments.target.type in TABLES else None
             progress = notes.read() if notes else Progress()
             after = None if progress.key is None else key_from_note(progress.key)
+            context.log(_begins(arguments, progress))
             if not progress.done:
                 if notes:
                     # First of all: whoever was overtaken finds it out here, and not by a row that is there already.
@@ -126,10 +128,28 @@ class TransferAction(contract.ActionKind):
                     sink.begin()
                 behind = _Behind(arguments.key, after, is_sorted=opening.is_sorted)
                 batches = source.batches(arguments.chunk_size, arguments.key, after)
-                _move(behind.rows(batches), sink, notes, progress, arguments)
+                told = _telling(behind.rows(batches), progress, Sparing(context.log, first=0))
+                _move(told, sink, notes, progress, arguments)
         seconds = round(time.monotonic() - started, 3)
-        told = {"rows": progress.rows, "chunks": progress.chunks, "seconds": seconds}
-        return {**told, "resumed_from": as_json(after)}
+        context.log(f"{_moved(progress)} after {seconds:,} s")
+        result = {"rows": progress.rows, "chunks": progress.chunks, "seconds": seconds}
+        return {**result, "resumed_from": as_json(after)}
+
+
+def _begins(arguments: TransferArguments, progress: Progress) -> str:
+    between = f"from {arguments.source.type} to {arguments.target.type}"
+    return f"{between}: {_moved(progress)} are there already" if progress.rows else between
+
+
+def _telling(batches: Iterator[list[Row]], progress: Progress, told: Sparing) -> Iterator[list[Row]]:
+    """The batches; how far it is is told behind each, now and then."""
+    for batch in batches:
+        yield batch
+        told.tell(f"{_moved(progress)} so far")
+
+
+def _moved(progress: Progress) -> str:
+    return f"{progress.rows:,} rows in {progress.chunks:,} chunks"
 
 
 def _move(

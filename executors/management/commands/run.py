@@ -48,7 +48,9 @@ class Command(BaseCommand):
         )
         follow = parser.add_mutually_exclusive_group()
         follow.add_argument("--wait", action="store_true", help="wait for the end")
-        follow.add_argument("--watch", action="store_true", help="wait and show the steps as they run")
+        follow.add_argument(
+            "--watch", action="store_true", help="wait, and show the steps as they run and what they log"
+        )
         parser.add_argument("--timeout", type=float, metavar="SECONDS", help="stop waiting after so long")
         parser.add_argument("--workers", type=int, default=2, help="of a platform started for this run (default 2)")
         parser.add_argument("--json", action="store_true", help="print one JSON document")
