@@ -253,5 +253,5 @@ def test_a_save_that_is_cancelled_ends(kinds: dict[str, ActionKind]) -> None:
 def test_without_the_kind_there_is_no_storage(storage: str) -> None:
     spec = {"url": "https://shop.example"} if storage == "http" else {}
     with pytest.raises(ActionFailed) as failed:
-        SaveAction.build(None).run(request(storage, data=1, code="def main(): pass", spec=spec), lent())
+        SaveAction.build(settings_with()).run(request(storage, data=1, code="def main(): pass", spec=spec), lent())
     assert failed.value.code == "storage_unavailable"
