@@ -93,7 +93,7 @@ _SAVE: Final = {
         "statement": {**_TEXT, "description": "SQL with :NAME."},
         "params": {"type": ["object", "array", "string"]},
         "code": {**_TEXT, "description": "Python that defines main(data, rows)."},
-        "format": _words("csv", "json", "parquet"),
+        "format": _words("csv", "json", "jsonl", "parquet"),
         "batch": {"type": "boolean", "description": "false: one at a time."},
         "chunk_size": _COUNT,
         "concurrency": _COUNT,

@@ -23,7 +23,7 @@ from catalog.domain.template_syntax import names_read, secrets_read
 KIND: Final = "save"
 STORAGES: Final = "x-noetl-storages"
 """In the schema of the kind, at `storage`: name -> `{takes, needs}`. Each of `needs` is a list of arguments, one of
-which has to be there; a `spec` beside them is the schema of what stands there."""
+which has to be there; a `spec` beside them is the schema of what stands there, and `modes` are all that there are."""
 DEFAULT_STORAGE: Final = "event_log"
 DEFAULT_CHUNK: Final = 100
 MAX_CHUNK: Final = 10_000
@@ -36,7 +36,7 @@ _DOCUMENTED: Final = frozenset(
 )
 """Storages that playbooks of the original may name."""
 _MODES: Final = {name: name for name in ("append", "overwrite", "update", "upsert")}
-_FORMATS: Final = {name: name for name in ("csv", "json", "parquet")}
+_FORMATS: Final = {name: name for name in ("csv", "json", "jsonl", "parquet")}
 _ONS: Final[dict[str, Literal["success", "error", "always"]]] = {
     "success": "success",
     "error": "error",
@@ -310,6 +310,9 @@ class _Reader:
         if storage is None:
             return
         told = _storages(schema)[storage]
+        modes = told.get("modes") or _MODES
+        if "mode" in arguments and arguments["mode"] not in modes:
+            yield "invalid_argument", f"use one of {', '.join(modes)}: the storage {storage} has no other mode", "mode"
         for choice in told.get("needs", ()):
             if not any(arguments.get(name) not in (None, "") for name in choice):
                 names = " or ".join(f"`{name}`" for name in choice)

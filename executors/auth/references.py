@@ -100,6 +100,13 @@ class Bound:
     laid_over: frozenset[str] = frozenset()
     """The fields that are the reference's own."""
 
+    def at_its_own_endpoint(self) -> Credential:
+        """The credential, when the reference lays no endpoint over it. Raises: `AuthInvalid`."""
+        if "endpoint" in self.laid_over:
+            # It decides who gets the requests that are signed with it.
+            raise AuthInvalid("an endpoint belongs into the credential itself")
+        return self.credential
+
 
 def bound_credential(auth: Auth | None, use_auth: str | None, context: ActionContext) -> Bound | None:
     """The one credential of a kind that takes one; `use_auth` chooses by alias. None: the step names none.

@@ -13,8 +13,9 @@ from executors.actions.python import Script
 from executors.contract import ActionFailed, Credential
 from executors.scripts.files import read_file
 from executors.scripts.places import MAX_BYTES, Asked
-from executors.scripts.stores import from_google, from_s3
+from executors.scripts.stores import StoreScripts
 from executors.scripts.web import WebScripts
+from executors.stores.http_calls import CheckedCalls
 
 KEPT: Final = 64
 """Pinned scripts that a worker process keeps; each is as large as a script may be at most."""
@@ -26,14 +27,16 @@ class Scripts:
     def __init__(self, folder: Path | None, allowed_networks: Iterable[str] = ()) -> None:
         """`folder`: the only one whose files are scripts; None: none are. The networks are those of http steps."""
         self._folder = folder
-        self._web = WebScripts(allowed_networks)
+        allowed = tuple(allowed_networks)
+        self._web = WebScripts(allowed)
+        stores = StoreScripts(CheckedCalls(allowed), self._web)
         self._lock = Lock()
         self._kept: OrderedDict[str, str] = OrderedDict()
         self._places: Mapping[str, Callable[[Asked], bytes]] = {
             "file": lambda asked: read_file(self._folder, asked.address),
             "http": self._web.fetch,
-            "s3": from_s3,
-            "gcs": from_google,
+            "s3": stores.from_s3,
+            "gcs": stores.from_google,
         }
 
     def __call__(self, script: Script, credential: Credential | None, seconds: float, cancelled: Event) -> str:

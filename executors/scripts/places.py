@@ -35,9 +35,3 @@ class Asked:
         if found is None:
             raise ActionFailed("credential_invalid", f"credential {self.credential.name!r} lacks {names[0]!r}")
         return found
-
-
-def extra_missing(place: str, extra: str, package: str) -> ActionFailed:
-    """The failure of a place whose library is not installed."""
-    message = f"scripts from {place} need {package}, which is not installed: pip install 'noetl[{extra}]'"
-    return ActionFailed("extra_missing", message)

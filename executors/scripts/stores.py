@@ -1,112 +1,88 @@
-"""Scripts from object stores, with a stored credential. Their libraries are imported when they are used."""
+"""Scripts from object stores, with a stored credential, at addresses that steps may reach."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urlsplit
 
-import requests
-
+from executors.auth.google import token_in, token_request
 from executors.contract import ActionFailed
-from executors.scripts.places import MAX_BYTES, Asked, extra_missing
+from executors.scripts.places import MAX_BYTES, Asked
+from executors.scripts.web import WebScripts
+from executors.stores.http_calls import CheckedCalls
+from executors.stores.s3_store import DEFAULT_REGION, S3Keys, s3_client
+from executors.stores.watching import Watch
 
-CONNECT_SECONDS: Final = 10.0
 GOOGLE: Final = "https://storage.googleapis.com"
-TOKENS: Final = "https://oauth2.googleapis.com/token"
 READ_ONLY: Final = "https://www.googleapis.com/auth/devstorage.read_only"
 CHUNK_BYTES: Final = 65_536
 
 
-def from_s3(asked: Asked) -> bytes:
-    """An object at `s3://BUCKET/KEY`, of one more byte than a script may have at most. Raises: `ActionFailed`."""
-    bucket, key = _parts(asked, "s3")
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError
-    except ImportError:
-        raise extra_missing("s3", "aws", "boto3") from None
-    given = asked.credential.data if asked.credential else {}
-    until = time.monotonic() + asked.seconds
-    patience = Config(
-        connect_timeout=min(CONNECT_SECONDS, asked.seconds),
-        read_timeout=min(CONNECT_SECONDS, asked.seconds),
-        retries={"total_max_attempts": 2},
-    )
-    try:
-        # With the credential's keys: boto3 would look for others in the worker's files and environment.
-        client = boto3.Session(
-            aws_access_key_id=asked.field("access_key_id", "aws_access_key_id", "key_id"),
-            aws_secret_access_key=asked.field("secret_access_key", "aws_secret_access_key", "secret_key"),
-            aws_session_token=given.get("session_token") or None,
-            region_name=given.get("region") or "us-east-1",
-        ).client("s3", endpoint_url=given.get("endpoint_url") or given.get("endpoint") or None, config=patience)
-        reply = client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{MAX_BYTES}")
-        return _read(asked, until, reply["Body"].read)
-    except ClientError as error:
-        if error.response.get("Error", {}).get("Code") == "InvalidRange":
-            # An empty object has no first byte.
-            return b""
-        raise asked.unavailable(error) from None
-    except (BotoCoreError, OSError, ValueError) as error:
-        raise asked.unavailable(error) from None
+class StoreScripts:
+    """Fetches objects of S3 and of Google Cloud Storage."""
+
+    def __init__(self, calls: CheckedCalls, web: WebScripts) -> None:
+        self._calls = calls
+        self._web = web
+
+    def from_s3(self, asked: Asked) -> bytes:
+        """An object at `s3://BUCKET/KEY`, of one more byte than a script may have at most. Raises: `ActionFailed`."""
+        bucket, key = _parts(asked, "s3")
+        given = asked.credential.data if asked.credential else {}
+        keys = S3Keys(
+            asked.field("access_key_id", "aws_access_key_id", "key_id"),
+            asked.field("secret_access_key", "aws_secret_access_key", "secret_key"),
+            given.get("session_token") or None,
+            given.get("region") or DEFAULT_REGION,
+            given.get("endpoint_url") or given.get("endpoint") or None,
+        )
+        until = time.monotonic() + asked.seconds
+        watch = Watch(until, asked.cancelled)
+        try:
+            with s3_client("s3", keys, self._calls.policy, watch, asked.unavailable) as client:
+                try:
+                    reply = client.get_object(Bucket=bucket, Key=key, Range=f"bytes=0-{MAX_BYTES}")
+                except client.exceptions.ClientError as error:
+                    if error.response.get("Error", {}).get("Code") == "InvalidRange":
+                        # An empty object has no first byte.
+                        return b""
+                    raise
+                return _read(watch, reply["Body"].read)
+        except ActionFailed as failure:
+            raise _told(asked, failure) from None
+
+    def from_google(self, asked: Asked) -> bytes:
+        """An object at `gs://BUCKET/NAME`. Raises: `ActionFailed`."""
+        bucket, name = _parts(asked, "gs", "gcs")
+        given = asked.credential.data if asked.credential else {}
+        token = given.get("token") or given.get("access_token") or self._token(asked)
+        place = f"/storage/v1/b/{quote(bucket, safe='')}/o/{quote(name, safe='')}?alt=media"
+        headers = {"Authorization": f"Bearer {token}"}
+        return self._web.get(asked, (given.get("endpoint") or GOOGLE).rstrip("/") + place, headers)
+
+    def _token(self, asked: Asked) -> str:
+        """A token for the service account whose key is the credential."""
+        asked.field("client_email")
+        asked.field("private_key")
+        assert asked.credential is not None
+        address, form = token_request(asked.credential, READ_ONLY)
+        try:
+            reply = self._calls("POST", address, seconds=asked.seconds, cancelled=asked.cancelled, data=form)
+        except ActionFailed as failure:
+            raise _told(asked, failure) from None
+        token = token_in(reply.json()) if 200 <= reply.status < 300 else None
+        if token is None:
+            raise asked.unavailable(f"the service account was given no token (HTTP {reply.status})")
+        return token
 
 
-def from_google(asked: Asked) -> bytes:
-    """An object at `gs://BUCKET/NAME`, of one more byte than a script may have at most. Raises: `ActionFailed`."""
-    bucket, name = _parts(asked, "gs", "gcs")
-    token = asked.field("token", "access_token") if _has_token(asked) else None
-    headers = {"Authorization": f"Bearer {token or _google_token(asked)}"}
-    given = asked.credential.data if asked.credential else {}
-    address = f"{given.get('endpoint') or GOOGLE}/storage/v1/b/{quote(bucket, safe='')}/o/{quote(name, safe='')}"
-    until = time.monotonic() + asked.seconds
-    try:
-        with requests.Session() as session:
-            # Nothing of this machine's proxies and netrc.
-            session.trust_env = False
-            patience = min(CONNECT_SECONDS, asked.seconds)
-            reply = session.get(
-                address,
-                params={"alt": "media"},
-                headers=headers,
-                timeout=(patience, patience),
-                stream=True,
-                allow_redirects=False,
-            )
-            with reply:
-                if reply.status_code != 200:
-                    raise asked.unavailable(f"the store answered {reply.status_code} {reply.reason}")
-                return _read(asked, until, lambda size: reply.raw.read(size, decode_content=True))
-    except (requests.RequestException, OSError, ValueError) as error:
-        raise asked.unavailable(error) from None
-
-
-def _has_token(asked: Asked) -> bool:
-    return asked.credential is not None and any(asked.credential.data.get(name) for name in ("token", "access_token"))
-
-
-def _google_token(asked: Asked) -> str:
-    """A token for the service account whose key is the credential."""
-    try:
-        from google.auth.exceptions import GoogleAuthError
-        from google.auth.transport.requests import Request
-        from google.oauth2 import service_account
-    except ImportError:
-        raise extra_missing("gcs", "google", "google-auth") from None
-    account: Any = service_account.Credentials
-    info = {
-        "client_email": asked.field("client_email"),
-        "private_key": asked.field("private_key"),
-        "token_uri": (asked.credential.data if asked.credential else {}).get("token_uri") or TOKENS,
-    }
-    try:
-        credentials = account.from_service_account_info(info, scopes=[READ_ONLY])
-        credentials.refresh(Request())
-    except (GoogleAuthError, ValueError, KeyError, TypeError) as error:
-        raise asked.unavailable(type(error).__name__) from None
-    return str(credentials.token)
+def _told(asked: Asked, failure: ActionFailed) -> ActionFailed:
+    """A failure in a script's own words."""
+    if failure.code == "timeout":
+        return ActionFailed("timeout", f"the script {asked.address} did not come within {asked.seconds:g} s")
+    return asked.unavailable(failure) if failure.code == "http_connection" else failure
 
 
 def _parts(asked: Asked, *schemes: str) -> tuple[str, str]:
@@ -117,13 +93,10 @@ def _parts(asked: Asked, *schemes: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _read(asked: Asked, until: float, read: Callable[[int], bytes]) -> bytes:
+def _read(watch: Watch, read: Callable[[int], bytes]) -> bytes:
     """All there is, up to one byte too many, as long as there is time and the job is wanted."""
     data = bytearray()
     while len(data) <= MAX_BYTES and (chunk := read(CHUNK_BYTES)):
         data += chunk
-        if asked.cancelled.is_set():
-            raise ActionFailed("cancelled", "stopped because the job was cancelled")
-        if time.monotonic() >= until:
-            raise ActionFailed("timeout", f"the script {asked.address} did not come within {asked.seconds:g} s")
+        watch.check()
     return bytes(data)

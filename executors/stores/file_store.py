@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -130,7 +131,10 @@ class FileSink:
             self._file.close()
             if self._format == "parquet":
                 self._make_parquet()
+            # The name is given when the rows are on the disk: after a power cut it names all of them or none.
+            _keep(self._partial)
             self._partial.replace(self._path)
+            _keep(self._path.parent)
 
     def _make_parquet(self) -> None:
         if not self._count:
@@ -158,6 +162,15 @@ class FileSink:
             yield
         except OSError as error:
             raise ActionFailed("file_error", f"{self._path.name!r} cannot be written: {error.strerror}") from None
+
+
+def _keep(path: Path) -> None:
+    """See to it that a file, or the names in a folder, are on the disk. Raises: `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _batched(rows: Iterable[Row], size: int, watch: Watch) -> Iterator[list[Row]]:

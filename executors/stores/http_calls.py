@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from threading import Event
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -44,20 +45,31 @@ class CheckedCalls:
     """Calls to addresses that steps may reach."""
 
     def __init__(self, allowed_networks: Iterable[str] = (), max_bytes: int = MAX_REPLY_BYTES) -> None:
-        self._policy = AddressPolicy(allowed_networks)
+        self.policy = AddressPolicy(allowed_networks)
         self._max_bytes = max_bytes
 
-    def __call__(self, method: str, url: str, *, seconds: float, cancelled: Event, **options: Any) -> Reply:
-        """One request; `options` are those of `requests`. Raises: `ActionFailed` (`http_connection`, `cancelled`,
-        and what a reply is refused for)."""
+    def __call__(
+        self,
+        method: str,
+        url: str,
+        *,
+        seconds: float,
+        cancelled: Event,
+        into: BinaryIO | None = None,
+        **options: Any,
+    ) -> Reply:
+        """One request; `options` are those of `requests`. The body of a 2xx goes into the file `into`, however long.
+
+        Raises: `ActionFailed` (`http_connection`, `cancelled`, and what a reply is refused for).
+        """
         exchange = Exchange(time.monotonic() + seconds, cancelled)
         try:
-            with exchange, CheckedSession(self._policy) as session:
+            with exchange, CheckedSession(self.policy) as session:
                 timeout = (min(CONNECT_SECONDS, seconds), seconds)
                 with session.request(
                     method, url, timeout=timeout, allow_redirects=False, stream=True, **options
                 ) as response:
-                    content = b"".join(pieces(response, self._max_bytes))
+                    content = self._take(response, into)
                 if exchange.cause:
                     raise OSError("stopped")
                 return Reply(response.status_code, response.headers, content)
@@ -67,6 +79,12 @@ class CheckedCalls:
             late = exchange.cause == "timeout" or isinstance(error, requests.Timeout)
             told = f"no complete reply after {seconds:g} s" if late else exchange.refusal or type(error).__name__
             raise ActionFailed("http_connection", told) from None
+
+    def _take(self, response: requests.Response, into: BinaryIO | None) -> bytes:
+        if into is None or not 200 <= response.status_code < 300:
+            return b"".join(pieces(response, self._max_bytes))
+        into.writelines(pieces(response, sys.maxsize))
+        return b""
 
 
 def headers_of(credential: Credential) -> dict[str, str]:

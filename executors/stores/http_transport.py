@@ -16,9 +16,11 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.poolmanager import PoolManager
 
 from executors.stores.http_addresses import AddressPolicy
 
@@ -242,9 +244,13 @@ class _CheckedAdapter(HTTPAdapter):
         raise requests.exceptions.InvalidProxyURL("steps use no proxies")
 
 
-def _pool_classes(policy: AddressPolicy) -> dict[str, type[HTTPConnectionPool]]:
-    plain = type("CheckedHTTPConnection", (_CheckedConnection, HTTPConnection), {"policy": policy})
-    secure = type("CheckedHTTPSConnection", (_CheckedConnection, HTTPSConnection), {"policy": policy})
+def _pool_classes(
+    policy: AddressPolicy,
+    plain_base: type[HTTPConnection] = HTTPConnection,
+    secure_base: type[HTTPSConnection] = HTTPSConnection,
+) -> dict[str, type[HTTPConnectionPool]]:
+    plain = type("CheckedHTTPConnection", (_CheckedConnection, plain_base), {"policy": policy})
+    secure = type("CheckedHTTPSConnection", (_CheckedConnection, secure_base), {"policy": policy})
     return {
         "http": type("CheckedHTTPPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
         "https": type("CheckedHTTPSPool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
@@ -266,6 +272,18 @@ class CheckedSession(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """None: `requests` would read all of a redirect's body, however large it is."""
         return None
+
+
+def checked_manager(
+    policy: AddressPolicy, plain: type[HTTPConnection], secure: type[HTTPSConnection], at_once: int
+) -> PoolManager:
+    """Checked connections of somebody else's classes, for a library that makes its requests itself.
+
+    `at_once`: how many of them are kept for one host.
+    """
+    manager = PoolManager(maxsize=at_once, cert_reqs="CERT_REQUIRED", ca_certs=DEFAULT_CA_BUNDLE_PATH)
+    manager.pool_classes_by_scheme = _pool_classes(policy, plain, secure)
+    return manager
 
 
 def connect(policy: AddressPolicy, host: str, port: int, timeout: float) -> socket.socket:

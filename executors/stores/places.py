@@ -75,6 +75,17 @@ class Places:
                 return path
         raise ActionFailed("path_not_allowed", f"{name!r} does not exist inside the allowed folders")
 
+    def own_file(self, name: str) -> Path:
+        """The place of a file in the own folder, which is written: it need not exist."""
+        try:
+            path = _joined(self.files, name)
+        except (OSError, RuntimeError):
+            # Links that go round.
+            path = None
+        if path is None or path == self.files:
+            raise ActionFailed("path_not_allowed", f"{name!r} is no name of a file in the execution's folder")
+        return path
+
     def sqlite_file(self, name: str) -> tuple[Path, bool]:
         """The real path of a SQLite file, and whether steps may write to it: in the own folder, or among the databases.
 

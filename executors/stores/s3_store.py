@@ -1,138 +1,193 @@
-"""Rows of an object of S3, in one of the formats of files; through boto3 (the extra `aws`).
+"""An object of S3, and of what speaks its protocol; through boto3 (the extra `aws`).
 
-An object goes through a file of the worker, so that nothing is in memory whole. Its keys are the credential's alone:
-what boto3 would find on the worker is the worker's, and no step's.
+Its keys are the credential's alone: what boto3 would find on the worker is the worker's, and no step's. Connections go
+where steps may connect to: boto3 hands each request over, and it is sent by checked ones.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from urllib3 import Timeout
+from urllib3.exceptions import HTTPError
 
 from executors.contract import ActionFailed, Credential
-from executors.stores.file_store import FileSink, FileSource, Format
-from executors.stores.rows import Row
+from executors.stores.http_addresses import AddressPolicy
+from executors.stores.http_transport import CONNECT_SECONDS, Exchange, checked_manager
 from executors.stores.watching import Watch
 
 URL: Final = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>.+)")
 DEFAULT_REGION: Final = "us-east-1"
 MAX_SECONDS: Final = 60.0
+THREADS: Final = 10
+"""Of boto3, for one large object."""
+TOLD: Final = {
+    "NoSuchBucket": "there is no such bucket",
+    "NoSuchKey": "there is no such object",
+    "404": "there is no such object",
+    "AccessDenied": "the credential may not do it",
+    "403": "the credential may not do it",
+}
+"""What the codes of refusals mean; a reply without a body has a number for one."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Keys:
+    """What opens buckets, and where they are: at Amazon's own address when none is told."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    region: str = DEFAULT_REGION
+    endpoint: str | None = None
+
+
+def s3_object(url: str, credential: Credential, policy: AddressPolicy, watch: Watch) -> S3Object:
+    """The object at `s3://BUCKET/KEY`. Raises: `ActionFailed` (`arguments_invalid`, `credential_invalid`)."""
+    found = URL.fullmatch(url)
+    if found is None:
+        raise ActionFailed("arguments_invalid", f"{url!r} is no place of S3: write s3://BUCKET/KEY")
+    fields = credential.data
+    if credential.type != "s3" or not (fields.get("access_key_id") and fields.get("secret_access_key")):
+        raise ActionFailed("credential_invalid", f"{credential.name!r} is no credential of the type s3 with its keys")
+    keys = S3Keys(
+        fields["access_key_id"],
+        fields["secret_access_key"],
+        fields.get("session_token"),
+        fields.get("region") or DEFAULT_REGION,
+        fields.get("endpoint") or None,
+    )
+    return S3Object("s3", found["bucket"], found["key"], keys, policy, watch)
 
 
 class S3Object:
-    """One object and the keys to it."""
+    """One object and the keys to it. `name` is what failures call the store."""
 
-    def __init__(self, url: str, credential: Credential, watch: Watch) -> None:
-        """Raises: `ActionFailed` (`arguments_invalid`, `credential_invalid`)."""
-        found = URL.fullmatch(url)
-        if found is None:
-            raise ActionFailed("arguments_invalid", f"{url!r} is no place of S3: write s3://BUCKET/KEY")
-        fields = credential.data
-        if credential.type != "s3" or not (fields.get("access_key_id") and fields.get("secret_access_key")):
-            raise ActionFailed(
-                "credential_invalid", f"{credential.name!r} is no credential of the type s3 with its keys"
-            )
-        self._bucket, self.key = found["bucket"], found["key"]
-        self._credential, self._watch = credential, watch
+    def __init__(self, name: str, bucket: str, key: str, keys: S3Keys, policy: AddressPolicy, watch: Watch) -> None:
+        self._name, self._bucket, self.key = name, bucket, key
+        self._keys, self._policy, self._watch = keys, policy, watch
 
     def download(self, path: Path) -> None:
-        """Into a file. Raises: `ActionFailed`."""
+        """As `objects.StoredObject` has it."""
         with self._client("source_failed") as client:
             client.download_file(self._bucket, self.key, str(path), Callback=self._look)
 
     def upload(self, path: Path) -> None:
-        """Out of a file; it is there whole or not at all. Raises: `ActionFailed`."""
+        """As `objects.StoredObject` has it."""
         with self._client("target_failed") as client:
             client.upload_file(str(path), self._bucket, self.key, Callback=self._look)
 
     def _look(self, _: int) -> None:
         self._watch.check()
 
-    @contextlib.contextmanager
-    def _client(self, code: str) -> Iterator[Any]:
-        self._watch.check()
+    def _client(self, code: str) -> contextlib.AbstractContextManager[Any]:
+        def failed(told: str) -> ActionFailed:
+            return ActionFailed(code, f"{self._name}: {self.key!r} of {self._bucket!r}: {told}")
+
+        return s3_client(self._name, self._keys, self._policy, self._watch, failed)
+
+
+@contextlib.contextmanager
+def s3_client(
+    name: str, keys: S3Keys, policy: AddressPolicy, watch: Watch, failed: Callable[[str], ActionFailed]
+) -> Iterator[Any]:
+    """A client of boto3's, as long as the context; `failed` makes the failure of what is told of an error in it.
+
+    Raises: `ActionFailed`, also `extra_missing`, `http_connection` for a refused address, `timeout` and `cancelled`.
+    """
+    watch.check()
+    try:
+        import boto3
+        from boto3.exceptions import Boto3Error
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        raise ActionFailed("extra_missing", f"install noetl[aws] on this worker: {name} needs boto3") from None
+    # Others than Amazon may not know the checksums that are sent unasked.
+    checksums = "when_required" if keys.endpoint else "when_supported"
+    config = Config(
+        retries={"total_max_attempts": 2},
+        ignore_configured_endpoint_urls=True,
+        request_checksum_calculation=checksums,
+        response_checksum_validation=checksums,
+    )
+    try:
+        client = boto3.session.Session().client(
+            "s3",
+            region_name=keys.region,
+            endpoint_url=keys.endpoint,
+            aws_access_key_id=keys.access_key_id,
+            aws_secret_access_key=keys.secret_access_key,
+            aws_session_token=keys.session_token,
+            config=config,
+        )
+        with contextlib.closing(_Sender(name, policy, watch)) as sender:
+            client.meta.events.register("before-send.s3", sender)
+            yield client
+    except (ClientError, BotoCoreError, Boto3Error, OSError, ValueError) as error:
+        watch.check()
+        # boto3 wraps what was answered to an upload in an error of its own.
+        cause = error.__context__ if isinstance(error.__context__, ClientError) else error
+        told = str(getattr(cause, "response", {}).get("Error", {}).get("Code", "")) or type(error).__name__
+        raise failed(TOLD.get(told, told)) from None
+
+
+class _Sender:
+    """Sends what boto3 has signed, over connections that are checked."""
+
+    def __init__(self, name: str, policy: AddressPolicy, watch: Watch) -> None:
+        from botocore.awsrequest import AWSHTTPConnection, AWSHTTPSConnection
+
+        self._name, self._watch = name, watch
+        # botocore's own classes wait for the word to go on before they send a large body.
+        self._manager = checked_manager(policy, AWSHTTPConnection, AWSHTTPSConnection, THREADS)
+
+    def __call__(self, request: Any, **_: Any) -> Any:
+        """The reply, in botocore's form. Raises: `ActionFailed`, `BotoCoreError`."""
+        from botocore.exceptions import EndpointConnectionError
+
+        exchange = Exchange(self._watch.deadline, self._watch.cancelled)
         try:
-            import boto3
-            from boto3.exceptions import Boto3Error
-            from botocore.config import Config
-            from botocore.exceptions import BotoCoreError, ClientError
-        except ImportError:
-            raise ActionFailed("extra_missing", "install noetl[aws] on this worker: S3 needs boto3") from None
-        fields = self._credential.data
+            with exchange:
+                reply = self._send(request)
+                exchange.check()
+            return reply
+        except (HTTPError, OSError) as error:
+            self._watch.check()
+            if exchange.refusal:
+                raise ActionFailed("http_connection", f"{self._name}: {exchange.refusal}") from None
+            raise EndpointConnectionError(endpoint_url=urlsplit(request.url).netloc, error=error) from None
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._manager.clear()
+
+    def _send(self, request: Any) -> Any:
+        from botocore.awsrequest import AWSResponse
+
+        parts = urlsplit(request.url)
         seconds = min(MAX_SECONDS, self._watch.seconds_left)
-        config = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 2})
-        try:
-            yield boto3.session.Session().client(
-                "s3",
-                region_name=fields.get("region") or DEFAULT_REGION,
-                endpoint_url=fields.get("endpoint") or None,
-                aws_access_key_id=fields["access_key_id"],
-                aws_secret_access_key=fields["secret_access_key"],
-                aws_session_token=fields.get("session_token"),
-                config=config,
-            )
-        except ClientError as error:
-            self._watch.check()
-            told = str(error.response.get("Error", {}).get("Code", ""))
-            raise ActionFailed(code, f"s3: {self.key!r} of {self._bucket!r}: {told}") from None
-        except (BotoCoreError, Boto3Error, OSError, ValueError) as error:
-            self._watch.check()
-            raise ActionFailed(code, f"s3: {self.key!r} of {self._bucket!r}: {type(error).__name__}") from None
-
-
-class S3Source:
-    """The rows of one object, in its order. `work` is a folder for the file that it goes through."""
-
-    def __init__(self, place: S3Object, format_: Format, work: Path, watch: Watch) -> None:
-        self._place, self._format, self._work, self._watch = place, format_, work, watch
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        self._work.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="s3-", dir=self._work)))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stack.close()
-
-    def batches(self, size: int, key: str | None = None, after: Any = None) -> Iterator[list[Row]]:
-        """As `rows.Source` has it."""
-        path = self._folder / "rows"
-        self._place.download(path)
-        with FileSource(path, self._format, self._watch) as source:
-            yield from source.batches(size, key, after)
-
-
-class S3Sink:
-    """An object of the rows, which is there with `commit`; after that nothing more is written."""
-
-    def __init__(self, place: S3Object, format_: Format, work: Path, watch: Watch) -> None:
-        self._place, self._format, self._work, self._watch = place, format_, work, watch
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        self._work.mkdir(parents=True, exist_ok=True)
-        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="s3-", dir=self._work))
-        self._path = Path(folder) / "rows"
-        self._file = self._stack.enter_context(FileSink(self._path, self._format, self._watch))
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stack.close()
-
-    def begin(self) -> None:
-        """Nothing: an object is always written anew."""
-
-    def write(self, rows: Sequence[Row]) -> None:
-        """As `rows.Sink` has it."""
-        self._file.write(rows)
-
-    def commit(self) -> None:
-        """As `rows.Sink` has it."""
-        self._file.commit()
-        self._place.upload(self._path)
+        reply = self._manager.connection_from_url(request.url).urlopen(
+            request.method,
+            (parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+            body=request.body,
+            headers=request.headers,
+            retries=False,
+            redirect=False,
+            assert_same_host=False,
+            timeout=Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds),
+            preload_content=False,
+            decode_content=False,
+            chunked=request.headers.get("Transfer-Encoding") in ("chunked", b"chunked"),
+        )
+        answer = AWSResponse(request.url, reply.status, reply.headers, reply)
+        if not request.stream_output:
+            # Now, while its time is watched.
+            _ = answer.content
+        return answer

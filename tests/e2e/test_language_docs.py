@@ -29,13 +29,15 @@ from executors.contract import ActionKind, Credential
 from executors.local import LocalCatalog, LocalRun
 from executors.local.run import Running
 from executors.registry import argument_schemas, build_registry
+from tests.support.answering import answering
+from tests.support.clouds import GoogleCloud, bucket_of_s3
 from tests.support.kinds import settings_with
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "language.md").read_text()
 HEAD = "apiVersion: noetl.io/v1\nkind: Playbook\nname: example\npath: docs/example\n"
 ENV = {"REGION": "north"}
-CREDENTIALS = {"shop_token": Credential("shop_token", "", {"value": "s3cr3t-t0ken"})}
+SHOP_TOKEN = Credential("shop_token", "", {"value": "s3cr3t-t0ken"})
 _FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 _TOLD = re.compile(r"(started with|signalled with|gives|fails with) `(.*)`\n")
@@ -133,6 +135,16 @@ def api() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
+def credentials() -> Iterator[dict[str, Credential]]:
+    """Those that the examples name, with a bucket at each of the two clouds."""
+    keys = {"access_key_id": "an-id", "secret_access_key": "a-s3cr3t-key"}
+    cloud = GoogleCloud("archive")
+    with bucket_of_s3("lake", **keys) as endpoint, answering(cloud.answer) as google:
+        lake = Credential("lake", "s3", {**keys, "endpoint": endpoint})
+        yield {"shop_token": SHOP_TOKEN, "lake": lake, "archive": cloud.account(google.url)}
+
+
+@pytest.fixture(scope="module")
 def kinds() -> Iterator[dict[str, ActionKind]]:
     registry = build_registry(settings_with(NOETL_HTTP_ALLOWED_NETWORKS=("127.0.0.0/8",)))
     yield registry
@@ -149,7 +161,9 @@ def catalog() -> LocalCatalog:
     return catalog
 
 
-def run(example: Example, api: str, kinds: dict[str, ActionKind], catalog: LocalCatalog) -> LocalRun:
+def run(
+    example: Example, api: str, kinds: dict[str, ActionKind], catalog: LocalCatalog, credentials: dict[str, Credential]
+) -> LocalRun:
     """Run a playbook of the document to its end; a signal is sent when a step waits."""
     playbook, _ = validate_text(example.whole)
     assert playbook is not None
@@ -171,7 +185,7 @@ def run(example: Example, api: str, kinds: dict[str, ActionKind], catalog: Local
         kinds=kinds,
         catalog=catalog,
         env=ENV,
-        credentials=CREDENTIALS,
+        credentials=credentials,
         workers=4,
         takes_signals=bool(signals),
         on_change=tell,
@@ -182,11 +196,15 @@ def run(example: Example, api: str, kinds: dict[str, ActionKind], catalog: Local
 
 @pytest.mark.parametrize("example", of_kind("playbook"))
 def test_a_playbook_gives_what_is_said_below_it(
-    example: Example, api: str, kinds: dict[str, ActionKind], catalog: LocalCatalog
+    example: Example,
+    api: str,
+    kinds: dict[str, ActionKind],
+    catalog: LocalCatalog,
+    credentials: dict[str, Credential],
 ) -> None:
     assert example.problems == []
     assert ("gives" in example.told) != ("fails with" in example.told)
-    engine = run(example, api, kinds, catalog).root.engine
+    engine = run(example, api, kinds, catalog, credentials).root.engine
     if "gives" in example.told:
         assert (engine.status, engine.error) == ("completed", None)
         assert engine.result == example.told["gives"]

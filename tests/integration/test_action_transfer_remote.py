@@ -14,7 +14,9 @@ from moto.server import ThreadedMotoServer
 
 from executors.actions.transfer import TransferAction
 from executors.contract import Credential
+from executors.stores.http_store import MAX_PAGE_BYTES
 from tests.support.answering import Answer, Asked, answering
+from tests.support.clouds import GoogleCloud
 from tests.support.database_steps import step_socket
 from tests.support.transfers import Transfers
 
@@ -161,3 +163,50 @@ def test_what_s3_refuses_is_told_without_a_key(transfers: Transfers, bucket: Any
     assert transfers.fails(wrong, file, auth={"reading": "lake"}).code == "arguments_invalid"
     laid = {"reading": {"key": "lake", "endpoint": "http://127.0.0.1:1"}}
     assert transfers.fails(source, file, auth=laid).code == "auth_invalid"
+
+
+def test_a_bucket_at_an_address_that_steps_may_not_reach_is_refused(transfers: Transfers, bucket: Any) -> None:
+    transfers.credentials["lake"] = Credential("lake", "s3", {**KEYS, "endpoint": bucket.meta.endpoint_url})
+    bucket.put_object(Bucket="lake", Key="there.json", Body=b'[{"id": 1}]')
+    transfers.action = TransferAction()
+    file, place = {"type": "file", "path": "a.json"}, {"type": "s3", "url": "s3://lake/there.json"}
+    failure = transfers.fails(place, file, auth={"reading": "lake"})
+    assert failure.code == "http_connection" and "NOETL_HTTP_ALLOWED_NETWORKS" in str(failure)
+    (transfers.files / "a.json").write_text('[{"id": 2}]')
+    assert transfers.fails(file, place, auth={"writing": "lake"}).code == "http_connection"
+    assert bucket.get_object(Bucket="lake", Key="there.json")["Body"].read() == b'[{"id": 1}]'
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "jsonl", "parquet"])
+def test_an_object_of_google_there_and_back_again(transfers: Transfers, ending: str) -> None:
+    cloud = GoogleCloud()
+    with transfers.postgres() as connection:
+        connection.execute(b"INSERT INTO far SELECT n, 'n' || n FROM generate_series(1, 5) n")
+    place = {"type": "gcs", "url": f"gs://lake/out/all rows.{ending}"}
+    with answering(cloud.answer) as server:
+        transfers.credentials["lake"] = cloud.account(server.url)
+        told = transfers.run(COPIED, place, auth={"reading": "pg", "writing": "lake"}, key="id", node="there")
+        assert (told["rows"], list(cloud.objects)) == (5, [f"lake/out/all rows.{ending}"])
+        with transfers.postgres() as connection:
+            connection.execute(b"DELETE FROM far")
+        both = {"reading": "lake", "writing": "pg"}
+        told = transfers.run(place, COPIED, auth=both, key="id", chunk_size=2, node="back")
+    assert (told["rows"], told["chunks"]) == (5, 3)
+    assert transfers.rows("SELECT * FROM far ORDER BY id") == [(n, f"n{n}") for n in range(1, 6)]
+    assert list((transfers.data_dir / "tmp").iterdir()) == []
+
+
+def test_an_object_of_google_larger_than_a_reply_is_read(transfers: Transfers) -> None:
+    cloud = GoogleCloud()
+    # More than a page of JSON may be.
+    lines = "".join(json.dumps({"id": n, "name": f"{n:07} " * 40}) + "\n" for n in range(40_000))
+    cloud.objects["lake/large.jsonl"] = lines.encode()
+    assert len(lines) > MAX_PAGE_BYTES
+    with answering(cloud.answer) as server:
+        transfers.credentials["lake"] = cloud.account(server.url)
+        place = {"type": "gcs", "url": "gs://lake/large.jsonl"}
+        told = transfers.run(place, {"type": "file", "path": "large.jsonl"}, auth={"reading": "lake"})
+        assert told["rows"] == 40_000
+        missing = {"type": "gcs", "url": "gs://lake/none.jsonl"}
+        failure = transfers.fails(missing, {"type": "file", "path": "none.jsonl"}, auth={"reading": "lake"})
+    assert failure.code == "source_failed" and "there is no such object" in str(failure)

@@ -221,13 +221,15 @@ def s3() -> Iterator[Credential]:
 
 
 def test_a_script_from_s3(s3: Credential) -> None:
-    scripts = Scripts(None)
+    scripts = Scripts(None, LOOPBACK)
     assert fetch(scripts, s3, s3="s3://code/a/one.py", sha256=DIGEST) == CODE
     assert fetch(scripts, s3, s3="s3://code/empty.py") == ""
     assert refused(scripts, s3, s3="s3://code/large.py")[0] == "script_too_large"
     code, message = refused(scripts, s3, s3="s3://code/none.py")
     assert code == "script_unavailable" and "s3cret-key" not in message
     assert refused(scripts, s3, s3="s3://none/one.py")[0] == "script_unavailable"
+    code, message = refused(Scripts(None), s3, s3="s3://code/a/one.py")
+    assert code == "script_unavailable" and "NOETL_HTTP_ALLOWED_NETWORKS" in message
 
 
 def test_a_store_is_asked_with_a_credential_only() -> None:
@@ -239,19 +241,11 @@ def test_a_store_is_asked_with_a_credential_only() -> None:
         assert refused(scripts, half, s3=place)[0] == "arguments_invalid", place
 
 
-@pytest.mark.parametrize(
-    ("place", "module", "told"),
-    [({"s3": "s3://a/b"}, "boto3", "noetl[aws]"), ({"gcs": "gs://a/b"}, "google.oauth2", "noetl[google]")],
-)
-def test_a_missing_library_is_named_with_its_extra(
-    place: dict[str, Any], module: str, told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, module, None)
-    key = Credential(
-        "k", "x", {"access_key_id": "x", "secret_access_key": "y", "client_email": "a", "private_key": "b"}
-    )
-    code, message = refused(Scripts(None), key, **place)
-    assert code == "extra_missing" and told in message
+def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    key = Credential("k", "x", {"access_key_id": "x", "secret_access_key": "y"})
+    code, message = refused(Scripts(None), key, s3="s3://a/b")
+    assert code == "extra_missing" and "noetl[aws]" in message
 
 
 # -- Google Cloud Storage ---------------------------------------------------------------------------------
@@ -279,7 +273,7 @@ def storage() -> Iterator[Any]:
 
 
 def test_a_script_from_google_with_a_token_and_with_a_service_account(storage: Any) -> None:
-    scripts = Scripts(None)
+    scripts = Scripts(None, LOOPBACK)
     token = Credential("g", "gcs", {"access_token": "ya29.given", "endpoint": storage.url})
     assert fetch(scripts, token, gcs="gs://code/a/one.py") == fetch(scripts, token, gcs="gcs://code/a/one.py") == CODE
     assert refused(scripts, token, gcs="gs://code/none")[0] == "script_unavailable"
@@ -290,4 +284,7 @@ def test_a_script_from_google_with_a_token_and_with_a_service_account(storage: A
     given = Credential("g", "google_service_account", {**account, "endpoint": storage.url})
     assert fetch(scripts, given, gcs="gs://code/a/one.py", sha256=DIGEST) == CODE
     broken = Credential("g", "google_service_account", {**account, "private_key": "no key", "endpoint": storage.url})
-    assert refused(scripts, broken, gcs="gs://code/a/one.py")[0] == "script_unavailable"
+    assert refused(scripts, broken, gcs="gs://code/a/one.py")[0] == "credential_invalid"
+    for credential in (token, given):
+        code, message = refused(Scripts(None), credential, gcs="gs://code/a/one.py")
+        assert code == "script_unavailable" and "NOETL_HTTP_ALLOWED_NETWORKS" in message

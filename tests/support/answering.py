@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,9 +92,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def answering(answer: Callable[[Asked], Answer]) -> Iterator[Server]:
-    """A server that answers so, meanwhile."""
+def answering(answer: Callable[[Asked], Answer], tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """A server that answers so, meanwhile; with `tls` to clients that speak it."""
     server = Server(answer)
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

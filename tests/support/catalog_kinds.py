@@ -113,6 +113,12 @@ _HTTP_SPEC: Final[dict[str, Any]] = {
     "required": ["url"],
     "additionalProperties": False,
 }
+_FILE_SPEC: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {"path": {"type": "string"}},
+    "required": ["path"],
+    "additionalProperties": False,
+}
 KINDS["save"] = {
     "type": "object",
     "properties": {
@@ -123,6 +129,12 @@ KINDS["save"] = {
                 "postgres": {"takes": _WHOLE, "needs": [["auth"], ["table", "statement"]]},
                 "http": {"takes": ["auth", "data", "spec"], "needs": [], "spec": _HTTP_SPEC},
                 "python": {"takes": ["code", "data", "spec"], "needs": [["code"]]},
+                "file": {
+                    "takes": ["data", "format", "mode", "spec"],
+                    "needs": [],
+                    "spec": _FILE_SPEC,
+                    "modes": ["append", "overwrite"],
+                },
             },
         },
         "auth": {"type": "string"},

@@ -6,6 +6,7 @@ import ssl
 import tempfile
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -13,8 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def self_signed() -> ssl.SSLContext:
-    """What a server for 127.0.0.1 speaks TLS with; no client has a reason to trust it."""
+def self_signed(certificate_at: Path | None = None) -> ssl.SSLContext:
+    """What a server for 127.0.0.1 speaks TLS with; no client has a reason to trust it.
+
+    `certificate_at`: a file for one that shall have a reason.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
@@ -32,4 +36,6 @@ def self_signed() -> ssl.SSLContext:
         file.write(private + certificate.public_bytes(pem))
         file.flush()
         context.load_cert_chain(file.name)
+    if certificate_at is not None:
+        certificate_at.write_bytes(certificate.public_bytes(pem))
     return context

@@ -35,7 +35,7 @@ class SaveArguments(contract.Arguments):
         json_schema_extra={"x-noetl-template": "verbatim"},
     )
     params: dict[str, Any] | list[dict[str, Any]] | None = Field(None, description="The values of `statement`.")
-    format: Literal["csv", "json", "parquet"] | None = Field(None, description="Of files.")
+    format: Literal["csv", "json", "jsonl", "parquet"] | None = Field(None, description="Of files.")
     chunk_size: int | None = Field(None, ge=1, description="So many rows, or items of a loop, at a time.")
     of_items: bool = Field(
         False, description="Set by the engine: `data` and `params` have an entry for each of several items of a loop."

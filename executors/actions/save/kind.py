@@ -18,7 +18,11 @@ from executors.contract import ActionContext, ActionFailed, ActionRequest
 
 def _told_of(storage: type[Storage]) -> JsonDict:
     told: JsonDict = {"takes": [*sorted(storage.takes)], "needs": [[*choice] for choice in storage.needs]}
-    return told if storage.Spec is None else {**told, "spec": storage.Spec.model_json_schema()}
+    if storage.Spec is not None:
+        told["spec"] = storage.Spec.model_json_schema()
+    if storage.modes:
+        told["modes"] = [*storage.modes]
+    return told
 
 
 _TOLD: Final[JsonDict] = {storage.name: _told_of(storage) for storage in STORAGES}
@@ -43,21 +47,26 @@ class SaveAction(contract.ActionKind):
     Arguments: ClassVar[type[contract.Arguments]] = Arguments
     result: ClassVar[str] = (
         "`{saved: STORAGE, ...}`, as the storage has it, see [Save](language.md#save); of tables"
-        " `{saved, table, task_result: {status, row_count}}`, without `table` of a statement."
+        " `{saved, table, task_result: {status, row_count}}`, without `table` of a statement;"
+        " of files `{saved, path, rows}`, of buckets `{saved, url, rows}`."
     )
     errors: ClassVar[Mapping[str, str]] = {
         "storage_unavailable": "This worker has no such storage.",
-        "arguments_invalid": "What the templates gave is not of the right type, or is no row of a table.",
+        "arguments_invalid": "What the templates gave is not of the right type, or is no row where rows are needed.",
         "http_status": "`http`: the reply was not a 2xx; `retry` hears its `Retry-After`. Else as http steps fail.",
         "python_error": "`python`: the code raised an exception. Else as python steps fail.",
         "key_invalid": "A row lacks a column of `key`, or has null, a list or a map there.",
-        "target_failed": "The database refused it; nothing of it is written.",
+        "target_failed": "The database or the bucket refused it; nothing of it is written.",
         "sql_refused": "A statement of DuckDB asks for what no step may do.",
         "postgres_connection": "No connection.",
         "target_forbidden": "The connection leads to the platform's own database or role.",
-        "credential_invalid": "The credential lacks a field.",
-        "auth_invalid": "`auth` leads to no credential, or to several.",
-        "path_not_allowed": "A database outside of the folder for databases.",
+        "credential_invalid": "The credential lacks a field, or is of another type.",
+        "auth_invalid": "`auth` leads to no credential, to several, or says an `endpoint` of a bucket.",
+        "path_not_allowed": "A database outside of the folder for databases, a file outside of the execution's.",
+        "file_error": "A file cannot be written.",
+        "http_connection": "No connection to the bucket, or a refused address.",
+        "token_refused": "Google gave the service account no token.",
+        "extra_missing": "This worker has no boto3.",
         "database_locked": "Another process kept the DuckDB file for too long.",
         "database_unreadable": "The file is no DuckDB database.",
         "timeout": "The time is over; the statement is stopped on the server, too.",

@@ -55,6 +55,8 @@ class Storage(ABC):
     """Of each of these choices one argument has to be there."""
     Spec: ClassVar[type[StorageSpec] | None] = None
     """What it reads in `spec`, when that is to be checked at registration, too."""
+    modes: ClassVar[tuple[str, ...]] = ()
+    """What `mode` may say, when that is not any of them."""
 
     @classmethod
     def build(cls, settings: Any) -> Self:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from executors.actions.save.buckets import GcsStorage, S3Storage
 from executors.actions.save.duckdb import DuckDbStorage
 from executors.actions.save.event_log import EventLogStorage
+from executors.actions.save.file import FileStorage
 from executors.actions.save.http import HttpStorage
 from executors.actions.save.postgres import PostgresStorage
 from executors.actions.save.python import PythonStorage
@@ -20,4 +22,7 @@ STORAGES: Final[tuple[type[Storage], ...]] = (
     DuckDbStorage,
     HttpStorage,
     PythonStorage,
+    FileStorage,
+    S3Storage,
+    GcsStorage,
 )

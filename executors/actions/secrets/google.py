@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 import re
-import time
-from collections.abc import Mapping
 from typing import Any, Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-
 from executors.actions.secrets.asking import LATEST, Asked, Secret, extra_missing
+from executors.auth.google import token_in, token_request
 from executors.contract import ActionFailed, Credential
 
 ENDPOINT: Final = "https://secretmanager.googleapis.com"
-TOKEN_URI: Final = "https://oauth2.googleapis.com/token"  # noqa: S105  # an address
 SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 _FULL: Final = re.compile(r"projects/(?P<project>[^/]+)/secrets/(?P<secret>[^/]+)(?:/versions/(?P<version>[^/]+))?")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,255}")
@@ -91,38 +84,9 @@ def _default_token(asked: Asked) -> tuple[str, str | None]:
 
 def token_of_key(asked: Asked, credential: Credential) -> str:
     """A token for a service account, by its key. Raises: `ActionFailed`."""
-    address = credential.data.get("token_uri") or TOKEN_URI
-    assertion = _signed(credential, address)
-    asked.context.keep_secret([assertion])
-    grant = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion}
-    told = asked.answer("POST", address, data=grant).json()
-    if not isinstance(told, Mapping) or not told.get("access_token"):
+    address, form = token_request(credential, SCOPE)
+    asked.context.keep_secret([form["assertion"]])
+    token = token_in(asked.answer("POST", address, data=form).json())
+    if token is None:
         raise ActionFailed("secret_forbidden", "google: the service account was given no token")
-    return str(told["access_token"])
-
-
-def _signed(credential: Credential, audience: str) -> str:
-    """A JWT signed with the service account's key."""
-    try:
-        key = serialization.load_pem_private_key(credential.data["private_key"].encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, rsa.RSAPrivateKey):
-        raise ActionFailed("credential_invalid", f"the key of the credential {credential.name!r} cannot be read")
-    now = int(time.time())
-    claims = {
-        "iss": credential.data.get("client_email"),
-        "scope": SCOPE,
-        "aud": audience,
-        "iat": now,
-        "exp": now + 600,
-    }
-    header = {"alg": "RS256", "typ": "JWT", "kid": credential.data.get("private_key_id")}
-    text = f"{_encoded(header)}.{_encoded(claims)}"
-    signature = key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256())
-    return f"{text}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
-
-
-def _encoded(part: Mapping[str, Any]) -> str:
-    text = json.dumps({name: value for name, value in part.items() if value is not None})
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return token

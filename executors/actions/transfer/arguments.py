@@ -18,18 +18,23 @@ WRITING: Final = "writing"
 SOURCE: Final[JsonDict] = {"x-noetl-lifts": {"auth": f"auth.{READING}", "query": "query"}}
 TARGET: Final[JsonDict] = {"x-noetl-lifts": {"auth": f"auth.{WRITING}"}}
 TABLES: Final = ("postgres", "duckdb", "sqlite")
-FILES: Final = ("file", "s3")
-NEEDS: Final = {"postgres": "table", "duckdb": "table", "sqlite": "table", "file": "path", "s3": "url", "http": "url"}
+FILES: Final = ("file", "s3", "gcs")
+NEEDS: Final = {
+    **dict.fromkeys(TABLES, "table"),
+    "file": "path",
+    **dict.fromkeys(("s3", "gcs", "http"), "url"),
+}
 TAKES: Final = {
     "postgres": {"table"},
     "duckdb": {"table", "database"},
     "sqlite": {"table", "path"},
     "file": {"path", "format"},
     "s3": {"url", "format"},
+    "gcs": {"url", "format"},
     "http": {"url"},
 }
 
-Kind = Literal["postgres", "duckdb", "sqlite", "file", "s3", "http"]
+Kind = Literal["postgres", "duckdb", "sqlite", "file", "s3", "gcs", "http"]
 
 
 class Place(contract.Arguments):
@@ -90,8 +95,8 @@ class TransferArguments(contract.Arguments):
     """`source` and `target` say where; their `auth`, and the source's `query`, may stand in them.
 
     `source`: `type`; `table` or `query` of postgres, duckdb (`database` as of duckdb steps) and sqlite (`path`); `path`
-    of a file; `url` of s3 (`s3://BUCKET/KEY`) and http, of which `path` leads to the list in a page and `next_path` to
-    the next page's address. `format`: csv, json, jsonl, parquet; else the name's end says it.
+    of a file; `url` of s3 (`s3://BUCKET/KEY`), gcs (`gs://BUCKET/NAME`) and http, of which `path` leads to the list in
+    a page and `next_path` to the next page's address. `format`: csv, json, jsonl, parquet; else the name's end says it.
 
     `target`: the same without `query`; `mode` (`append`, `overwrite`, `update`, `upsert`) and `key` of tables; `method`
     of http.

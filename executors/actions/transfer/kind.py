@@ -86,6 +86,7 @@ class TransferAction(contract.ActionKind):
         "http_connection": "no connection, or a refused address",
         "output_too_large": "a page is larger than 10 MB",
         "extra_missing": "this worker has no boto3",
+        "token_refused": "the service account was given no token",
         "auth_invalid": "`auth` names no credential",
         "credential_invalid": "the credential lacks a field, or is of another type",
         "timeout": "the step's time is over; the statement is stopped on the server, too",

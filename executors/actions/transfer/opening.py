@@ -6,18 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from executors.actions.transfer.arguments import READING, TABLES, WRITING, TransferArguments
+from executors.actions.transfer.arguments import FILES, READING, TABLES, WRITING, Place, TransferArguments
 from executors.auth import bound_credential
 from executors.contract import ActionContext, ActionFailed, ActionRequest, Credential
 from executors.stores.duckdb_store import MEMORY, DuckDbSink, DuckDbSource
 from executors.stores.file_store import FileSink, FileSource, format_of
+from executors.stores.gcs_store import gcs_object
 from executors.stores.http_calls import CheckedCalls, headers_of
 from executors.stores.http_store import HttpSink, HttpSource
+from executors.stores.objects import ObjectSink, ObjectSource, StoredObject
 from executors.stores.places import Places
 from executors.stores.postgres_store import PostgresSink, PostgresSource
 from executors.stores.postgres_target import ForbiddenTarget, Target, target_of
 from executors.stores.rows import Sink, Source, quoted_table
-from executors.stores.s3_store import S3Object, S3Sink, S3Source
+from executors.stores.s3_store import s3_object
 from executors.stores.sqlite_store import SqliteSink, SqliteSource
 from executors.stores.watching import Watch
 
@@ -60,9 +62,9 @@ class Opening:
                 if not path.is_file():
                     raise ActionFailed("file_error", f"{place.path!r} is no file")
                 return FileSource(path, format_of(path.name, place.format), watch)
-            case "s3":
-                found = self._object(place.url or "", READING)
-                return S3Source(found, format_of(found.key, place.format), self._places.work, watch)
+            case "s3" | "gcs":
+                found = self._object(place, READING)
+                return ObjectSource(found, format_of(found.key, place.format), self._places.work, watch)
             case "http":
                 paths = {"path": place.path or "", "next_path": place.next_path or ""}
                 return HttpSource(self._calls, place.url or "", watch, headers=self._headers(READING), **paths)
@@ -83,11 +85,11 @@ class Opening:
                     raise ActionFailed("path_not_allowed", f"{place.path!r} may be read, and not written")
                 return SqliteSink(path, table, watch, mode=mode, key=key)
             case "file":
-                path = self._own_file(place.path or "")
+                path = self._places.own_file(place.path or "")
                 return FileSink(path, format_of(path.name, place.format), watch)
-            case "s3":
-                found = self._object(place.url or "", WRITING)
-                return S3Sink(found, format_of(found.key, place.format), self._places.work, watch)
+            case "s3" | "gcs":
+                found = self._object(place, WRITING)
+                return ObjectSink(found, format_of(found.key, place.format), self._places.work, watch)
             case "http":
                 return HttpSink(
                     self._calls,
@@ -102,7 +104,7 @@ class Opening:
     def is_sorted(self) -> bool:
         """Whether the source itself puts rows in the key's order."""
         source = self._arguments.source
-        if source.type in ("file", "s3"):
+        if source.type in FILES:
             return format_of(source.path or source.url or "", source.format) == "parquet"
         return source.type in TABLES
 
@@ -115,10 +117,7 @@ class Opening:
         if not isinstance(auth, dict) or side not in auth:
             return None
         bound = bound_credential(auth, side, self._context)
-        if bound is not None and "endpoint" in bound.laid_over:
-            # It decides who gets the requests that are signed with it.
-            raise ActionFailed("auth_invalid", "an endpoint belongs into the credential itself")
-        return bound.credential if bound else None
+        return bound.at_its_own_endpoint() if bound else None
 
     def _needed(self, side: str) -> Credential:
         credential = self._credential(side)
@@ -132,8 +131,11 @@ class Opening:
         self._context.keep_secret(target.secrets.secret_texts())
         return target
 
-    def _object(self, url: str, side: str) -> S3Object:
-        return S3Object(url, self._needed(side), self._watch)
+    def _object(self, place: Place, side: str) -> StoredObject:
+        url, credential = place.url or "", self._needed(side)
+        if place.type == "gcs":
+            return gcs_object(url, credential, self._calls, self._watch, self._context.keep_secret)
+        return s3_object(url, credential, self._calls.policy, self._watch)
 
     def _headers(self, side: str) -> dict[str, str]:
         credential = self._credential(side)
@@ -145,9 +147,3 @@ class Opening:
         if named == MEMORY:
             raise ActionFailed("arguments_invalid", "duckdb: there is nothing in a new database in memory")
         return self._places.database(named)
-
-    def _own_file(self, name: str) -> Path:
-        path = (self._places.files / name).resolve() if "\x00" not in name else self._places.files
-        if not path.is_relative_to(self._places.files.resolve()) or path == self._places.files.resolve():
-            raise ActionFailed("path_not_allowed", f"{name!r} is no name of a file in the execution's folder")
-        return path
