@@ -89,6 +89,10 @@ class ServerUnreachable(ExecutorError):
     code = "server_unreachable"
 
 
+class PlatformAway(Exception):
+    """The platform cannot be asked now. Nobody's fault: a job that needs it is run again once its lease has run out."""
+
+
 class ComponentTaken(ExecutorError):
     """Somebody else announced a component of this name; nothing was changed."""
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from html import escape
 from typing import Any, Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN: Final = "***"
 SHORTEST_HIDDEN: Final = 4
@@ -51,10 +51,12 @@ def _pieces(value: str) -> set[str]:
         pieces |= {line.strip() for line in value.splitlines() if len(line.strip()) >= 2 * SHORTEST_PIECE}
     if value.lstrip().startswith("{"):
         pieces |= set(_secret_leaves(value))
+    # Libraries tell what they have read, and not how it was written.
     if found := _DSN.search(value):
-        pieces.add(found["password"])
+        pieces |= {found["password"], unquote(found["password"])}
     if found := _CONNINFO.search(value):
-        pieces.add(found["quoted"] or found["bare"])
+        written = found["quoted"] or found["bare"] or ""
+        pieces |= {written, re.sub(r"\\(.)", r"\1", written)}
     return {piece for piece in pieces if len(piece) >= SHORTEST_HIDDEN}
 
 

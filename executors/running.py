@@ -6,6 +6,7 @@ Knows action kinds as values and what they are lent; nothing of leases, queues o
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from threading import Event
 from typing import Any
 
 from executors.contract import ActionFailed, ActionKind, ActionRequest, Credential, Level, Outcome
-from executors.errors import ExecutorError
+from executors.errors import ExecutorError, PlatformAway
 from executors.logs import JobLog
 from executors.redaction import Secrets
 from executors.sandbox.sanitise import OutputInvalid, clean_text, sanitise
@@ -53,7 +54,7 @@ class Lent:
         self.lines.take_printed(chunk)
 
     def credential(self, name: str) -> Credential:
-        """Resolve a stored credential. Raises: `ActionFailed`."""
+        """Resolve a stored credential. Raises: `ActionFailed`; `PlatformAway`."""
         try:
             found = self.resolve(name)
         except ExecutorError as error:
@@ -99,28 +100,20 @@ def run_action(
     """Run an action to an outcome, whatever it does; what cannot be kept of its output is an error of its own.
 
     `action` is the job's: it tells where the request holds marks of secrets, and their values are put there now.
-    Neither they nor those of the credentials that the action asks for ever come out.
+    Neither they nor those of the credentials that the action asks for ever come out. Raises: `PlatformAway`.
     """
     lent.lines.hide_with(lent.hide)
     try:
-        revealer = Revealer(lent, kinds.get("secrets"))
-        try:
-            _check_places(kinds.get(request.kind), (action or {}).get("secrets") or {})
-            arguments, inputs = revealer.reveal(request.arguments, request.inputs, action or {})
-        except ActionFailed as failure:
-            outcome = _failed(failure)
-        else:
-            outcome = _run(kinds, replace(request, arguments=arguments, inputs=inputs), lent)
-        return _hidden(outcome, lent.hide)
+        return _hidden(_run(kinds, request, lent, action or {}), lent.hide)
     finally:
         # While the secrets are known.
         lent.lines.finish()
         lent.secrets.forget()
 
 
-def _check_places(kind: ActionKind | None, secrets: Places) -> None:
+def _check_places(kind: ActionKind, secrets: Places) -> None:
     """Raises: `ActionFailed` when a secret stands where the kind would let it out of its hands."""
-    if kind is None or not secrets or (allowed := kind.secrets_in) is None:
+    if not secrets or (allowed := kind.secrets_in) is None:
         return
     for pointer in secrets:
         if not any(f"{pointer}/".startswith(f"{place}/") for place in allowed):
@@ -138,17 +131,25 @@ def _hidden(outcome: Outcome, hide_in: Callable[[Any], Any]) -> Outcome:
     )
 
 
-def _run(kinds: Mapping[str, ActionKind], request: ActionRequest, lent: Lent) -> Outcome:
+def _run(kinds: Mapping[str, ActionKind], request: ActionRequest, lent: Lent, action: Mapping[str, Any]) -> Outcome:
     kind = kinds.get(request.kind)
     if kind is None:
         known = ", ".join(sorted(kinds))
         return Outcome("error", code="unknown_action", message=f"no action kind {request.kind!r} here; known: {known}")
     try:
-        data = sanitise(kind.run(request, lent))
+        _check_places(kind, action.get("secrets") or {})
+        revealer = Revealer(lent, kinds.get("secrets"), time.monotonic() + request.timeout_seconds)
+        arguments, inputs = revealer.reveal(request.arguments, request.inputs, action)
+        data = sanitise(kind.run(replace(request, arguments=arguments, inputs=inputs), lent))
+    except PlatformAway:
+        raise
     except ActionFailed as failure:
         return _failed(failure)
     except OutputInvalid as error:
         return Outcome("error", code="output_invalid", message=str(error))
+    except RecursionError:
+        # No kind goes so deep by itself: something that it was given does.
+        return Outcome("error", code="output_invalid", message="what came back is nested too deeply")
     except Exception as error:
         # A defect of the kind itself: the job fails with its cause, whoever ran it lives on.
         logger.exception("action kind %s failed on %s", request.kind, request.node_id)

@@ -6,7 +6,9 @@ begins with `@`. Knows where marks may stand (the job says so) and who finds a v
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
@@ -31,17 +33,19 @@ def mark_of(name: str) -> str:
 class FetchesSecrets(Protocol):
     """The action kind that knows the providers of secrets."""
 
-    def fetch(self, arguments: Mapping[str, Any], context: ActionContext) -> str:
-        """The value that these arguments of the kind name. Raises: `ActionFailed`."""
+    def fetch(self, arguments: Mapping[str, Any], context: ActionContext, seconds: float) -> str:
+        """The value that these arguments of the kind name, within so many seconds. Raises: `ActionFailed`."""
 
 
 class Revealer:
     """Puts the values of secrets into the work of one job; what it finds is hidden in all that comes of the job."""
 
-    def __init__(self, context: ActionContext, provider: object = None) -> None:
-        """`provider` is the kind that fetches what steps of the kind `secrets` refer to; None: there is none here."""
+    def __init__(self, context: ActionContext, provider: object = None, deadline: float = math.inf) -> None:
+        """`provider` is the kind that fetches what steps of the kind `secrets` refer to; None: there is none here.
+        `deadline` (monotonic) is when all of it must be there."""
         self._context = context
         self._provider = provider
+        self._deadline = deadline
         self._values: dict[str, str] = {}
 
     def reveal(
@@ -71,7 +75,9 @@ class Revealer:
         if source is None or not isinstance(self._provider, FetchesSecrets) or depth >= MAX_DEPTH:
             raise ActionFailed("secret_not_found", f"nothing here fetches the secret of the step {name[1:]!r}")
         arguments, _ = self.reveal(source.get("arguments") or {}, {}, source, depth + 1)
-        value = self._provider.fetch(arguments, self._context)
+        if (seconds := self._deadline - time.monotonic()) <= 0:
+            raise ActionFailed("timeout", "the secrets of the step were not there in time")
+        value = self._provider.fetch(arguments, self._context, seconds)
         self._context.keep_secret([value])
         return value
 

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any, Final, Literal, TypeVar
 
 from catalog.domain.action_schemas import ActionSchemas
-from catalog.domain.durations import seconds_of
+from catalog.domain.durations import MAX_SECONDS, seconds_of
 from catalog.domain.parser import MAX_PROBLEMS, Document, join_pointer, texts_in
 from catalog.domain.template_syntax import check, is_template, names_read, step_secrets_used
 from catalog.errors import Problem
@@ -149,9 +149,10 @@ class Reading:
         if found is None or found.value is None:
             return None
         seconds = seconds_of(found.value)
-        if seconds is not None and (0 < seconds < float("inf") or (zero and seconds == 0)):
+        if seconds is not None and (0 < seconds <= MAX_SECONDS or (zero and seconds == 0)):
             return seconds
-        self.error("wrong_value", f"make {what} a number of seconds, or a text as 90s, 5m or 2h", found.pointer)
+        advice = f"make {what} a number of seconds, or a text as 90s, 5m or 2h; at most a century"
+        self.error("wrong_value", advice, found.pointer)
         return None
 
     def condition(self, found: Field, what: str, uses: list[Use], phase: Phase = "start") -> Any:

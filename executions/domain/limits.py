@@ -1,4 +1,4 @@
-"""Bounds on what one template may cost: loops, texts and numbers, counted while it renders.
+"""Bounds on single operations of templates, and where in a template the budget of its rendering is asked.
 
 A sandbox stops escapes, not bombs: `range(10**9)`, `'a' * 10**10`, a text that doubles forty times.
 """
@@ -6,7 +6,7 @@ A sandbox stops escapes, not bombs: `range(10**9)`, `'a' * 10**10`, a text that 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from jinja2 import nodes
@@ -14,79 +14,54 @@ from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.visitor import NodeTransformer
 
+from executions.domain.budget import BUDGET, MAX_TEXT_CHARS, Budget, bounded
+
 MAX_TEMPLATE_CHARS: Final = 64 * 1024
-MAX_TEXT_CHARS: Final = 1024 * 1024
 MAX_SEQUENCE: Final = 100_000
-MAX_ROUNDS: Final = 100_000
-MAX_PARTS: Final = 1_000_000
-"""Of a list or map that a template builds; what is in it twice counts twice, as it would be written twice."""
 MAX_INTEGER_BITS: Final = 4096
 MAX_WIDTH: Final = 1000
 MAX_PRECISION: Final = 30
-
-BUDGET: Final = "budget__"
-"""The name under which a template's loops and joined texts reach their budget."""
-
-
-class Budget:
-    """What is left to one rendering."""
-
-    def __init__(self) -> None:
-        self._rounds = MAX_ROUNDS
-        # By the id of a value, which is kept so that no other gets its id: a part that many share is counted once.
-        self._sizes: dict[int, tuple[Any, int]] = {}
-
-    def loop(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items, as long as rounds are left."""
-        for item in items:
-            self._rounds -= 1
-            if self._rounds < 0:
-                raise SecurityError(f"its loops make more than {MAX_ROUNDS} rounds")
-            yield item
-
-    def build(self, value: Any) -> Any:
-        """A list or map that was built (`[a, a]`, `a + a`), of bounded size: one that doubles is soon too large."""
-        if isinstance(value, list | tuple | dict):
-            self._size(value)
-        return value
-
-    def _size(self, value: Any) -> int:
-        if not isinstance(value, list | tuple | dict):
-            return 1
-        known = self._sizes.get(id(value))
-        if known is None:
-            size = 1
-            for part in value.values() if isinstance(value, dict) else value:
-                size += self._size(part)
-                if size > MAX_PARTS:
-                    raise SecurityError(f"a value has more than {MAX_PARTS} parts")
-            known = self._sizes[id(value)] = (value, size)
-        return known[1]
-
-    def join(self, *parts: Any) -> str:
-        """The parts as one text of bounded length (`a ~ b`)."""
-        return bounded("".join(_within(parts)))
-
-
-def _within(parts: Iterable[Any]) -> Iterator[str]:
-    size = 0
-    for part in parts:
-        text = str(part)
-        size += len(text)
-        if size > MAX_TEXT_CHARS:
-            raise SecurityError(f"a text grows past {MAX_TEXT_CHARS} characters")
-        yield text
-
-
-def bounded(text: str) -> str:
-    """The text. Raises: `SecurityError` when it is too long."""
-    if len(text) > MAX_TEXT_CHARS:
-        raise SecurityError(f"a text grows past {MAX_TEXT_CHARS} characters")
-    return text
+LOOKING: Final = frozenset(
+    {
+        *("==", "!=", "<", "<=", ">", ">=", "eq", "equalto", "ge", "greaterthan", "gt", "in", "le", "lessthan", "lt"),
+        *("lower", "ne", "upper"),
+    }
+)
+"""Tests that go through what they are given."""
 
 
 class Limiter(NodeTransformer):
-    """Sends every loop, every `~` and every list or map of a template through its budget."""
+    """Sends every loop, every `~` and every list or map of a template through its budget.
+
+    What is done again and again is counted each time: comparisons, tests and slices in a template that has loops.
+    """
+
+    def __init__(self, tree: nodes.Template) -> None:
+        self._repeats = any(True for _ in tree.find_all((nodes.For, nodes.Macro)))
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802  (jinja2 finds it by the class's name)
+        """Count what is compared."""
+        self.generic_visit(node)
+        if self._repeats:
+            node.expr = _counted(node.expr, "compare")
+            for operand in node.ops:
+                operand.expr = _counted(operand.expr, "search" if operand.op in ("in", "notin") else "compare")
+        return node
+
+    def visit_Test(self, node: nodes.Test) -> nodes.Node:  # noqa: N802  (the same)
+        """Count what is tested by looking into it."""
+        self.generic_visit(node)
+        if self._repeats and node.name in LOOKING:
+            node.node = _counted(node.node, "compare")
+            node.args = [_counted(argument, "search" if node.name == "in" else "compare") for argument in node.args]
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802  (the same)
+        """Count what a slice is taken of."""
+        self.generic_visit(node)
+        if self._repeats and isinstance(node.arg, nodes.Slice):
+            node.node = _counted(node.node, "slice")
+        return node
 
     def visit_For(self, node: nodes.For) -> nodes.Node:  # noqa: N802  (jinja2 finds it by the class's name)
         """Count the rounds."""
@@ -118,6 +93,10 @@ class Limiter(NodeTransformer):
 def _built(node: nodes.Expr, parts: list[nodes.Expr]) -> nodes.Expr:
     """The literal through the budget, unless all of it is written in the template."""
     return node if all(isinstance(part, nodes.Const) for part in parts) else _call("build", [node], node.lineno)
+
+
+def _counted(node: nodes.Expr, method: str) -> nodes.Expr:
+    return node if isinstance(node, nodes.Const) else _call(method, [node], node.lineno)
 
 
 def _call(method: str, arguments: list[Any], line: int) -> nodes.Call:

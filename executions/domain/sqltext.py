@@ -15,6 +15,7 @@ from jinja2 import Undefined, pass_context
 from jinja2.environment import Template
 
 from catalog.domain.template_syntax import is_template
+from executions.domain.budget import Budget
 from executions.domain.limits import MAX_TEMPLATE_CHARS
 from executions.domain.sqlplaces import MARK, Places
 from executions.domain.templating import (
@@ -66,15 +67,16 @@ def _compile(source: str) -> tuple[Template, frozenset[str], frozenset[str]]:
     return Template.from_code(_ENVIRONMENT, code, dict(_ENVIRONMENT.globals)), names, steps
 
 
-def render_sql(value: Any, lookup: Lookup) -> Any:
+def render_sql(value: Any, lookup: Lookup, budget: Budget | None = None) -> Any:
     """Render an SQL argument: a text, or a list of them. Raises: `TemplateError`."""
     if isinstance(value, list | tuple):
-        return [render_sql(item, lookup) for item in value]
+        budget = budget or Budget()
+        return [render_sql(item, lookup, budget) for item in value]
     if not (isinstance(value, str) and is_template(value)):
         return value
     template, names, steps = _compile(value)
     values: list[Any] = []
-    variables = {**bind(names, steps, lookup), _VALUES: values}
+    variables = {**bind(names, steps, lookup, budget), _VALUES: values}
     try:
         text = render_bounded(template, variables)
         plain = [item if isinstance(item, RawSql) else native(item, value) for item in values]

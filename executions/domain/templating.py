@@ -24,16 +24,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from catalog.domain.template_syntax import ALLOWED_FILTERS, ALLOWED_TESTS, is_template
-from executions.domain.limits import (
-    BUDGET,
-    FILTERS,
-    MAX_TEMPLATE_CHARS,
-    MAX_TEXT_CHARS,
-    Budget,
-    Limiter,
-    check_call,
-    check_operands,
-)
+from executions.domain.budget import BUDGET, MAX_TEXT_CHARS, Budget, counted, work_of
+from executions.domain.limits import FILTERS, MAX_TEMPLATE_CHARS, Limiter, check_call, check_operands
 from executions.domain.results import MISSING, StepResult
 from executions.domain.values import Unstorable, plain
 from executions.errors import TemplateError, shorten
@@ -93,6 +85,12 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def call(self, context: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         check_call(function, self.globals)
+        owner = getattr(function, "__self__", None)
+        if isinstance(owner, Budget):
+            # It counts by itself.
+            return super().call(context, function, *args, **kwargs)
+        budget: Budget = context.parent[BUDGET]
+        budget.spend((0 if isinstance(owner, dict) else budget.weigh(owner) // 4) + sum(map(work_of, args)))
         return _built(context, super().call(context, function, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
@@ -102,9 +100,8 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 def _built(context: Any, value: Any) -> Any:
     """A value that a call or an operation built, through the rendering's budget."""
-    if isinstance(value, list | tuple | dict):
-        context.parent[BUDGET].build(value)
-    return value
+    budget: Budget = context.parent[BUDGET]
+    return budget.build(budget.made(value))
 
 
 def _json_text(value: Any, indent: int | None = None) -> str:
@@ -142,6 +139,8 @@ def build_environment(finalize: Callable[..., Any] | None = None) -> ImmutableSa
     # Constants are not folded: an expression must cost nothing before it is rendered.
     environment.optimized = False
     environment.filters.update({**FILTERS, **_OWN_FILTERS})
+    for name, function in environment.filters.items():
+        environment.filters[name] = counted(name, function)
     for known, allowed in ((environment.filters, ALLOWED_FILTERS), (environment.tests, ALLOWED_TESTS)):
         for name in set(known) - set(allowed):
             del known[name]
@@ -190,7 +189,7 @@ def rewrite(tree: nodes.Template) -> frozenset[str]:
         root = node.node
         if isinstance(root, nodes.Name) and root.name in outside and root.name not in stored:
             node.node = nodes.Name(_PROXY + root.name, "load", lineno=node.lineno)
-    Limiter().visit(tree)
+    Limiter(tree).visit(tree)
     return frozenset(outside)
 
 
@@ -281,13 +280,13 @@ Lookup = Callable[[str], Any]
 """Gives the value of a root name, a `StepResult` for a step's, or `MISSING`."""
 
 
-def bind(names: frozenset[str], steps: frozenset[str], lookup: Lookup) -> dict[str, Any]:
+def bind(names: frozenset[str], steps: frozenset[str], lookup: Lookup, budget: Budget | None = None) -> dict[str, Any]:
     """The variables of a template: each name's plain value, and its proxy.
 
     Of `steps` and `results` only the entries in `steps` are there: they were looked up before rendering began. An
     input of such a name is a value as any other.
     """
-    variables: dict[str, Any] = {BUDGET: Budget()}
+    variables: dict[str, Any] = {BUDGET: (budget or Budget()).begin()}
     for name in names:
         value = lookup(name)
         if name in ("steps", "results") and isinstance(value, Mapping) and not isinstance(value, dict):
@@ -302,17 +301,22 @@ Coerce = Callable[[str], Any]
 """What becomes of a text that a template gave."""
 
 
-def render(value: Any, lookup: Lookup, coerce: Coerce | None = None) -> Any:
-    """Render every template in a JSON-like value; maps' keys are not rendered. Raises: `TemplateError`."""
+def render(value: Any, lookup: Lookup, coerce: Coerce | None = None, budget: Budget | None = None) -> Any:
+    """Render every template in a JSON-like value; maps' keys are not rendered. Raises: `TemplateError`.
+
+    All of them together have one budget.
+    """
     if isinstance(value, str):
         if not is_template(value):
             return value
-        rendered = render_text(value, lookup)
+        rendered = render_text(value, lookup, budget)
         return coerce(rendered) if coerce is not None and isinstance(rendered, str) else rendered
     if isinstance(value, Mapping):
-        return {key: render(item, lookup, coerce) for key, item in value.items()}
+        budget = budget or Budget()
+        return {key: render(item, lookup, coerce, budget) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [render(item, lookup, coerce) for item in value]
+        budget = budget or Budget()
+        return [render(item, lookup, coerce, budget) for item in value]
     return value
 
 
@@ -333,12 +337,12 @@ def coerce_literals(text: str) -> Any:
 _LEGACY_WORDS: Final = {"true": True, "false": False, "none": None, "null": None}
 
 
-def render_text(source: str, lookup: Lookup) -> Any:
-    """Render one template's text. Raises: `TemplateError`."""
+def render_text(source: str, lookup: Lookup, budget: Budget | None = None) -> Any:
+    """Render one template's text, on a budget of its own if none is handed in. Raises: `TemplateError`."""
     compiled = compile_template(source)
     if compiled.path is not None:
         return _resolve(compiled, lookup)
-    variables = bind(compiled.names, compiled.steps, lookup)
+    variables = bind(compiled.names, compiled.steps, lookup, budget)
     try:
         if not compiled.expression:
             return native(render_bounded(compiled.template, variables), source)

@@ -30,8 +30,9 @@ RESERVED: Final = frozenset(
 )
 ONE: Final = "auth"
 """The alias of a reference that has none."""
-EXTRAS: Final = ("scope", "service", "secret_name", "region", "endpoint", "header")
+EXTRAS: Final = ("scope", "service", "secret_name", "region", "header")
 """Fields that a reference may lay over those of its credential: none of them is secret."""
+ENDPOINTS: Final = frozenset({"endpoint", "endpoint_url"})
 
 
 class AuthInvalid(ActionFailed):
@@ -97,15 +98,6 @@ class Bound:
     credential: Credential
     read_only: bool = False
     """Whether the reference says so."""
-    laid_over: frozenset[str] = frozenset()
-    """The fields that are the reference's own."""
-
-    def at_its_own_endpoint(self) -> Credential:
-        """The credential, when the reference lays no endpoint over it. Raises: `AuthInvalid`."""
-        if "endpoint" in self.laid_over:
-            # It decides who gets the requests that are signed with it.
-            raise AuthInvalid("an endpoint belongs into the credential itself")
-        return self.credential
 
 
 def bound_credential(auth: Auth | None, use_auth: str | None, context: ActionContext) -> Bound | None:
@@ -190,12 +182,15 @@ _WHERE: Final = frozenset({"source", "provider", "key", "credential", "secret", 
 def _bind(alias: str, reference: Reference, context: ActionContext) -> Bound:
     found = canonical(_resolve(alias, reference, context))
     context.keep_secret(found.secret_texts())
+    if reference.endpoint is not None or (reference.where == "inline" and ENDPOINTS & found.data.keys()):
+        # Who is asked there is asked past the rules for addresses, and gets what is signed with the credential.
+        raise AuthInvalid(f"{alias}: an endpoint belongs into a stored credential")
     extras = {name: value for name in EXTRAS if (value := getattr(reference, name)) is not None}
     if reference.where == "secret" and reference.named == reference.secret_name:
         # It is what the reference is read from, and not what it is called where it is used.
         extras.pop("secret_name", None)
     laid = Credential(found.name, found.type, {**found.data, **extras})
-    return Bound(alias, laid, reference.read_only, frozenset(extras))
+    return Bound(alias, laid, reference.read_only)
 
 
 def _resolve(alias: str, reference: Reference, context: ActionContext) -> Credential:

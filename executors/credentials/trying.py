@@ -18,7 +18,9 @@ from executors.actions.secrets import Asked, SecretsArguments, token_of_key, vau
 from executors.auth import canonical
 from executors.contract import ActionFailed, Credential
 from executors.running import Lent
+from executors.sandbox.rows import RowBudget
 from executors.stores.http_calls import CheckedCalls, headers_of
+from executors.stores.postgres_session import KeptRows, Session, StatementFailed
 from executors.stores.postgres_target import target_of
 
 SECONDS: Final = 15.0
@@ -70,14 +72,18 @@ def _try(credential: Credential, url: str | None, lent: Lent, calls: CheckedCall
 
 
 def _try_postgres(credential: Credential) -> Trial:
-    options = target_of(credential, {}).options
-    known: dict[str, Any] = {**options, "passfile": "/dev/null", "connect_timeout": str(int(SECONDS))}
+    rows = KeptRows(RowBudget())
+    deadline = time.monotonic() + SECONDS
     try:
-        with psycopg.connect(**known, application_name="noetl-credential-test") as connection:
-            version = connection.execute("SHOW server_version").fetchone()
-    except (psycopg.Error, UnicodeError) as error:
+        session = Session(target_of(credential, {}).options, deadline)
+        try:
+            session.begin(deadline, Event())
+            session.run("SHOW server_version", rows=rows)
+        finally:
+            session.close()
+    except (psycopg.Error, UnicodeError, StatementFailed) as error:
         return Trial("failed", str(error).strip())
-    return Trial("ok", f"PostgreSQL {version[0] if version else ''} answers")
+    return Trial("ok", f"PostgreSQL {rows.result()['rows'][0]['server_version']} answers")
 
 
 def _try_buckets(credential: Credential) -> Trial:

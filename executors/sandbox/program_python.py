@@ -150,6 +150,9 @@ def _bind(main: Callable[..., Any], inputs: dict[str, Any]) -> tuple[list[Any], 
                 named[parameter.name] = inputs[parameter.name]
         elif parameter.default is inspect.Parameter.empty:
             raise TypeError(f"main() is missing the input {parameter.name!r}")
+        elif parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            # Those behind it keep their places.
+            positional.append(parameter.default)
     return positional, named
 
 

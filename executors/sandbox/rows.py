@@ -46,14 +46,16 @@ class RowBudget:
 
 def unique_names(names: Iterable[str]) -> list[str]:
     """Column names made distinct: `a, a` becomes `a, a_2`, so that no cell is lost in a map."""
-    result: list[str] = []
+    found: dict[str, None] = {}
+    last: dict[str, int] = {}
     for name in names:
-        candidate, number = name, 1
-        while candidate in result:
+        candidate, number = name, last.get(name, 1)
+        while candidate in found:
             number += 1
             candidate = f"{name}_{number}"
-        result.append(candidate)
-    return result
+        last[name] = number
+        found[candidate] = None
+    return list(found)
 
 
 def to_rows(columns: list[str], tuples: Iterable[Sequence[Any]], budget: RowBudget) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from executors.stores.watching import Watch
 
 MEMORY: Final = ":memory:"
 LOCK_RETRY_SECONDS: Final = 0.1
+MAX_QUERY_CHARACTERS: Final = 20_000
 CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
     "threads": 2,
     "memory_limit": "512MB",
@@ -96,6 +97,21 @@ class _DuckDb:
             self._watch.check()
             raise ActionFailed(code, f"duckdb: {error}") from None
 
+    def _refuse_functions(self, text: str) -> None:
+        """Raises: `ValueError` for functions that no step may call, in the SQL or in what the file has of its own; and
+        for SQL that is too long: nothing stops DuckDB while it plans.
+        """
+        if len(text) > MAX_QUERY_CHARACTERS:
+            raise ValueError(f"a statement has {MAX_QUERY_CHARACTERS} characters at most")
+        # With DuckDB itself, as in `_open`.
+        from executors.sandbox.duckdb_connection import check_definitions
+        from executors.sandbox.duckdb_rules import refuse_functions
+        from executors.sandbox.duckdb_tokens import split
+
+        for statement in split(text):
+            refuse_functions(statement.tokens)
+        check_definitions(self._connection)
+
 
 class DuckDbSource(_DuckDb):
     """The rows of one query; `params` are bound, as `$name`."""
@@ -110,6 +126,8 @@ class DuckDbSource(_DuckDb):
         """As `rows.Source` has it."""
         text, values = self._query, self._params
         with self._failing("source_failed"):
+            if self._confined:
+                self._refuse_functions(text)
             statements = self._connection.extract_statements(text)
             if len(statements) != 1 or statements[0].type.name != "SELECT":
                 raise ActionFailed("source_failed", "duckdb: a source is one SELECT")
@@ -203,19 +221,15 @@ class DuckDbChanges(DuckDbWriting):
 
     def _look_at(self, statement: str) -> None:
         """Raises: `ActionFailed` (`sql_refused`) when it, or a view or macro of the file, does what no step may."""
-        # With DuckDB itself, as in `_open`.
-        from executors.sandbox.duckdb_connection import check_definitions
-        from executors.sandbox.duckdb_rules import Refused, refuse_functions
-        from executors.sandbox.duckdb_tokens import TextRefused, split
+        from executors.sandbox.duckdb_rules import Refused
+        from executors.sandbox.duckdb_tokens import TextRefused
 
         with self._failing("target_failed"):
             kinds = [one.type.name for one in self._connection.extract_statements(statement)]
             try:
                 if len(kinds) != 1 or kinds[0] not in CHANGING:
                     raise Refused(f"a statement here is one of {', '.join(sorted(CHANGING))}: for others, add a step")
-                for part in split(statement):
-                    refuse_functions(part.tokens)
-                check_definitions(self._connection)
+                self._refuse_functions(statement)
             except (Refused, TextRefused) as error:
                 raise ActionFailed("sql_refused", f"duckdb: {error}") from None
 

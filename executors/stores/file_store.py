@@ -70,7 +70,7 @@ class FileSource:
 
     def _rows(self, file: TextIO) -> Iterator[Row]:
         if self._format == "csv":
-            for cells in csv.DictReader(file, restkey="", strict=True):
+            for cells in csv.DictReader(_lines(file), restkey="", strict=True):
                 if "" in cells:
                     raise ValueError("a line has more cells than there are names")
                 yield {name: cell or None for name, cell in cells.items()}
@@ -176,13 +176,22 @@ def _keep(path: Path) -> None:
 def _batched(rows: Iterable[Row], size: int, watch: Watch) -> Iterator[list[Row]]:
     batch: list[Row] = []
     for row in rows:
+        # A row may be large, and a batch have many.
+        watch.check()
         batch.append(row)
         if len(batch) == size:
-            watch.check()
             yield batch
             batch = []
     if batch:
         yield batch
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines, none of them without an end. Raises: `ValueError`."""
+    while line := file.readline(MAX_ROW_CHARACTERS):
+        if len(line) == MAX_ROW_CHARACTERS:
+            raise ValueError(f"a line has more than {MAX_ROW_CHARACTERS} characters")
+        yield line
 
 
 class _Items:
@@ -230,7 +239,8 @@ class _Items:
             if end < len(self._text):
                 self._at = end
                 return item
-            more = self._file.read(READ_CHARACTERS)
+            # As much again: an item is read from its beginning each time.
+            more = self._file.read(max(READ_CHARACTERS, len(self._text) - self._at))
             if not more or len(self._text) - self._at > MAX_ROW_CHARACTERS:
                 raise ValueError("it ends within a row, or a row is too large")
             self._text, self._at = self._text[self._at :] + more, 0

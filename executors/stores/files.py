@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +10,17 @@ from pathlib import Path
 from typing import BinaryIO, Final
 from uuid import uuid4
 
-from executors.contract import ActionFailed
+from executors.contract import ActionFailed, ActionRequest
 
 SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
+SAFE_CHARACTERS: Final = 100
+
+
+def place_name(request: ActionRequest) -> str:
+    """A job's place in its execution as a part of a file's name: the same for every attempt, of no other job."""
+    place = request.node_id.removeprefix(f"{request.execution_id}:")
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", place)[:SAFE_CHARACTERS]
+    return plain if place == plain else f"{plain}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
 class ExecutionFiles:

@@ -1,13 +1,19 @@
-"""Which addresses a step may connect to. A pure function of the address and the allowed networks."""
+"""Which addresses a step may ask for, and which of them it may connect to. Pure functions of texts and networks."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import Final
+from urllib.parse import urlsplit
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MAX_ADDRESS: Final = 16_384
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 IPV4_COMPATIBLE: Final = ipaddress.ip_network("::/96")
@@ -63,3 +69,29 @@ def is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and address not in GLOBAL_UNICAST:
         return False
     return address.is_global and not any(address in network for network in REFUSED)
+
+
+class AddressInvalid(ValueError):
+    """What stands for an address is none that a step may ask."""
+
+
+def check_address(url: str) -> None:
+    """Raises: `AddressInvalid` for what is no plain http or https address."""
+    if len(url) > MAX_ADDRESS or CONTROL.search(url) or "\\" in url:
+        raise AddressInvalid("an address must be short, and hold no backslash and no control characters")
+    try:
+        parts = urlsplit(url)
+        is_plain = parts.scheme.lower() in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_plain = False
+    if not is_plain:
+        raise AddressInvalid("an address must be a whole http or https one")
+    if "@" in parts.netloc:
+        raise AddressInvalid("an address holds no user and password: use auth")
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port: what a credential was meant for."""
+    parts = urlsplit(url)
+    scheme = parts.scheme.lower()
+    return scheme, (parts.hostname or "").lower().rstrip("."), parts.port or DEFAULT_PORTS.get(scheme)

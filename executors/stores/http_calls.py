@@ -88,17 +88,23 @@ class CheckedCalls:
 
 
 def headers_of(credential: Credential) -> dict[str, str]:
-    """The header that a credential stands for. Raises: `ActionFailed`."""
-    data = credential.data
+    """The header that a credential stands for: one as `executors.auth` gives it. Raises: `ActionFailed`."""
     match credential.type:
-        case "bearer" | "token" | "oauth" if data.get("token"):
-            return {"Authorization": f"Bearer {data['token']}"}
+        case "bearer" | "token" | "oauth":
+            return {"Authorization": f"Bearer {field_of(credential, 'token')}"}
         case "basic":
-            pair = f"{data.get('username', '')}:{data.get('password', '')}"
+            pair = f"{field_of(credential, 'username')}:{field_of(credential, 'password')}"
             return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-        case "api_key" if data.get("value"):
-            return {data["header"]: data["value"]}
-        case "header" if data.get("name"):
-            return {data["name"]: data.get("value", "")}
-    message = f"the credential {credential.name!r} of the type {credential.type!r} makes no header"
+        case "api_key":
+            return {field_of(credential, "header"): field_of(credential, "value")}
+        case "header":
+            return {field_of(credential, "name"): field_of(credential, "value")}
+    message = f"a credential of type {credential.type!r} makes no header of http"
     raise ActionFailed("credential_invalid", message)
+
+
+def field_of(credential: Credential, name: str) -> str:
+    """A field that is needed. Raises: `ActionFailed` when it is missing or blank."""
+    if not credential.data.get(name):
+        raise ActionFailed("credential_invalid", f"credential {credential.name!r} lacks {name!r}")
+    return credential.data[name]

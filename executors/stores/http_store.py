@@ -9,11 +9,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from requests.utils import parse_header_links
 
 from executors.contract import ActionFailed
+from executors.stores.http_addresses import AddressInvalid, check_address, origin
 from executors.stores.http_calls import Reply
 from executors.stores.rows import Row, to_line
 from executors.stores.watching import Watch
@@ -70,8 +71,11 @@ class HttpSource:
         told = _at(page, self._next_path) if self._next_path else _linked(reply)
         if not told:
             return None
-        following = _checked(urljoin(url, str(told)))
-        if urlsplit(following)[:2] != urlsplit(self._url)[:2]:
+        try:
+            following = _checked(urljoin(url, str(told)))
+        except ValueError:
+            raise ActionFailed("source_failed", "http: what a page tells of the next is no address") from None
+        if origin(following) != origin(self._url):
             # The credential is for the address that the step names.
             raise ActionFailed("source_failed", "http: the next page is on another host")
         return following
@@ -145,10 +149,7 @@ def _linked(reply: Reply) -> str | None:
 def _checked(url: str) -> str:
     """Raises: `ActionFailed` (`arguments_invalid`)."""
     try:
-        parts = urlsplit(url)
-        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
-    except ValueError:
-        is_good = False
-    if not is_good:
-        raise ActionFailed("arguments_invalid", "http: `url` is an address with http or https, and no password in it")
+        check_address(url)
+    except AddressInvalid as error:
+        raise ActionFailed("arguments_invalid", f"http: url: {error}") from None
     return url

@@ -7,9 +7,11 @@ into memory or cannot run statements without one, so the wait is written here, w
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from threading import Event
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -21,16 +23,23 @@ from executors.contract import ActionFailed
 from executors.sandbox.rows import RowBudget, to_rows, unique_names, with_rows, without_rows
 from executors.stores.postgres_values import adapt
 
-CHUNK_ROWS: Final = 500
+CHUNK_ROWS: Final = 100
 COPY_BYTES: Final = 64 * 1024
 PIPELINED: Final = 200
 """How many times a statement is sent before the answers are read."""
+HELD_BYTES: Final = 256 << 20
+"""How much this process may grow while it reads one row, or one chunk of rows."""
+LOOK_EVERY: Final = 16
+"""Reads from the server between two looks at that."""
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 POLL_SECONDS: Final = 0.05
 CANCEL_SECONDS: Final = 3.0
 CONNECT_SECONDS: Final = 10
 ANSWER_SECONDS: Final = 3.0
 """How long an idle connection may take to answer before it is given up."""
 SERVER_SLACK_SECONDS: Final = 2.0
+MOST_MILLISECONDS: Final = 2**31 - 1
+"""The longest `statement_timeout`: what takes weeks has only the clock here."""
 ROWS: Final = (pq.ExecStatus.TUPLES_CHUNK, pq.ExecStatus.TUPLES_OK)
 DONE: Final = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.EMPTY_QUERY)
 # `statement_timeout` is a net for the case that a cancel request does not get through; the clock here comes first.
@@ -84,7 +93,8 @@ class Session:
         self._deadline = deadline
         self._cancelled = Event()
         self._unread = False
-        wait = max(2, min(CONNECT_SECONDS, int(deadline - time.monotonic())))
+        self._reads = self._held_before = 0
+        wait = int(max(2.0, min(CONNECT_SECONDS, deadline - time.monotonic())))
         known = {
             **options,
             "application_name": "noetl-step",
@@ -117,7 +127,8 @@ class Session:
         if self._unread:
             self._unread = False
             self._take(_NO_ROWS)
-        milliseconds = max(1, int((deadline - time.monotonic() + SERVER_SLACK_SECONDS) * 1000))
+        left = (deadline - time.monotonic() + SERVER_SLACK_SECONDS) * 1000
+        milliseconds = int(min(max(1.0, left), MOST_MILLISECONDS))
         self._send(BEGIN, [str(milliseconds)])
         self._take(_NO_ROWS)
         self._deadline = deadline
@@ -270,6 +281,7 @@ class Session:
         return touched
 
     def _next_result(self) -> pq.abc.PGresult | None:
+        self._reads = 0
         while True:
             unsent = self._pgconn.flush()
             if not self._pgconn.is_busy():
@@ -283,6 +295,7 @@ class Session:
                 return
             if size:
                 file.write(data)
+                self._reads = 0
             else:
                 self._wait()
 
@@ -312,6 +325,19 @@ class Session:
         readable, _, _ = select.select(socket, socket if writing else [], [], min(left, POLL_SECONDS))
         if readable:
             self._pgconn.consume_input()
+            self._look_at_memory()
+
+    def _look_at_memory(self) -> None:
+        """libpq gives a row, and a chunk of them, only when it has all of it. Raises: `ActionFailed`."""
+        self._reads += 1
+        if self._reads % LOOK_EVERY:
+            return
+        held = _resident_bytes()
+        if self._reads == LOOK_EVERY:
+            self._held_before = held
+        elif held - self._held_before > HELD_BYTES:
+            message = f"{CHUNK_ROWS} rows, or a single one, take more than {HELD_BYTES >> 20} MB: select less of them"
+            raise ActionFailed("output_too_large", message)
 
     def _check(self) -> float:
         """The seconds left. Raises: `ActionFailed`; the statement is then stopped on the server, too."""
@@ -356,3 +382,11 @@ def _failure(result: pq.abc.PGresult, number: int | None = None) -> StatementFai
     detail = result.error_field(pq.DiagnosticField.MESSAGE_DETAIL)
     text = b". ".join(part for part in (primary, detail) if part).decode(errors="replace").strip()
     return StatementFailed(text, sqlstate, number)
+
+
+def _resident_bytes() -> int:
+    """How much memory this process holds; 0 where nobody tells."""
+    try:
+        return int(Path("/proc/self/statm").read_bytes().split()[1]) * PAGE_BYTES
+    except OSError:
+        return 0

@@ -32,7 +32,10 @@ REQUIRED: Final = ("host", "user", "dbname")
 # Of a DSN only these count: others read files of the worker (`service`, `passfile`, `sslkey`).
 DSN_OPTIONS: Final = (*FIELDS, "hostaddr", "options", "target_session_attrs", "keepalives")
 DEFAULT_PORT: Final = "5432"
+MOST_HOSTS: Final = 8
 LOCAL: Final = "local"
+PLACE: Final = {"host": None, "hostaddr": None, "port": DEFAULT_PORT}
+"""The options that say which server it is, and what counts for those that nobody names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,7 @@ def target_of(credential: Credential | None, own: Mapping[str, Any]) -> Target:
         options = {**stored, **told}
         if "password" in stored:
             options["password"] = stored["password"]
-        if stored.get("host", options.get("host")) != options.get("host"):
-            _send_elsewhere(options, told)
+        _guard_elsewhere(options, stored, told)
     _require(options, credential)
     options.setdefault("port", DEFAULT_PORT)
     secret = {name: str(own[name]) for name in own if name in DSN_FIELDS} | {"password": options.get("password", "")}
@@ -121,17 +123,23 @@ def _options(data: Mapping[str, Any], whose: str) -> dict[str, str]:
     return options
 
 
-def _send_elsewhere(options: dict[str, str], told: Mapping[str, str]) -> None:
-    """The step's own host replaces the credential's: what belongs to the old one goes, and the password stays hidden.
-
-    A server that asks for it in clear, or in a form that can be tried out, gets none.
+def _guard_elsewhere(options: dict[str, str], stored: Mapping[str, str], told: Mapping[str, str]) -> None:
+    """Where the step names another server than the credential, what belongs to the old one goes, and the credential's
+    password stays hidden: a server that asks for it in clear, or in a form that can be tried out, gets none.
     """
-    if "hostaddr" not in told:
+    if not stored.keys() & {"host", "hostaddr"}:
+        return
+    if "host" in told and told["host"] != stored.get("host") and "hostaddr" not in told:
         options.pop("hostaddr", None)
-    options["require_auth"] = "!password,!md5"
+    is_elsewhere = any(name in told and told[name] != stored.get(name, default) for name, default in PLACE.items())
+    if is_elsewhere and "password" in stored:
+        options["require_auth"] = "!password,!md5"
 
 
 def _require(options: Mapping[str, str], credential: Credential | None) -> None:
+    if max(options.get(name, "").count(",") for name in ("host", "hostaddr")) >= MOST_HOSTS:
+        # Each is waited for.
+        raise ActionFailed("credential_invalid", f"a connection has {MOST_HOSTS} hosts at most")
     # Without a password libpq would try the worker's own (PGPASSWORD); a local socket needs none.
     required = REQUIRED if options.get("host", "").startswith("/") else (*REQUIRED, "password")
     missing = [FIELDS[option][0] for option in required if not options.get(option)]

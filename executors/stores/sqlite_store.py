@@ -28,6 +28,8 @@ from executors.stores.rows import (
 from executors.stores.watching import Watch
 
 LOCK_SECONDS: Final = 30.0
+MAX_CELL_BYTES: Final = 64 * 1024 * 1024
+"""Of a text or blob, also of one that a query only makes."""
 READING: Final = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
@@ -58,6 +60,7 @@ class _Sqlite:
             with self._failing("database_unreadable"):
                 # What views and triggers of the file may call.
                 connection.execute("PRAGMA trusted_schema = OFF")
+                connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL_BYTES)
             self._stack.enter_context(self._watch.stopping(connection.interrupt))
         except BaseException:
             # Whatever it was, nobody has the store that could close it.

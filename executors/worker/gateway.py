@@ -9,6 +9,9 @@ from typing import Protocol
 from django.db import InterfaceError, InternalError, OperationalError, connection
 
 from executions.api import LogLine, Report, append_log, failpoint, report_and_take
+from executors.contract import Credential
+from executors.errors import PlatformAway
+from executors.services import resolve_credential
 from queueing.api import (
     Fence,
     HeldLease,
@@ -22,7 +25,7 @@ from queueing.api import (
 )
 
 
-class GatewayUnavailable(Exception):
+class GatewayUnavailable(PlatformAway):
     """The queue could not be reached; the same call may go through later."""
 
 
@@ -94,3 +97,11 @@ class DatabaseGateway:
         with _reachable():
             failpoint("report.before")
             return report_and_take(execution_id, reports, take, evaluate_later=evaluate_later)
+
+    def credential(self, job: LeasedJob, name: str) -> Credential:
+        """A credential for a leased job.
+
+        Raises: `CredentialNotFound`, `CredentialUnreadable`, `CredentialOutOfScope`.
+        """
+        with _reachable():
+            return resolve_credential(name, job.execution_id)

@@ -10,7 +10,6 @@ from pathlib import Path
 from django.conf import settings
 
 from executors.registry import build_registry
-from executors.services import resolve_credential
 from executors.worker.gateway import DatabaseGateway
 from executors.worker.heartbeat import LeaseKeeper
 from executors.worker.turn import Worker
@@ -26,7 +25,7 @@ def worker_for_process(pid: int) -> Worker:
         gateway=gateway,
         kinds=build_registry(settings),
         keeper=LeaseKeeper(gateway, lease_seconds),
-        resolve=lambda job, name: resolve_credential(name, job.execution_id),
+        resolve=gateway.credential,
         data_dir=Path(settings.NOETL_DATA_DIR),
         lease_seconds=lease_seconds,
         log_bytes=settings.NOETL_LOG_BYTES_PER_JOB,

@@ -15,7 +15,7 @@ import requests
 
 from executions.api import LogLine, Report
 from executors.contract import Credential
-from executors.errors import CredentialNotFound, CredentialOutOfScope, NotAuthenticated, ServerUnreachable
+from executors.errors import CredentialNotFound, CredentialOutOfScope, NotAuthenticated
 from executors.worker.gateway import GatewayUnavailable
 from executors.worker.wire import ActionUnreadable, read_job
 from queueing.api import Fence, HeldLease, Judgement, LeasedJob, Take
@@ -151,7 +151,7 @@ class RestGateway:
     def credential(self, job: LeasedJob, name: str) -> Credential:
         """A credential that the leased job's action names.
 
-        Raises: `CredentialNotFound`, `CredentialOutOfScope`, `ServerUnreachable`.
+        Raises: `CredentialNotFound`, `CredentialOutOfScope`, `GatewayUnavailable`.
         """
         try:
             answer = self._about(job.fence, "secrets", {})
@@ -159,8 +159,6 @@ class RestGateway:
             if refused.problem.get("code") == CredentialOutOfScope.code:
                 raise CredentialOutOfScope(name) from None
             raise CredentialNotFound(name) from None
-        except GatewayUnavailable as error:
-            raise ServerUnreachable(str(error)) from None
         found = answer["credentials"].get(name)
         if found is None:
             raise CredentialNotFound(name)

@@ -17,7 +17,10 @@ from executors.actions.python import PythonAction
 from executors.contract import ActionRequest, Credential, Outcome
 from executors.running import Lent, outcome_fields, run_action
 from executors.sandbox.host import Limits
+from tests.support.database_steps import Step, step_socket
 
+SECONDS = 2.0
+"""Within which each is answered."""
 ANSWER_SECONDS = 4.0
 INVALID, LARGE, ERROR = "output_invalid", "output_too_large", "python_error"
 
@@ -160,7 +163,7 @@ def is_stored_as_it_is(value: Any) -> bool:
 def test_a_hostile_result_is_plain_json_or_refused(action: PythonAction, name: str, db: None) -> None:
     expression, expected = OUTPUTS[name]
     outcome, seconds = run(action, f"{textwrap.dedent(EVIL)}\ndef main(): return {expression}")
-    assert seconds < ANSWER_SECONDS
+    assert seconds < SECONDS
     told = outcome_fields(outcome, seconds)
     assert is_stored_as_it_is(told), "whatever it is, the log can hold it"
     if expected is None:
@@ -177,3 +180,49 @@ def test_a_hostile_result_is_plain_json_or_refused(action: PythonAction, name: s
 def test_what_may_be_either_is_never_a_fault_of_the_platform(action: PythonAction, name: str) -> None:
     outcome, _ = run(action, f"{textwrap.dedent(EVIL)}\ndef main(): return {OUTPUTS[name][0]}")
     assert outcome.code not in ("sandbox_error", "action_crashed", "killed", "timeout")
+
+
+ROWS: dict[str, str] = {
+    "a list too deep to be read": "select (repeat('[', 6000) || repeat(']', 6000))::json",
+    "a list too deep to be kept": "select (repeat('[', 500) || repeat(']', 500))::jsonb",
+    "a map too deep": "select (repeat('{\"a\":', 700) || '1' || repeat('}', 700))::json",
+    "an array of many dimensions": "select array[[[[[[1]]]]]]",
+    "a number of many digits": "select 10::numeric ^ 5000",
+    "a JSON number of many digits": "select ('1' || repeat('0', 10000))::json",
+    "a JSON number beyond floats": "select '1e999999'::json",
+    "a JSON text with NUL": "select '\"\\u0000\"'::json",
+    "half a character in JSON": "select '\"\\ud800\"'::json",
+    "a key twice": 'select \'{"a": 1, "a": 2}\'::json',
+    "many columns": "select " + ", ".join(["1"] * 1600),
+    "a long name": f'select 1 as "{"x" * 63}"',
+    "a name of controls": 'select 1 as "\x01\u202e"',
+    "a text of controls": "select E'\\x01\\x7f\\u2028\\u202e'",
+    "an error of many characters": "do $$ begin raise exception '%', repeat('x', 10000000); end $$",
+    "an error of half a text": "do $$ begin raise exception using message = repeat('é', 30000); end $$",
+    "notices without end": "do $$ begin for n in 1..3000 loop raise notice '%', repeat('x', 10000); end loop; end $$",
+    "a template": "select '{{ 7 * 7 }}'",
+    "dates past the calendar": "select 'infinity'::timestamptz, '294276-12-31'::timestamp, '4714-11-24 BC'::date",
+    "many small rows": "select g from generate_series(1, 1000000) g",
+    "one wide row": "select repeat('x', 50000000)",
+}
+
+
+@pytest.fixture(scope="module")
+def step(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Step]:
+    step = Step(step_socket(), tmp_path_factory.mktemp("rows"))
+    yield step
+    step.action.close()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_hostile_rows_are_plain_json_or_refused(step: Step, name: str, db: None) -> None:
+    lent = Lent(step.data_dir, threading.Event(), lambda name: Credential(name, "postgres", step.fields))
+    arguments = {"command": ROWS[name], "auth": "pg"}
+    request = ActionRequest("postgres", arguments, {}, "e1", "e1:s", "s", 1, "e1:s", ANSWER_SECONDS)
+    begun_at = time.monotonic()
+    outcome = run_action({"postgres": step.action}, request, lent)
+    seconds = time.monotonic() - begun_at
+    assert seconds < SECONDS
+    assert is_stored_as_it_is(outcome_fields(outcome, seconds))
+    assert outcome.code in ("", INVALID, LARGE, "sql_error"), outcome
+    assert step.value("select 'well'") == "well"

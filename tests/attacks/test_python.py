@@ -258,6 +258,56 @@ HARM: dict[str, tuple[str, Any]] = {
             return [libc.ptrace(how, pid, 0, 0) for how in (16, 0x4206) for pid in (worker, os.getppid())]
         """, [-1, -1, -1, -1],
     ),
+    "handles on the worker": (
+        """
+        import ctypes, fcntl, signal
+        def main(worker, **_):
+            libc, told = ctypes.CDLL(None, use_errno=True), []
+            class Vector(ctypes.Structure):
+                _fields_ = [('base', ctypes.c_void_p), ('size', ctypes.c_size_t)]
+            for pid in {worker, os.getppid()} - {os.getpid(), 0}:
+                here, there = Vector(ctypes.addressof(ctypes.create_string_buffer(8)), 8), Vector(id(None), 8)
+                for name in ('process_vm_readv', 'process_vm_writev'):
+                    if getattr(libc, name)(pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0) != -1: told.append(name)
+                try: handle = os.pidfd_open(pid)
+                except OSError: continue
+                # pidfd_getfd, process_madvise, setns; and a signal.
+                for number, *rest in ((438, 0, 0), (440, ctypes.byref(there), 1, 21, 0), (308, 0x20000000)):
+                    if libc.syscall(number, handle, *rest) != -1: told.append(number)
+                try: signal.pidfd_send_signal(handle, signal.SIGTERM); told.append('signal')
+                except OSError: pass
+            try: fcntl.ioctl(0, 0x5412, b'x'); told.append('terminal')
+            except OSError: pass
+            return told
+        """, [],
+    ),
+    "what is root's to do": (
+        """
+        import ctypes, stat, time
+        def main(**_):
+            libc, told = ctypes.CDLL(None, use_errno=True), []
+            os.mkdir('place')
+            for name, *rest in (
+                ('mount', b'none', b'place', b'tmpfs', 0, None), ('ioperm', 0, 1, 1), ('iopl', 3), ('acct', b'place/x'),
+                ('swapon', b'place/x', 0), ('syscall', 310, 1, 0, 0, 0, 0, 0), ('syscall', 321, 0, 0, 0), ('vhangup',),
+            ):
+                if getattr(libc, name)(*rest) != -1: told.append([name, *map(str, rest)])
+            for act in (
+                lambda: os.chroot('place'), lambda: os.mknod('place/mem', 0o600 | stat.S_IFCHR, os.makedev(1, 1)),
+                lambda: os.nice(-5), lambda: os.setpriority(os.PRIO_PROCESS, 0, -5), lambda: os.chown('place', 0, 0),
+                lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
+                lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()),
+                *(lambda path=path: os.open(path, os.O_WRONLY) for path in (
+                    '/etc/passwd', '/etc/ld.so.preload', '/etc/crontab', '/proc/sysrq-trigger', '/dev/mem', '/dev/kmsg',
+                    '/proc/sys/kernel/core_pattern', '/proc/sys/vm/drop_caches', '/proc/1/oom_score_adj', '/sys/power/state',
+                )),
+                lambda: os.open('/etc/x', os.O_CREAT), lambda: os.open('/usr/lib/x', os.O_CREAT),
+            ):
+                try: act(); told.append('done')
+                except OSError: pass
+            return told
+        """, [],
+    ),
     "becoming root": (
         """
         def main(**_):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import duckdb
 import pytest
 
 from executions.domain.results import MISSING
@@ -75,6 +76,16 @@ VALUES = {
     "blank": " ",
     "nul": "a\x00'; DROP TABLE victim; --",
     "long": "'" * 2_000,
+    "angle-brackets": "<a href='x'> \\<b\\> 1 < 2 > 1",
+    "hash": "#'; DROP TABLE victim; --",
+    "backtick": "`; DROP TABLE victim; --`",
+    "braces": "{'k': (SELECT secret FROM vault)}",
+    "brackets": "[x for x in (SELECT secret FROM vault)]",
+    "return-comment": "-- \r DROP TABLE victim",
+    "vertical-tab": "x\x0b; DROP TABLE victim; --",
+    "no-break-space": "1\u00a0;\u00a0DROP TABLE victim",
+    "direction": "\u202e; DROP TABLE victim; --\u202c",
+    "beyond-the-plane": "\U0001f600'; DROP TABLE victim; --",
 }
 """A name for each hostile value."""
 
@@ -245,3 +256,46 @@ def test_a_harmless_value_fits_nearly_everywhere() -> None:
         *("tag-of-dollars", "bare-before-a-literal", "bare-word-before-a-literal", "bare-before-dollars"),
         *("json-behind-a-literal", "code-in-a-literal", "executed-code", "behind-raw-sql"),
     ]
+
+
+@pytest.fixture(scope="module")
+def duck() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("CREATE TABLE victim (a int); INSERT INTO victim VALUES (7); CREATE TABLE notes (note text)")
+        connection.execute("CREATE TABLE vault (secret text); INSERT INTO vault VALUES (?)", [SECRET])
+        yield connection
+
+
+EXACT_IN_DUCKDB = (
+    "literal",
+    "literal-in-a-text",
+    "two-in-a-literal",
+    "escape-literal",
+    "dollars",
+    "tagged-dollars",
+    "insert",
+)
+
+
+@pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize("name", [name for name, position in POSITIONS.items() if not position.copies])
+def test_and_in_duckdb_too(duck: duckdb.DuckDBPyConnection, name: str, value: str) -> None:
+    """The same text is escaped for both: whatever DuckDB reads otherwise must not let a value out."""
+    begun = time.monotonic()
+    rows: list[Any] = []
+    try:
+        text = render_sql(POSITIONS[name].template, lambda asked: value if asked == "v" else MISSING)
+        # All statements of the text, should there be more than the template has.
+        rows = duck.execute(text, {"v": value} if POSITIONS[name].params else None).fetchall()
+    except TemplateError:
+        assert name not in EXACT_IN_DUCKDB or "\x00" in value or "$" in value
+    except (duckdb.Error, ValueError):
+        assert name not in EXACT_IN_DUCKDB
+    else:
+        assert SECRET not in str(rows)
+        expected = POSITIONS[name].expected
+        if name in EXACT_IN_DUCKDB and expected is not None:
+            assert rows[0][0] == expected(value)
+    assert time.monotonic() - begun < SECONDS
+    assert duck.execute("SELECT a FROM victim").fetchall() == [(7,)]
+    assert duck.execute("SELECT count(*) FROM vault").fetchall() == [(1,)]

@@ -24,11 +24,12 @@ MARKS = ("<class", "<function", "<built-in", "<bound", "<module", "object at 0x"
 
 
 def in_time(what: Callable[[], Any]) -> Any:
-    begun_at = time.monotonic()
+    # Of the processor: nothing here waits, and what else this machine does is not counted.
+    begun_at = time.thread_time()
     try:
         return what()
     finally:
-        assert time.monotonic() - begun_at < SECONDS
+        assert time.thread_time() - begun_at < SECONDS
 
 
 def rendered(template: Any) -> Any:
@@ -174,6 +175,34 @@ BOMBS = [
     "{{ ('a' * 100000) | wordcount }}",
     "{{ 'x' | b64decode }}",
     "{{ ('A' * 3000000) | b64decode | length }}",
+    *(
+        f"{{{{ (['x' * 100000] * 100000) | map('{name}') | list | length }}}}"
+        for name in ("upper", "tojson", "urlencode")
+    ),
+    "{{ (['x' * 100000] * 100000) | map('replace', 'x', 'yz') | list | length }}",
+    "{{ (['x' * 100000] * 100000) | map('indent', 4, true) | join | length }}",
+    "{{ (['x' * 100000] * 100000) | map('list') | map('sort') | list | length }}",
+    "{{ range(100000) | map('string') | select('in', 'x' * 100000) | list | length }}",
+    "{{ range(100000) | map('format', 'x' * 100000) | list | length }}",
+    "{{ ([range(100000) | list] * 100000) | map('sum') | list | length }}",
+    "{{ ([range(100000) | list] * 1000) | map('tojson') | list | length }}",
+    "{{ ([range(100000) | list] * 1000) | map('batch', 1) | list | length }}",
+    "{{ ([range(100000) | list] * 1000) | unique | list | length }}",
+    "{{ ([range(100000) | list] * 1000) | sort | length }}",
+    *(
+        "{% set big = 'x' * 100000 %}{% set many = range(100000) | list %}{% for i in range(100000) %}"
+        f"{{% set a = {work} %}}{{% endfor %}}"
+        for work in (
+            *("big.upper()", "big | title", "big ~ i", "big + 'y'", "big[::2]", "big == big ~ ''", "'y' in big"),
+            *("big | urlencode", "big | striptags", "big.split('x')", "big is lower", "big | truncate(5)"),
+            *("many + [i]", "many | sort", "many | list", "many[1:]", "many == many | list", "i in many | reverse"),
+            *("many | join", "many | max", "many | unique | list", "many | groupby(0) | list", "dict(a=many)"),
+            *("[many, many]", "many | map('string') | list", "many | select('odd') | list", "tojson(many)"),
+            *("many | tojson | fromjson", "i in many", "many is sequence", "many | string", "big | wordcount"),
+            *("big | b64encode", "big | replace('x', 'y')", "many | sum", "many | first", "many | slice(3)"),
+            *("many | batch(3)", "many | dictsort", "big | format(i)", "big.count('y')", "many.index(99999)"),
+        )
+    ),
 ]
 BROKEN = ["{{", "{% if %}", "{{ }", "{{ a b }}", "{% endif %}", "{% raw %}", "{{ 'a }}", "{#", "{% x %}", "{{ a | nosuch }}",
           "{{ \x00 }}", "{{ a.\ud800 }}", "{{ a." + "b" * 100_000 + " }}", "{{ a[" * 2000]  # fmt: skip
@@ -184,6 +213,13 @@ def test_a_template_is_refused_or_gives_plain_data(template: str) -> None:
     text = in_time(lambda: told(template))
     assert len(text) < 5_000_000 and not [mark for mark in MARKS if mark in text], text[:300]
     assert rendered("{{ n + 1 }} {{ items }}") == "4 [1, 2]", "what templates read is as it was"
+
+
+def test_many_bombs_are_one() -> None:
+    bomb = "{% set big = 'x' * 100000 %}{% for i in range(1000) %}{% set a = 'y' in big %}{% endfor %}"
+    assert rendered(bomb) == ""
+    with pytest.raises(TemplateError, match="too much"):
+        in_time(lambda: rendered({f"a{n}": [bomb] for n in range(1000)}))
 
 
 @pytest.mark.parametrize("template", [*ESCAPES, *BOMBS, *BROKEN], ids=lambda template: template[:60])

@@ -119,6 +119,13 @@ def test_the_originals_inputs_attach(step: Step, server: dict[str, str]) -> None
     assert step.fails("create table src.nope (a int)", with_=given).code == "sql_error"
 
 
+def test_the_originals_keys_of_buckets(step: Step) -> None:
+    given = {"key_id": "AKID", "secret_key": "h1dd3n/key"}
+    told = step.rows("select name, type, scope, secret_string from duckdb_secrets()", with_=given)
+    assert [(row["name"], row["type"], row["scope"]) for row in told] == [("gcs_secret", "gcs", ["gs://", "gcs://"])]
+    assert "h1dd3n" not in str(told)
+
+
 def test_nothing_is_attached_unasked(step: Step) -> None:
     assert step.rows("select count(*) n from duckdb_databases() where type = 'postgres'") == [{"n": 0}]
     assert (
@@ -215,6 +222,10 @@ def test_a_kind_without_leave_attaches_nothing(step: Step) -> None:
         ({"pg": {"type": "postgres"}}, "auth_invalid"),
         ({"source": "env", "name": "X"}, "secret_not_found"),
         ({"lake": {"key": "pg_main", "endpoint": "127.0.0.1:1"}}, "auth_invalid"),
+        (
+            {"lake": {"type": "s3", "inline": {"key_id": "a", "secret_key": "b", "endpoint": "10.0.0.1"}}},
+            "auth_invalid",
+        ),
         ({"web": {"type": "bearer", "key": "pg_main"}}, "not_supported"),
         ({"my": {"type": "mysql", "key": "pg_main"}}, "not_supported"),
         ("empty", "credential_invalid"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from executors.contract import ActionFailed, Credential
-from tests.support.database_steps import PASSWORD, Step, step_socket
+from tests.support.database_steps import PASSWORD, Step, peak_of, step_socket
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,13 @@ def test_rows_and_messages(step: Step) -> None:
     }
     assert result["command_2"]["rows"] == [] and result["command_2"]["columns"] == ["?column?"]
     assert result["command_3"]["row_count"] == 2
+
+
+@pytest.mark.parametrize("word", ["command", "commands", "query"])
+@pytest.mark.parametrize("text", ["select 1 as a; select 'x;y' as b", ["select 1 as a", "select 'x;y' as b"]])
+def test_the_words_for_statements(step: Step, word: str, text: Any) -> None:
+    told = step.run(None, **{word: text})
+    assert [told[f"command_{n}"]["rows"] for n in (0, 1)] == [[{"a": 1}], [{"b": "x;y"}]]
 
 
 def test_values_become_json(step: Step) -> None:
@@ -188,6 +195,14 @@ def test_goes_on_after_an_error_when_told_to(step: Step) -> None:
     assert both.code == "arguments_invalid"
 
 
+def test_a_value_that_cannot_be_sent_is_an_error_among_the_results(step: Step) -> None:
+    failure = step.fails(
+        "select 1 as a; select :bad::text; select 3 as c", params={"bad": "a\x00b"}, on_statement_error="continue"
+    )
+    assert failure.code == "sql_error" and str(failure).startswith("command_1: ")
+    assert [failure.data[f"command_{n}"]["status"] for n in range(3)] == ["success", "error", "success"]
+
+
 def test_all_or_nothing(step: Step) -> None:
     step.fails("insert into t values (1); select nope", transaction="all")
     assert step.value("select count(*) from t") == 0
@@ -242,6 +257,21 @@ def gone(step: Step) -> bool:
 def test_a_timeout_stops_the_statement_on_the_server(step: Step) -> None:
     assert step.fails("select pg_sleep(60)", timeout=0.5).code == "timeout"
     assert gone(step)
+
+
+def test_a_step_may_have_months(step: Step) -> None:
+    """Longer than the server's own timeout can be."""
+    assert step.value("select 1", timeout=100 * 86400) == 1
+
+
+@pytest.mark.parametrize("arguments", [{}, {"rows_to": "file"}])
+def test_wide_rows_do_not_fill_the_workers_memory(step: Step, arguments: dict[str, str]) -> None:
+    sql = "select repeat('x', 30000000) from generate_series(1, 100)"
+    peak = peak_of(lambda: step.fails(sql, timeout=60, **arguments))
+    assert peak < 600_000_000
+    failure = step.fails(sql, timeout=60, **arguments)
+    assert failure.code == "output_too_large" and "select less" in str(failure)
+    assert step.value("select 1") == 1
 
 
 def test_cancel_stops_the_statement_on_the_server(step: Step, socket_folder: str) -> None:

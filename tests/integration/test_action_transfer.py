@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, date, datetime
@@ -232,6 +233,20 @@ def test_a_json_list_is_read_piece_by_piece(transfers: Transfers) -> None:
     assert transfers.rows("SELECT count(*), sum(id), min(length(name)) FROM copied") == [(5000, 12497500, 50)]
 
 
+def test_large_rows_of_a_json_list_are_not_read_again_and_again(transfers: Transfers) -> None:
+    rows = [{"id": n, "name": "é" * 4_000_000} for n in range(2)]
+    (transfers.files / "rows.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    begun = time.monotonic()
+    transfers.run({"type": "file", "path": "rows.json"}, {"type": "file", "path": "a.jsonl"})
+    assert time.monotonic() - begun < 3
+
+
+def test_a_line_of_csv_has_an_end(transfers: Transfers) -> None:
+    (transfers.files / "rows.csv").write_text("id\n" + "," * 11_000_000)
+    failure = transfers.fails({"type": "file", "path": "rows.csv"}, {"type": "file", "path": "a.jsonl"})
+    assert failure.code == "file_error" and "more than 10000000 characters" in str(failure)
+
+
 @pytest.mark.parametrize("text", ['{"id": 1}', '[{"id": 1}', '[{"id": 1} {"id": 2}]', "[1]", "", "[{"])
 def test_what_is_no_list_of_rows_is_refused(transfers: Transfers, text: str) -> None:
     (transfers.files / "rows.json").write_text(text)
@@ -264,6 +279,9 @@ def test_queries_of_files_reach_nothing_else(transfers: Transfers) -> None:
     make_target(transfers, "duckdb")
     make_target(transfers, "sqlite")
     file = {"type": "file", "path": "a.json"}
+    assert transfers.run({"type": "duckdb"}, file, query="SELECT 1 AS a", node="fine")["rows"] == 1
+    with transfers.duckdb() as connection:
+        connection.execute("CREATE MACRO via_a_macro(a) AS TABLE FROM query('SELECT ' || a)")
     for query in (
         f"SELECT * FROM read_csv('{secret}')",
         f"SELECT * FROM '{secret}'",
@@ -273,6 +291,15 @@ def test_queries_of_files_reach_nothing_else(transfers: Transfers) -> None:
         "SELECT * FROM secret",
         "DELETE FROM copied",
         "SELECT 1; SELECT 2",
+        # They would read this process's memory at an address, or run what nobody has looked at.
+        "SELECT * FROM arrow_scan(1, 2, 3)",
+        "SELECT * FROM arrow_scan(1::POINTER, 2::POINTER, 3::POINTER)",
+        'SELECT * FROM "Arrow_Scan_Dumb" (1::POINTER, 2::POINTER, 3::POINTER)',
+        "SELECT * FROM pandas_scan(1::POINTER)",
+        "WITH x AS (FROM python_map_function(1)) FROM x",
+        "FROM query('SELECT 1')",
+        "FROM via_a_macro(1)",
+        " UNION ALL ".join(["SELECT 1"] * 20_000),
     ):
         assert transfers.fails({"type": "duckdb"}, file, query=query).code == "source_failed", query
     for query in (
@@ -281,6 +308,8 @@ def test_queries_of_files_reach_nothing_else(transfers: Transfers) -> None:
         "DELETE FROM copied RETURNING *",
         "SELECT load_extension('x')",
         "SELECT 1; SELECT 2",
+        "SELECT zeroblob(1000000000)",
+        "SELECT hex(randomblob(60000000))",
     ):
         failure = transfers.fails({"type": "sqlite", "path": "a.db"}, file, query=query)
         assert failure.code == "source_failed", query

@@ -191,15 +191,43 @@ def ask_for_the_password(server: socket.socket, heard: list[bytes]) -> None:
         heard.append(connection.recv(1000))
 
 
-def test_a_host_of_the_step_does_not_get_the_credentials_password(step: Step) -> None:
+@pytest.mark.parametrize(
+    ("stored", "own"),
+    [
+        ({}, {"db_host": "127.0.0.1", "db_port": "PORT"}),
+        ({}, {"dsn": "host=127.0.0.1 port=PORT"}),
+        ({"db_host": "127.0.0.1", "db_port": "5432"}, {"db_port": "PORT"}),
+        ({"db_host": "127.0.0.1"}, {"db_port": "PORT"}),
+        ({"db_host": "db.invalid", "db_port": "PORT"}, {"dsn": "host=db.invalid hostaddr=127.0.0.1"}),
+        ({"db_host": "db.invalid", "db_port": "PORT"}, {"dsn": "hostaddr=127.0.0.1"}),
+    ],
+)
+def test_a_server_of_the_step_does_not_get_the_credentials_password(
+    step: Step, stored: dict[str, str], own: dict[str, str]
+) -> None:
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        thread = threading.Thread(target=ask_for_the_password, args=(server, heard))
+        thread.start()
+        step.fields |= {name: value.replace("PORT", port) for name, value in stored.items()}
+        step.inputs = {"sslmode": "disable", **{name: value.replace("PORT", port) for name, value in own.items()}}
+        assert step.fails("select 1").code == "postgres_connection"
+        thread.join(5)
+    assert heard == [b""]
+
+
+def test_the_credentials_own_server_gets_its_password(step: Step) -> None:
+    """The test above would see it."""
     heard: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=ask_for_the_password, args=(server, heard))
         thread.start()
-        step.inputs = {"db_host": "127.0.0.1", "db_port": server.getsockname()[1], "sslmode": "disable"}
+        step.fields |= {"db_host": "127.0.0.1", "db_port": str(server.getsockname()[1]), "sslmode": "disable"}
+        step.inputs = {"db_port": step.fields["db_port"]}
         assert step.fails("select 1").code == "postgres_connection"
         thread.join(5)
-    assert heard == [b""]
+    assert PASSWORD.encode() in heard[0]
 
 
 # -- databases that no step may use -------------------------------------------------------------------
@@ -218,6 +246,11 @@ def test_it_is_refused_among_several_hosts(step: Step, fields: dict[str, str]) -
     step.action = PostgresAction([ForbiddenTarget("127.0.0.1", "", "noetl", ROLE)])
     step.inputs = dict(fields)
     assert step.fails("select 1").code == "target_forbidden"
+
+
+def test_hosts_are_not_waited_for_without_end(step: Step) -> None:
+    failure = step.fails("select 1", db_host=",".join(["10.255.255.1"] * 9))
+    assert failure.code == "credential_invalid" and "8 hosts" in str(failure)
 
 
 def test_another_server_is_not_refused(step: Step) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from executors.contract import ActionFailed
-from tests.support.database_steps import Step, step_socket
+from tests.support.database_steps import Step, peak_of, step_socket
 
 MILLION = 1_000_000
 
@@ -198,19 +198,6 @@ def test_a_copy_is_stopped_on_the_server(step: Step, socket_folder: str, directi
     if direction == "from":
         holder.cancelled.set()
         locking.join(5)
-
-
-def peak_of(work: Any) -> int:
-    """By how many bytes this process grows at most meanwhile."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-    def told(name: str) -> int:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split(f"{name}:")[1].split()[0]) * 1024
-
-    before = told("VmRSS")
-    work()
-    return told("VmHWM") - before
 
 
 def test_a_million_rows_are_never_held_in_memory(step: Step) -> None:

@@ -117,8 +117,13 @@ class Vaults:
         value = self.secrets.get(asked["secret_name"])
         if value is None:
             return 404, {}, {}
-        if asked.get("as") == "text":
-            return 200, value, {}
+        match asked.get("as"):
+            case "text":
+                return 200, value, {}
+            case "map":
+                return 200, {"secret_value": {"user": "ada", "password": value}}, {}
+            case "null":
+                return 200, {"secret_value": None}, {}
         return 200, {"secret_value": value, "version": f"v-{asked['version']}"}, {}
 
 

@@ -43,11 +43,13 @@ class Step:
         *,
         timeout: float = 30,
         execution: str = "e1",
+        node: str = "s",
         with_: dict[str, Any] | None = None,
         **arguments: Any,
     ) -> Any:
         given = {"query": sql, **arguments}
-        request = ActionRequest("duckdb", given, with_ or {}, execution, "e1:s", "s", 1, "e1:s", timeout)
+        node_id = f"{execution}:{node}"
+        request = ActionRequest("duckdb", given, with_ or {}, execution, node_id, "s", 1, node_id, timeout)
         context = Lent(self.data_dir, self.cancelled, self.credentials.__getitem__)
         return self.action.run(request, context)
 
@@ -226,13 +228,18 @@ def test_rows_past_the_bound_are_left_in_a_file(step: Step) -> None:
     many, wide = result["command_0"], result["command_1"]
     assert many == {
         "status": "success",
-        "path": "rows/e1_s.1/command_0.parquet",
+        "path": "rows/s.1/command_0.parquet",
         "row_count": 10_001,
         "columns": ["n"],
-        "bytes": (step.data_dir / "files/e1/rows/e1_s.1/command_0.parquet").stat().st_size,
+        "bytes": (step.data_dir / "files/e1/rows/s.1/command_0.parquet").stat().st_size,
     }
     assert wide["row_count"] == 11 and "rows" not in wide
     assert step.run(f"select sum(n)::int s from '{many['path']}'")["command_0"]["rows"] == [{"s": 50_005_000}]
+
+
+def test_every_place_has_rows_of_its_own(step: Step) -> None:
+    told = [step.run("from range(3)", rows_to="parquet", node=node)["command_0"] for node in ("a_2", "a#2", "a:2")]
+    assert len({rows["path"] for rows in told}) == 3
 
 
 def test_a_query_that_runs_again_for_its_file_has_effect_once(step: Step) -> None:
@@ -261,7 +268,7 @@ def test_rows_go_to_a_file_when_asked(step: Step) -> None:
 
 def test_a_step_that_fails_leaves_no_rows_behind(step: Step) -> None:
     step.fails("from range(100_000_000_000)", rows_to="parquet", timeout=0.5)
-    assert not (step.data_dir / "files/e1/rows/e1_s.1").exists()
+    assert not (step.data_dir / "files/e1/rows/s.1").exists()
     assert not list((step.data_dir / "tmp").iterdir())
 
 
@@ -278,7 +285,7 @@ def test_a_file_of_rows_is_a_table_for_the_next_step(step: Step) -> None:
     result = step.run("from range(20_000) t(n)")["command_0"]
     assert step.run("select max(n) m from big", inputs={"big": result})["command_0"]["rows"] == [{"m": 19_999}]
     assert step.fails("from big", inputs={"big": result}, execution="e2").code == "path_not_allowed"
-    for path in ("../e2/rows/e1_s.1/command_0.parquet", "/etc/passwd", "rows"):
+    for path in ("../e2/rows/s.1/command_0.parquet", "/etc/passwd", "rows"):
         assert step.fails("from big", inputs={"big": {**result, "path": path}}).code == "path_not_allowed"
 
 

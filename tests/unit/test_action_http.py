@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
 import threading
 import zlib
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from executors.actions.http import HttpAction
+from executors.actions.http.arguments import HttpArguments
 from executors.contract import ActionFailed, ActionRequest, Credential
 from executors.running import Lent
 from executors.stores import http_transport as transport
@@ -314,8 +316,33 @@ def test_a_given_idempotency_key_stays(action: HttpAction, server: str) -> None:
     assert seen["headers"]["idempotency-key"] == "mine"
 
 
-def test_data_of_a_get_is_the_query(action: HttpAction, server: str) -> None:
-    assert run(action, url=f"{server}/", data={"a": 1})["data"]["query"] == {"a": ["1"]}
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_data_of_a_get_is_the_query(action: HttpAction, server: str, method: str) -> None:
+    seen = run(action, url=f"{server}/", method=method, data={"a": 1})["data"]
+    assert seen["query"] == {"a": ["1"]} and seen["body"] == ""
+
+
+def test_what_counts_when_a_step_says_only_an_address(action: HttpAction, server: str) -> None:
+    assert HttpArguments.check({"url": server}).timeout == 30
+    seen = run(action, url=f"{server}/")["data"]
+    assert seen["method"] == "GET" and seen["body"] == "" and seen["query"] == {}
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://shop.local/"])
+def test_no_reply_is_an_error_and_never_made_up(action: HttpAction, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """The original had settings that gave developers a reply without a server."""
+    for name in ("NOETL_HTTP_MOCK_LOCAL", "NOETL_HTTP_MOCK_ON_ERROR", "NOETL_DEBUG"):
+        monkeypatch.setenv(name, "true")
+    real = socket.getaddrinfo
+
+    def find(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host == "shop.local":
+            raise socket.gaierror(socket.EAI_NONAME, "nobody of this name")
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", find)
+    error = failure(action, url=url)
+    assert error.code == "http_connection" and str(error).startswith("Request error: ") and error.data is None
 
 
 def test_an_error_status_keeps_its_data(action: HttpAction, server: str) -> None:

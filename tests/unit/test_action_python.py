@@ -60,6 +60,12 @@ def test_code_is_not_a_template(action: PythonAction, tmp_path: Path) -> None:
     assert run(action, "def main(): return '{{ n }}'", tmp_path) == "{{ n }}"
 
 
+def test_code_without_main_is_told_what_it_lacks(action: PythonAction, tmp_path: Path) -> None:
+    with pytest.raises(ActionFailed, match="must define a function named main") as caught:
+        run(action, "x = 1", tmp_path)
+    assert caught.value.code == "code_invalid"
+
+
 def test_an_error_carries_code_message_and_traceback(action: PythonAction, tmp_path: Path) -> None:
     with pytest.raises(ActionFailed) as caught:
         run(action, "def main():\n    return 1 / 0", tmp_path)

@@ -6,6 +6,7 @@ import builtins
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -161,7 +162,7 @@ def test_a_secret_is_fetched_and_never_given(
         {"provider": arguments["provider"], "version": version},
     )
     context = lend(stored)
-    assert action.fetch(asked, context) == VALUE
+    assert action.fetch(asked, context, 20) == VALUE
     assert context.hide(f"<{VALUE}>") == "<***>"
 
 
@@ -176,6 +177,7 @@ def test_a_secret_is_fetched_and_never_given(
         ({"provider": "vault", "secret_name": "kv/pair", "auth": "vault"}, "arguments_invalid"),
         ({"provider": "vault", "secret_name": "kv/pair", "auth": "vault", "field": "no"}, "secret_not_found"),
         ({"provider": "vault", "secret_name": "kv/../x", "auth": "vault"}, "arguments_invalid"),
+        ({"provider": "vault", "secret_name": "../kv/x", "auth": "vault"}, "arguments_invalid"),
         ({"provider": "vault", "secret_name": "kv/db", "auth": "absent"}, "credential_not_found"),
         ({"provider": "vault", "secret_name": "kv/db", "api_endpoint": "URL/vault"}, "secret_forbidden"),
         ({"provider": "vault", "secret_name": "kv/db", "auth": "basic", "api_endpoint": "URL"}, "credential_invalid"),
@@ -258,7 +260,37 @@ def test_one_of_several_fields_can_be_named(
 ) -> None:
     name = {"vault": "kv/pair", "credential": "one"}[provider]
     asked = {"provider": provider, "secret_name": name, "field": field, "auth": "vault"}
-    assert action.fetch(asked, lend(stored)) == value
+    assert action.fetch(asked, lend(stored), 20) == value
+
+
+def test_what_a_custom_provider_answers(action: SecretsAction, vaults: Vaults, stored: dict[str, Credential]) -> None:
+    def asked(form: str) -> dict[str, Any]:
+        auth = {"headers": {"X-Own-Token": vaults.token}, "params": {"as": form}}
+        return {"provider": "custom", "secret_name": "db", "api_endpoint": f"{vaults.url}/own", "auth": auth}
+
+    assert json.loads(action.fetch(asked("map"), lend(stored), 20)) == {"user": "ada", "password": VALUE}
+    assert action.fetch(asked("text"), lend(stored), 20) == VALUE
+    outcome = run(action, stored, asked("null"))
+    assert outcome.code == "secret_not_found", "nothing is no secret, and neither is the reply around it"
+
+
+def test_googles_project_may_be_the_workers(
+    action: SecretsAction, vaults: Vaults, stored: dict[str, Credential], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "shop")
+    asked = {"provider": "google", "secret_name": "db", "auth": "bearer", "api_endpoint": f"{vaults.url}/google"}
+    assert action.fetch(asked, lend(stored), 20) == VALUE
+    assert vaults.asked[-1].startswith("GET /google/v1/projects/shop/secrets/db/")
+
+
+def test_a_secret_comes_within_the_time_of_the_step_that_uses_it(
+    action: SecretsAction, vaults: Vaults, stored: dict[str, Credential]
+) -> None:
+    asked = {"provider": "custom", "secret_name": "db", "auth": "bearer", "timeout": 1e300}
+    assert action.fetch({**asked, "api_endpoint": f"{vaults.url}/own"}, lend(stored), 20) == VALUE
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(ActionFailed) as caught:
+        action.fetch({**asked, "api_endpoint": f"http://127.0.0.1:{silent.getsockname()[1]}"}, lend(stored), 0.3)
+    assert caught.value.code == "secret_provider_failed" and "no complete reply" in str(caught.value)
 
 
 def test_an_azure_challenge_sends_the_clients_secret_nowhere_else(
@@ -309,15 +341,15 @@ def test_aws_gives_its_newest_version(
     outcome = run(action, stored, asked)
     assert outcome.status == "success", outcome.message
     assert len(outcome.data["version"]) >= 32
-    assert action.fetch(asked, lend(stored)) == VALUE
-    assert action.fetch({**asked, "version": outcome.data["version"]}, lend(stored)) == VALUE
+    assert action.fetch(asked, lend(stored), 20) == VALUE
+    assert action.fetch({**asked, "version": outcome.data["version"]}, lend(stored), 20) == VALUE
 
 
 def test_aws_gives_a_stage_and_a_field(action: SecretsAction, stored: dict[str, Credential], at_aws: str) -> None:
     old = {"provider": "aws", "secret_name": at_aws, "version": "AWSPREVIOUS", "auth": "aws", "region": "eu-west-1"}
-    assert action.fetch(old, lend(stored)) == "0ld-s3cret"
+    assert action.fetch(old, lend(stored), 20) == "0ld-s3cret"
     field = {"provider": "aws", "secret_name": f"{at_aws}-json", "field": "password", "auth": "aws"}
-    assert action.fetch(field, lend(stored)) == VALUE
+    assert action.fetch(field, lend(stored), 20) == VALUE
 
 
 @pytest.mark.parametrize(
@@ -393,4 +425,4 @@ def test_arguments_that_are_no_credential_are_refused_elsewhere(
     action: SecretsAction, stored: dict[str, Credential]
 ) -> None:
     with pytest.raises(ActionFailed, match="takes a credential"):
-        action.fetch({"provider": "google", "secret_name": "db", "auth": {"headers": {"a": "b"}}}, lend(stored))
+        action.fetch({"provider": "google", "secret_name": "db", "auth": {"headers": {"a": "b"}}}, lend(stored), 20)

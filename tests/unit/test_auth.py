@@ -24,6 +24,9 @@ STORED = {
 }
 
 
+KEYS = {"key_id": "k", "secret_key": "inl1ne-s3cret"}
+
+
 @pytest.fixture
 def context(monkeypatch: pytest.MonkeyPatch) -> Lent:
     monkeypatch.setenv("NOETL_SECRET_SHOP", "sh0p-s3cret")
@@ -113,6 +116,15 @@ def test_nothing_names_no_credential(context: Lent, auth: Any) -> None:
         ({"source": "vault", "key": "x"}, None, "auth_invalid", "source"),
         ({"a": ["api1"]}, None, "auth_invalid", "its name or a map"),
         (["api1"], None, "auth_invalid", "the name of a credential or a map"),
+        ({"key": "hmac1", "endpoint": "http://10.0.0.1"}, None, "auth_invalid", "a stored credential"),
+        (
+            {"type": "s3", "inline": {**KEYS, "endpoint": "http://10.0.0.1"}},
+            None,
+            "auth_invalid",
+            "a stored credential",
+        ),
+        ({"inline": {**KEYS, "endpoint_url": "http://10.0.0.1"}}, None, "auth_invalid", "a stored credential"),
+        ({"source": "inline", "fields": KEYS, "endpoint": "http://10.0.0.1"}, None, "auth_invalid", "a stored"),
         ("absent", None, "credential_not_found", "absent"),
         ({"secret": "absent"}, None, "secret_not_found", "absent"),
         ({"env": "PATH"}, None, "secret_not_found", "NOETL_SECRET_PATH"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from catalog.api import validate_text
 from catalog.domain.normalise import read_playbook
 from tests.support.catalog_kinds import SCHEMAS
 
@@ -65,3 +66,9 @@ def test_twelve_problems_are_told_in_one_run() -> None:
         ("unknown_name", 37, 11),
         ("join_never_fires", 40, 11),
     ]
+
+
+def test_the_load_mode_is_told_in_sql() -> None:
+    text = (ROOT / "tests" / "playbooks" / "broken" / "duckdb_load_mode.yaml").read_text()
+    [problem] = validate_text(text)[1]
+    assert "read_csv('gs://BUCKET/BLOB')" in problem.message

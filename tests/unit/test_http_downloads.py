@@ -77,10 +77,10 @@ def test_a_server_names_no_file(asking: Asking, server: Server) -> None:
 
 
 def test_each_place_of_a_step_has_a_file_of_its_own(asking: Asking, server: Server) -> None:
-    for node in ("s", "s:0", "s:1", "s#2", "s:0#2", "s_0", "größe"):
+    for node in ("s", "s:0", "s:1", "s#2", "s:0#2", "s_0", "größe", "a" * 150, "a" * 151):
         asking.run(url=f"{server.url}/named", node=node, download=True)
     asking.run(url=f"{server.url}/named", node="s:0", download=True)
-    assert len(files(asking)) == 7
+    assert len(files(asking)) == 9
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "", "a\x00b", "x" * 200, "a\nb", "~/x", "a b"])

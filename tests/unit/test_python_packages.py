@@ -153,3 +153,12 @@ def test_installing_ends_with_the_job(packages: Packages, index: Path) -> None:
         with pytest.raises(ActionFailed) as caught:
             packages.get(["noetl_tests_one==1.0"], until, event)
         assert caught.value.code == code
+
+
+def test_the_password_of_an_index_is_not_told(
+    action: PythonAction, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_FIND_LINKS", "http://ada:1ndex-p4ss@127.0.0.1:1/ http://bad:1ndex-p4ss@[::1/")
+    code, message = code_of(action, ["noetl-tests-missing==1"])
+    assert code == "dependencies_failed" and "1ndex-p4ss" not in message

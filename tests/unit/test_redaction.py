@@ -68,6 +68,8 @@ def test_a_pairs_base64_is_hidden_but_for_a_few_characters() -> None:
         ("postgresql://ada:0nly-this@host/db", "0nly-this"),
         ("host=x user=ada password='0nly this' dbname=y", "0nly this"),
         ("host=x password=0nlythis", "0nlythis"),
+        ("postgresql://ada:0nly%40%2Fthis@host/db", "0nly@/this"),
+        (r"host=x password='0nly\'th\\is'", r"0nly'th\is"),
         ('{"client_email": "a@b", "private_key": "-----BEGIN-----\\nMIIEvQIBADANBgkq\\n"}', "MIIEvQIBADANBgkq"),
         ("-----BEGIN KEY-----\nMIIEvQIBADANBgkq\n-----END KEY-----", "MIIEvQIBADANBgkq"),
         ("  padded-value\n", "padded-value"),
@@ -75,6 +77,10 @@ def test_a_pairs_base64_is_hidden_but_for_a_few_characters() -> None:
 )
 def test_what_is_secret_in_a_value_is_hidden_alone(value: str, piece: str) -> None:
     assert Hider([value]).hide(f"<{piece}>") == "<***>"
+
+
+def test_a_dsn_without_a_password_has_nothing_of_it() -> None:
+    assert Hider(["host=there password='' user=ada"]).hide("there is ada") == "there is ada"
 
 
 def test_values_of_every_type_are_looked_into() -> None:

@@ -66,6 +66,7 @@ def alive_with(marker: str) -> list[int]:
         ("def main(a, **kw): return [a, kw]", {"a": 1, "b": 2}, [1, {"b": 2}]),
         ("def main(input_data): return input_data", {"a": 1, "b": 2}, {"a": 1, "b": 2}),
         ("def main(a, /, *, b): return [a, b]", {"a": 1, "b": 2}, [1, 2]),
+        ("def main(a=1, b=2, /): return [a, b]", {"b": 5}, [1, 5]),
         ("async def main(a):\n    import asyncio\n    await asyncio.sleep(0)\n    return a", {"a": 1}, 1),
         ("import math\ndef half(x): return math.floor(x / 2)\ndef main(a): return half(a)", {"a": 5}, 2),
         (

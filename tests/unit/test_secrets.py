@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -12,8 +12,8 @@ from urllib.parse import quote
 import pytest
 
 from executions.domain.secrets import mark_of as mark_in_rendered_work
-from executors.contract import ActionContext, ActionFailed, ActionRequest, Credential, Outcome
-from executors.errors import CredentialNotFound
+from executors.contract import ActionContext, ActionFailed, ActionKind, ActionRequest, Arguments, Credential, Outcome
+from executors.errors import CredentialNotFound, PlatformAway
 from executors.running import Lent, run_action
 from executors.secrets import Revealer, mark_of
 from noetl_site.environment import values_for_templates
@@ -78,7 +78,7 @@ class Vault:
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
-    def fetch(self, arguments: Mapping[str, Any], context: ActionContext) -> str:
+    def fetch(self, arguments: Mapping[str, Any], context: ActionContext, seconds: float) -> str:
         self.asked.append(arguments)
         return f"fetched-{arguments['secret_name']}"
 
@@ -101,11 +101,54 @@ def test_a_steps_secret_that_nobody_tells_the_source_of_is_none(provider: object
         Revealer(lent(), provider).reveal({}, {"t": mark_of("@fetch/1f")}, action)
 
 
+class Asks(ActionKind):
+    """A kind that needs a credential, and fetches secrets in its own way."""
+
+    name = "secrets"
+    Arguments = Arguments
+
+    def run(self, request: ActionRequest, context: ActionContext) -> object:
+        context.credential("api")
+        return "well"
+
+    def fetch(self, arguments: Mapping[str, Any], context: ActionContext, seconds: float) -> str:
+        assert 0 < seconds <= 5
+        raise OverflowError("timestamp too large")
+
+
+def ran(action: Mapping[str, Any], resolve_: Callable[[str], Credential] = resolve) -> Outcome:
+    request = ActionRequest("secrets", {}, {"t": mark_of("@s/1")}, "1", "1:s", "s", 1, "1:s", 5)
+    return run_action({"secrets": Asks()}, request, Lent(Path(), Event(), resolve_), action)
+
+
+def test_a_defect_of_whoever_fetches_a_secret_is_the_jobs_failure() -> None:
+    outcome = ran({"secrets": {"/inputs/t": ["@s/1"]}, "secret_sources": {"@s/1": {"arguments": {}}}})
+    assert (outcome.status, outcome.code) == ("error", "action_crashed")
+
+
+@pytest.mark.parametrize("action", [{}, {"secrets": {"/inputs/t": ["api"]}}])
+def test_a_platform_that_is_away_fails_no_job(action: Mapping[str, Any]) -> None:
+    def away(name: str) -> Credential:
+        raise PlatformAway("the database restarts")
+
+    assert ran({}).data == "well"
+    with pytest.raises(PlatformAway):
+        ran(action, away)
+
+
+def test_what_is_late_is_not_fetched() -> None:
+    action = {"secrets": {"/inputs/t": ["@s/1"]}, "secret_sources": {"@s/1": {"arguments": {"secret_name": "db"}}}}
+    with pytest.raises(ActionFailed) as caught:
+        Revealer(lent(), Vault(), deadline=0.0).reveal({}, {"t": mark_of("@s/1")}, action)
+    assert caught.value.code == "timeout"
+
+
 def test_a_credential_that_an_action_asks_for_never_comes_out() -> None:
     stored = Credential("shop", "basic", {"username": "ada", "password": "p4ss w", "url": "shop.example"})
 
-    class Tells:
+    class Tells(ActionKind):
         name = "tells"
+        Arguments = Arguments
 
         def run(self, request: ActionRequest, context: ActionContext) -> object:
             password = context.credential("shop").data["password"]
@@ -114,11 +157,9 @@ def test_a_credential_that_an_action_asks_for_never_comes_out() -> None:
                 raise ActionFailed("boom", f"no {password}", data=[password])
             return {"sent": [f"Basic {pair}", quote(password), "shop.example", "ada"]}
 
-        def close(self) -> None: ...
-
     def run(inputs: dict[str, int]) -> Outcome:
         request = ActionRequest("tells", {}, inputs, "1", "1:s", "s", 1, "1:s", 5)
-        return run_action({"tells": Tells()}, request, Lent(Path(), Event(), lambda name: stored))  # type: ignore[dict-item]  # it has no arguments
+        return run_action({"tells": Tells()}, request, Lent(Path(), Event(), lambda name: stored))
 
     assert run({}).data == {"sent": ["Basic ***", "***", "shop.example", "ada"]}
     failed = run({"n": 1})

@@ -151,6 +151,30 @@ def test_what_is_unsafe_or_undefined_is_an_error(template: str) -> None:
         rendered(template, n=3, s=StepResult("success", {}), list=[1])
 
 
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{ rows | length }}{{ rows | length }}", "2000020000"),
+        ("{{ rows | map(attribute='total') | sum }}", 199_990_000),
+        ("{{ rows | selectattr('id', 'in', [1, 2]) | map(attribute='name') | map('upper') | join }}", "NAME 1NAME 2"),
+        ("{{ (rows | sort(attribute='total', reverse=true) | first).id }}", 19_999),
+        ("{{ rows | map(attribute='name') | unique | list | length }}", 20_000),
+        ("{{ rows | tojson | length > 1000000 }}", True),
+        ("{{ (rows | groupby('kind') | list | length) + (rows | batch(100) | list | length) }}", 205),
+        (
+            "{% set n = namespace(v=0) %}{% for r in rows %}{% if r.id in ids %}{% set n.v = n.v + 1 %}{% endif %}"
+            "{% endfor %}{{ n.v }}",
+            "500",
+        ),
+        ("{% for r in rows %}{{ 'x' if r.kind == 3 and r.name is string else '' }}{% endfor %}", "x" * 4000),
+        ("{% for r in rows %}{{ names.get(r.name, '') }}{% endfor %}", "y"),
+    ],
+)  # fmt: skip
+def test_many_rows_are_no_bomb(template: str, expected: Any) -> None:
+    rows = [{"id": n, "name": f"name {n}", "kind": n % 5, "total": n, "note": "x" * 60} for n in range(20_000)]
+    assert rendered(template, rows=rows, ids=list(range(0, 5000, 10)), names={"name 7": "y"}) == expected
+
+
 def test_an_error_speaks_the_playbooks_names() -> None:
     with pytest.raises(TemplateError, match=r"^'load' is undefined in \{\{ load.rows\[0\] \}\}$"):
         rendered("{{ load.rows[0] }}")

@@ -20,6 +20,7 @@ from executors.actions.duckdb.attaching import NAME, PostgresOptions, attached
 from executors.actions.duckdb.references import Reference, references
 from executors.contract import ActionContext, ActionFailed, ActionRequest, Credential
 from executors.sandbox.host import JobFailure, Limits, Sandbox
+from executors.stores.files import place_name
 from executors.stores.places import ROWS, Places
 
 EXTENSIONS: Final = {"httpfs": "httpfs", "postgres": "postgres_scanner", "sqlite": "sqlite_scanner"}
@@ -29,7 +30,6 @@ MEMORY_LIMIT: Final = "1GB"
 LOCK_WAIT_SECONDS: Final = 30.0
 FILE_BYTES: Final = 16 << 30
 """The largest file that a step may make."""
-NOT_SAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 EXAMPLE: Final = """\
 apiVersion: noetl.io/v1
 kind: Playbook
@@ -124,7 +124,7 @@ class DuckdbAction(contract.ActionKind):
         named = references(arguments.auth, arguments.use_auth, request.inputs, context)
         found = attached(named, places, self._postgres_options)
         asked = found.extensions | ({"httpfs"} if any(map(LOADS_HTTPFS.search, arguments.statements())) else set())
-        rows_folder = f"{ROWS}/{NOT_SAFE.sub('_', request.node_id)}.{request.attempt}"
+        rows_folder = f"{ROWS}/{place_name(request)}.{request.attempt}"
         tables, params = _tables_and_params(arguments.inputs, places)
         work = tempfile.mkdtemp(prefix=f"{request.execution_id}-", dir=places.work)
         payload = {

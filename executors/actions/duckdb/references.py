@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from executors.auth import ONE, Auth, Bound, bound_credentials
-from executors.contract import ActionContext, ActionFailed, Credential
+from executors.contract import ActionContext, Credential
 
 SERVER_FIELDS: Final = ("db_host", "db_port", "db_user", "db_password", "db_name", "db_conn_string", "sslmode")
 ALIASES: Final = {"postgres": "postgres_db", "sqlite": "sqlite_db", "mysql": "mysql_db"}
@@ -33,13 +33,13 @@ def references(
     Raises: `ActionFailed` (`auth_invalid`, and what the look-up of a credential says).
     """
     found = [_reference(bound) for bound in bound_credentials(auth, context, use_auth).values()]
-    return [*found, *_of_inputs(inputs)]
+    for reference in _of_inputs(inputs):
+        context.keep_secret(reference.credential.secret_texts())
+        found.append(reference)
+    return found
 
 
 def _reference(bound: Bound) -> Reference:
-    if "endpoint" in bound.laid_over:
-        # It decides who gets the requests that are signed with it.
-        raise ActionFailed("auth_invalid", f"{bound.alias}: an endpoint belongs into the credential itself")
     named = bound.credential.name
     alias = bound.alias if bound.alias != ONE else named if named != ONE else "db"
     return Reference(alias, bound.credential, bound.read_only)

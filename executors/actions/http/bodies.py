@@ -13,6 +13,7 @@ from requests.structures import CaseInsensitiveDict
 
 from executors.actions.http.arguments import BODY_METHODS, EMPTY, HttpArguments
 from executors.contract import ActionFailed
+from executors.stores.http_addresses import CONTROL
 
 Headers = CaseInsensitiveDict[str]
 Query = dict[str, Any]
@@ -20,7 +21,6 @@ JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
 PART_KEYS = frozenset({"text", "base64", "filename", "content_type"})
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 MEDIA_TYPE = re.compile(r"[A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+(; ?[A-Za-z0-9-]+=[A-Za-z0-9._-]+)*")
 # They say where a request ends: whoever sets them can hide a second one in it.

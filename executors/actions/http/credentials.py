@@ -10,7 +10,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import Final
 from urllib.parse import quote_plus
@@ -20,16 +20,16 @@ from requests.structures import CaseInsensitiveDict
 
 from executors.actions.http.arguments import HttpArguments
 from executors.actions.http.bodies import Headers, header_value
-from executors.actions.http.sending import AddressInvalid, Asked, check_address
+from executors.actions.http.sending import Asked
 from executors.auth import bound_credentials
 from executors.contract import ActionContext, ActionFailed, Credential
+from executors.stores.http_addresses import AddressInvalid, check_address
+from executors.stores.http_calls import field_of, headers_of
 from executors.stores.http_replies import pieces, retry_after_seconds
 
 Send = Callable[[Asked], requests.Response]
 """Sends one request, without redirects, and gives the reply with its body unread."""
 
-OAUTH: Final = frozenset({"oauth", "oauth2", "oauth2_client_credentials", "client_credentials"})
-BEARER: Final = OAUTH | {"bearer", "httpbearerauth", "token"}
 MAX_TOKEN_REPLY_BYTES: Final = 65_536
 MARGIN_SECONDS: Final = 60.0
 UNTOLD_SECONDS: Final = 300.0
@@ -82,7 +82,7 @@ class CredentialHeaders:
         """Raises: `ActionFailed` for a credential that makes no header, or two that make the same one."""
         headers = Headers()
         for credential in self._credentials:
-            for name, value in self._of(credential, send):
+            for name, value in self._of(credential, send).items():
                 if name in headers:
                     raise ActionFailed("credential_invalid", f"two credentials of the step set the header {name}")
                 headers[name] = header_value(name, value)
@@ -101,26 +101,10 @@ class CredentialHeaders:
             text = credential.mask(text)
         return text
 
-    def _of(self, credential: Credential, send: Send) -> Iterator[tuple[str, str]]:
+    def _of(self, credential: Credential, send: Send) -> Mapping[str, str]:
         if is_client(credential):
-            yield "Authorization", f"Bearer {self._token(credential, send)}"
-            return
-        data, kind = credential.data, credential.type.lower()
-        try:
-            if kind in BEARER:
-                yield "Authorization", f"Bearer {_first(data, 'token', 'access_token', 'api_key')}"
-            elif kind in ("basic", "httpbasicauth"):
-                pair = f"{_first(data, 'username', 'user')}:{_first(data, 'password')}"
-                yield "Authorization", "Basic " + base64.b64encode(pair.encode()).decode()
-            elif kind in ("api_key", "httpapikeyauth"):
-                yield data.get("header") or "X-API-Key", _first(data, "value", "key", "api_key")
-            elif kind in ("header", "httpheaderauth"):
-                yield _first(data, "name"), _first(data, "value")
-            else:
-                message = f"a credential of type {credential.type!r} cannot be used for http"
-                raise ActionFailed("credential_invalid", message)
-        except KeyError as error:
-            raise ActionFailed("credential_invalid", f"credential {credential.name!r} lacks {error}") from None
+            return {"Authorization": f"Bearer {self._token(credential, send)}"}
+        return headers_of(credential)
 
     def _token(self, credential: Credential, send: Send) -> str:
         token = self._tokens.find(credential)
@@ -133,7 +117,7 @@ class CredentialHeaders:
 
 def is_client(credential: Credential) -> bool:
     """Whether it is an OAuth2 client, for which tokens are fetched."""
-    return credential.type.lower() in OAUTH and bool(credential.data.get("token_url"))
+    return credential.type == "oauth" and bool(credential.data.get("token_url"))
 
 
 def fetch_token(credential: Credential, send: Send, context: ActionContext) -> tuple[str, float]:
@@ -163,10 +147,7 @@ def fetch_token(credential: Credential, send: Send, context: ActionContext) -> t
 
 def _token_request(credential: Credential, context: ActionContext) -> Asked:
     data = credential.data
-    try:
-        client, secret, url = (_first(data, name) for name in ("client_id", "client_secret", "token_url"))
-    except KeyError as error:
-        raise ActionFailed("credential_invalid", f"credential {credential.name!r} lacks {error}") from None
+    client, secret, url = (field_of(credential, name) for name in ("client_id", "client_secret", "token_url"))
     try:
         check_address(url)
     except AddressInvalid as error:
@@ -188,10 +169,3 @@ def _key(credential: Credential) -> str:
     """A digest: a credential that was changed has another token."""
     written = json.dumps([credential.name, credential.type, sorted(credential.data.items())])
     return hashlib.sha256(written.encode()).hexdigest()
-
-
-def _first(data: Mapping[str, str], *names: str) -> str:
-    for name in names:
-        if data.get(name):
-            return data[name]
-    raise KeyError(names[0])

@@ -11,10 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from executors.contract import ActionFailed, ActionRequest
+from executors.contract import ActionFailed
 
 SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
-SAFE_CHARACTERS: Final = 100
 
 
 def files_folder(data_dir: Path, execution_id: str) -> Path:
@@ -22,16 +21,6 @@ def files_folder(data_dir: Path, execution_id: str) -> Path:
     if not SAFE_ID.fullmatch(execution_id):
         raise ActionFailed("path_not_allowed", "the execution id cannot be part of a file name")
     return data_dir.resolve() / "files" / execution_id
-
-
-def file_name(request: ActionRequest) -> str:
-    """A name made of the step's place: the same for every attempt, another for every item and visit."""
-    place = request.node_id.removeprefix(f"{request.execution_id}:")
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", place)
-    if place == plain:
-        return f"{plain[:SAFE_CHARACTERS]}.data"
-    digest = hashlib.sha256(place.encode()).hexdigest()[:8]
-    return f"{plain[:SAFE_CHARACTERS]}-{digest}.data"
 
 
 def save(pieces: Iterable[bytes], folder: Path, name: str) -> dict[str, Any]:

@@ -19,13 +19,14 @@ from executors import contract
 from executors.actions.http.arguments import SAFE_METHODS, Download, HttpArguments
 from executors.actions.http.bodies import encode, headers_of, query_and_body
 from executors.actions.http.credentials import CredentialHeaders, TokenStore, credentials_of
-from executors.actions.http.downloads import file_name, files_folder, save
+from executors.actions.http.downloads import files_folder, save
 from executors.actions.http.paging import Page, Pages
-from executors.actions.http.sending import AddressInvalid, Asked, Sender, check_address, place_of
+from executors.actions.http.sending import Asked, Sender, place_of
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.sanitise import MAX_OUTPUT_BYTES
 from executors.sandbox.sparing import Sparing, told_seconds
-from executors.stores.http_addresses import AddressPolicy
+from executors.stores.files import place_name
+from executors.stores.http_addresses import AddressInvalid, AddressPolicy, check_address
 from executors.stores.http_replies import decode, pieces, retry_after_seconds, status_failure
 from executors.stores.http_transport import CheckedSession, Exchange
 
@@ -207,7 +208,7 @@ class _Job:
             if not answer.is_good:
                 self._read(answer, started)
             bound = min(saving.max_bytes or max_bytes, max_bytes)
-            saved = save(answer.pieces(bound), folder, saving.name or file_name(self._request))
+            saved = save(answer.pieces(bound), folder, saving.name or f"{place_name(self._request)}.data")
             return {**saved, "content_type": answer.response.headers.get("Content-Type", "")}
 
     # -- what is asked ------------------------------------------------------------------------------------

@@ -9,23 +9,18 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from executors.actions.http.bodies import CONTROL, Headers, Query, pairs
+from executors.actions.http.bodies import Headers, Query, pairs
+from executors.stores.http_addresses import CONTROL, AddressInvalid, check_address, origin
 from executors.stores.http_replies import check_headers
 from executors.stores.http_transport import CONNECT_SECONDS, CheckedSession, Exchange
 
 MAX_REDIRECTS: Final = 5
-MAX_ADDRESS: Final = 16_384
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # What may follow to another host; anything else may be a credential.
 HARMLESS_HEADERS: Final = frozenset(
     {"accept", "accept-encoding", "accept-language", "content-type", "idempotency-key", "user-agent"}
 )
 CONTENT_HEADERS: Final = ("Content-Type", "Content-Encoding", "Content-Language")
-
-
-class AddressInvalid(ValueError):
-    """What stands for an address is none that a step may ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,28 +115,6 @@ def address_from(base: str, told: str) -> str:
     if CONTROL.search(told):
         raise AddressInvalid("the server leads to an address that holds control characters")
     return urljoin(base, requests.utils.requote_uri(told))
-
-
-def check_address(url: str) -> None:
-    """Raises: `AddressInvalid` for what is no plain http or https address."""
-    if len(url) > MAX_ADDRESS or CONTROL.search(url) or "\\" in url:
-        raise AddressInvalid("an address must be short, and hold no backslash and no control characters")
-    try:
-        parts = urlsplit(url)
-        is_plain = parts.scheme.lower() in DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_plain = False
-    if not is_plain:
-        raise AddressInvalid("an address must be a whole http or https one")
-    if "@" in parts.netloc:
-        raise AddressInvalid("an address holds no user and password: use auth")
-
-
-def origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port: what a credential was meant for."""
-    parts = urlsplit(url)
-    scheme = parts.scheme.lower()
-    return scheme, (parts.hostname or "").lower().rstrip("."), parts.port or DEFAULT_PORTS.get(scheme)
 
 
 def place_of(url: str) -> str:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO
 
-from executors.contract import ActionRequest
 from executors.sandbox.rows import RowBudget, to_rows
 from executors.stores.files import ExecutionFiles
-
-SAFE_CHARACTERS: Final = 100
-
-
-def place_name(request: ActionRequest) -> str:
-    """A job's place in its execution as a part of a file's name: the same for every attempt, of no other job."""
-    place = request.node_id.removeprefix(f"{request.execution_id}:")
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", place)[:SAFE_CHARACTERS]
-    return plain if place == plain else f"{plain}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
 
 
 class FiledRows:

@@ -14,13 +14,13 @@ import psycopg
 
 from executors import contract
 from executors.actions.postgres.arguments import PostgresArguments, Statement, read_statements
-from executors.actions.postgres.files import FiledRows, place_name
+from executors.actions.postgres.files import FiledRows
 from executors.auth import bound_credential
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.rows import RowBudget
 from executors.sandbox.sanitise import OutputInvalid, sanitise
 from executors.sandbox.sparing import Sparing, told_seconds
-from executors.stores.files import ExecutionFiles
+from executors.stores.files import ExecutionFiles, place_name
 from executors.stores.postgres_effects import Effects
 from executors.stores.postgres_pool import Pool
 from executors.stores.postgres_session import KeptRows, Session, StatementFailed
@@ -74,7 +74,7 @@ class PostgresAction(contract.ActionKind):
         "postgres_connection": "no connection",
         "target_forbidden": "the connection leads to the platform's own database or role",
         "credential_invalid": "the credential lacks a field",
-        "output_too_large": "more than 10,000 rows or 10 MB: use `copy` or `rows_to: file`",
+        "output_too_large": "more than 10,000 rows or 10 MB: use `copy` or `rows_to: file`; or rows of 256 MB",
         "path_not_allowed": "a file outside of the execution's folder",
         "file_error": "a file is not there, or cannot be read or written",
         "timeout": "the step's time is over; the statement is stopped on the server, too",
@@ -254,4 +254,5 @@ class _Run:
         except (psycopg.Error, TypeError, ValueError) as error:
             # Parameters that cannot be written as SQL, values that cannot be read.
             message = self._target.mask(f"{type(error).__name__}: {error}")
+            self._results[name] = {"status": "error", "message": message}
             raise ActionFailed("sql_error", f"{name}: {message}", data=self._results) from None

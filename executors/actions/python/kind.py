@@ -194,7 +194,7 @@ class PythonAction(contract.ActionKind):
         if self._fetch is None:
             raise ActionFailed("script_refused", "no scripts are read here")
         bound = bound_credential(arguments.auth, arguments.use_auth, context)
-        credential = bound.at_its_own_endpoint() if bound else None
+        credential = bound.credential if bound else None
         return self._fetch(arguments.script, credential, max(0.001, until - time.monotonic()), context.cancelled)
 
 

@@ -21,6 +21,7 @@ from typing import Final
 
 from executors.actions.python.arguments import PACKAGE, VERSIONS
 from executors.contract import ActionFailed
+from executors.redaction import hide_named
 from executors.sandbox.libraries import is_open_to_others
 from executors.sandbox.results import plain
 
@@ -119,7 +120,8 @@ def _install(wanted: Sequence[str], target: Path, until: float, cancelled: Event
             raise failure
         if process.returncode:
             told.seek(0)
-            why = plain(told.read().decode(errors="replace")).strip()[-MAX_TOLD:]
+            # An index's address may hold a password.
+            why = hide_named(plain(told.read().decode(errors="replace")).strip())[-MAX_TOLD:]
             raise ActionFailed("dependencies_failed", f"{', '.join(wanted)} cannot be installed: {why}")
 
 

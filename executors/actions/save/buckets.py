@@ -50,7 +50,7 @@ class _Buckets(FilesStorage):
         bound = bound_credential(spec.auth, spec.use_auth, context.lent)
         if bound is None:
             raise ActionFailed("auth_invalid", f"the storage {self.name} needs a credential: name it with `auth`")
-        found = self._object(place, bound.at_its_own_endpoint(), context, watch)
+        found = self._object(place, bound.credential, context, watch)
         with passing_file(Places(context.lent.data_dir, (), context.request.execution_id).work) as path:
             write(path)
             found.upload(path)

@@ -5,6 +5,7 @@ Knows no provider.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -147,10 +148,15 @@ class Asked:
         if fields.get(name) is None:
             message = f"the secret {self.arguments.secret_name!r} has no field {name!r} (it has: {told})"
             raise ActionFailed("secret_not_found", message)
-        return str(fields[name])
+        return text_of(fields[name])
 
 
 Provider = Callable[[Asked], Secret]
+
+
+def text_of(value: Any) -> str:
+    """A secret's value as a text: what is none is written as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def extra_missing(provider: str, package: str) -> ActionFailed:

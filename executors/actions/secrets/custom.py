@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from executors.actions.secrets.asking import LATEST, Asked, Secret
+from executors.actions.secrets.asking import LATEST, Asked, Secret, text_of
 from executors.contract import ActionFailed
 from executors.redaction import names_secret
 from executors.stores.http_calls import headers_of
@@ -39,8 +39,10 @@ def fetch(asked: Asked) -> Secret:
     told = reply.json()
     if isinstance(told, Mapping):
         version = str(told.get("version") or arguments.wanted_version or "")
-        if told.get("secret_value") is not None:
-            return Secret(str(told["secret_value"]), version)
+        if "secret_value" in told and told["secret_value"] is None:
+            raise asked.refused(404)
+        if "secret_value" in told:
+            return Secret(text_of(told["secret_value"]), version)
         if arguments.field is not None:
             return Secret(asked.one_field(told), version)
     return Secret(reply.content.decode("utf-8", "replace"), arguments.wanted_version or "")

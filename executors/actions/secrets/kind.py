@@ -86,10 +86,9 @@ class SecretsAction(contract.ActionKind):
         found = self._fetch(arguments, context, request.timeout_seconds)
         return {"provider": arguments.provider, "version": found.version}
 
-    def fetch(self, arguments: Mapping[str, Any], context: ActionContext) -> str:
-        """The value that the arguments of such a step name, now. Raises: `ActionFailed`."""
-        checked = SecretsArguments.check(arguments)
-        return self._fetch(checked, context, checked.timeout).value
+    def fetch(self, arguments: Mapping[str, Any], context: ActionContext, seconds: float) -> str:
+        """The value that the arguments of such a step name, within so many seconds. Raises: `ActionFailed`."""
+        return self._fetch(SecretsArguments.check(arguments), context, seconds).value
 
     def _fetch(self, arguments: SecretsArguments, context: ActionContext, seconds: float) -> Secret:
         deadline = time.monotonic() + min(arguments.timeout, seconds)

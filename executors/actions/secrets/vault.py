@@ -23,7 +23,7 @@ def fetch(asked: Asked) -> Secret:
     if not address:
         raise ActionFailed("arguments_invalid", "vault needs api_endpoint, the credential's address, or VAULT_ADDR")
     mount, _, path = arguments.secret_name.strip("/").partition("/")
-    if not mount or not path or ".." in path.split("/"):
+    if not mount or not path or {".", ".."} & {mount, *path.split("/")}:
         raise ActionFailed("arguments_invalid", "vault: secret_name is MOUNT/PATH")
     base = f"{address.rstrip('/').removesuffix('/v1')}/v1"
     namespace = fields.get("namespace") or os.environ.get("VAULT_NAMESPACE")

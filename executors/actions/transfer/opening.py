@@ -117,7 +117,7 @@ class Opening:
         if not isinstance(auth, dict) or side not in auth:
             return None
         bound = bound_credential(auth, side, self._context)
-        return bound.at_its_own_endpoint() if bound else None
+        return bound.credential if bound else None
 
     def _needed(self, side: str) -> Credential:
         credential = self._credential(side)
