@@ -195,7 +195,7 @@ def test_an_answer_cannot_be_forged(action: ShellAction) -> None:
 
 def test_one_command_sees_nothing_of_another(action: ShellAction) -> None:
     run(action, "echo secret > left; echo secret > /tmp/noetl-$$-left; chmod 644 /tmp/noetl-$$-left; pwd")
-    assert run(action, "ls -A | wc -l; ls /tmp/noetl-job-* 2>/dev/null | grep -c left || true")["stdout"].split() == [
+    assert run(action, "ls -A | wc -l; ls /tmp/noetl-jobs-*/* 2>/dev/null | grep -c left || true")["stdout"].split() == [
         "0",
         "0",
     ]
