@@ -14,12 +14,17 @@ from xdist.scheduler import LoadScopeScheduling
 
 from noetl_site import embedded
 from tests.settings import FOLDER
-from tests.support import database
+from tests.support import database, seeding
 from tests.support.platform import platform
 
 __all__ = ["platform"]
 
 pytest.register_assert_rewrite("tests.support.corpus", "tests.support.playing", "tests.support.playing_server")
+
+
+def pytest_configure() -> None:
+    """Platforms begin with a database that is made once."""
+    seeding.copy_from(Path(os.environ[FOLDER]) / "seed")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -57,7 +57,7 @@ def _command_line(process: psutil.Process) -> str:
 
 
 def test_ready_then_stopped_with_nothing_left(data_dir: Path) -> None:
-    with running_platform(data_dir) as running:
+    with running_platform(data_dir, is_first_start=True) as running:
         url = running.ready["url"]
         assert get(f"{url}/api/health/ready") == (200, json.dumps({"status": "ok", "database": "ok"}))
         status, page = get(f"{url}/")

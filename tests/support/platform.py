@@ -18,6 +18,8 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from tests.support import seeding
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_SECONDS: Final = 90
 STOP_SECONDS: Final = 40
@@ -55,9 +57,16 @@ def environment(data_dir: Path, **extra: str) -> dict[str, str]:
 
 
 @contextmanager
-def running_platform(data_dir: Path, *arguments: str, **extra: str) -> Iterator[Platform]:
-    """Start a platform, wait until it is ready, and stop it cleanly. Raises: `AssertionError` when it does not."""
+def running_platform(
+    data_dir: Path, *arguments: str, is_first_start: bool = False, **extra: str
+) -> Iterator[Platform]:
+    """Start a platform, wait until it is ready, and stop it cleanly. Raises: `AssertionError` when it does not.
+
+    A data folder with nothing in it gets a database first, unless it is the first start that is tested.
+    """
     env = environment(data_dir, **extra)
+    if not is_first_start and "DATABASE_URL" not in extra:
+        seeding.seed(data_dir, environment(data_dir))
     command = [sys.executable, str(ROOT / "manage.py"), "standalone", "--json", "--port", "0", *arguments]
     with (data_dir / "standalone.err").open("w") as errors:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=errors, text=True)
