@@ -30,17 +30,24 @@ def action() -> Iterator[ShellAction]:
     del os.environ["NOETL_SECRET_CANARY"]
 
 
-def run(action: ShellAction, command: str, *, inputs: dict[str, Any] | None = None, **arguments: Any) -> Any:
+def run(
+    action: ShellAction,
+    command: str,
+    *,
+    inputs: dict[str, Any] | None = None,
+    seconds: float = SECONDS,
+    **arguments: Any,
+) -> Any:
     """The result, or the failure; always in time."""
     asked = {"command": command, **arguments}
-    request = ActionRequest("shell", asked, inputs or {}, "e1", "e1:s", "s", 1, "e1:s", SECONDS)
+    request = ActionRequest("shell", asked, inputs or {}, "e1", "e1:s", "s", 1, "e1:s", seconds)
     started = time.monotonic()
     try:
         return action.run(request, SimpleNamespace(cancelled=threading.Event()))
     except ActionFailed as failed:
         return failed
     finally:
-        assert time.monotonic() - started < SECONDS + 5
+        assert time.monotonic() - started < seconds + 5
 
 
 def is_alive(action: ShellAction) -> bool:
@@ -162,7 +169,7 @@ def test_nothing_of_the_worker_is_read(action: ShellAction, command: str) -> Non
     ],
 )
 def test_the_worker_lives_on(action: ShellAction, command: str) -> None:
-    run(action, command.replace("{worker}", str(os.getpid())))
+    run(action, command.replace("{worker}", str(os.getpid())), seconds=0.5)
     assert is_alive(action)
 
 
