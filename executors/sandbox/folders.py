@@ -86,7 +86,7 @@ def _make_locked() -> tuple[str, int]:
             lock = _lock(path)
             if os.path.isdir(path):
                 # Children with a uid of their own pass through, and see nothing of one another.
-                os.chmod(path, 0o711)
+                os.chmod(path, 0o711)  # noqa: S103  (see above)
                 return path, lock
             os.close(lock)
 

@@ -112,7 +112,8 @@ def test_data_is_never_code(action: ShellAction, word: str, shell: str, tmp_path
 )
 @pytest.mark.parametrize("way", ["inputs", "env"])
 def test_names_that_would_make_a_value_code(action: ShellAction, name: str, way: str) -> None:
-    told = run(action, "env", **{way: {name: "/tmp/evil"}})
+    given: Any = {way: {name: "/tmp/evil"}}
+    told = run(action, "env", **given)
     assert isinstance(told, ActionFailed) and told.code == "arguments_invalid"
     assert "/tmp/evil" not in str(told)
 
@@ -202,7 +203,9 @@ def test_an_answer_cannot_be_forged(action: ShellAction) -> None:
 
 def test_one_command_sees_nothing_of_another(action: ShellAction) -> None:
     run(action, "echo secret > left; echo secret > /tmp/noetl-$$-left; chmod 644 /tmp/noetl-$$-left; pwd")
-    assert run(action, "ls -A | wc -l; ls /tmp/noetl-jobs-*/* 2>/dev/null | grep -c left || true")["stdout"].split() == [
+    assert run(action, "ls -A | wc -l; ls /tmp/noetl-jobs-*/* 2>/dev/null | grep -c left || true")[
+        "stdout"
+    ].split() == [
         "0",
         "0",
     ]

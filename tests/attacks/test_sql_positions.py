@@ -217,7 +217,12 @@ def check(step: Step, position: Position, value: str) -> None:
         assert SECRET not in json.dumps(told)
         assert told == REFUSED or position.expected is None or told == position.expected(value)
     assert time.monotonic() - begun < SECONDS
-    assert step.value("SELECT ARRAY[min(a), max(a), count(a), (SELECT count(*) FROM vault)] FROM victim") == [7, 7, 1, 1]
+    assert step.value("SELECT ARRAY[min(a), max(a), count(a), (SELECT count(*) FROM vault)] FROM victim") == [
+        7,
+        7,
+        1,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("position", POSITIONS.values(), ids=POSITIONS)

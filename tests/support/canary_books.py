@@ -51,7 +51,9 @@ def stored(vaults: Vaults, api: str, mail_port: int, database: Mapping[str, str]
     wrong = {"db_host": database["host"], "db_port": database["port"], "db_user": "nobody", "db_name": "nowhere"}
     right = {f"db_{key}": database[key] for key in ("host", "port", "user")} | {"db_name": database["dbname"]}
     hook = f"json://ada:{CANARIES['hook']}@{api.removeprefix('http://')}/echo/{CANARIES['path']}"
-    mail = f"mailto://ada:{quote(CANARIES['mail'], safe='')}@127.0.0.1:{mail_port}?from=a@shop.example&mode=insecure&to="
+    mail = (
+        f"mailto://ada:{quote(CANARIES['mail'], safe='')}@127.0.0.1:{mail_port}?from=a@shop.example&mode=insecure&to="
+    )
     return [
         {"name": "generic", "type": "generic", "data": {"value": CANARIES["generic"]}},
         {"name": "postgres", "type": "postgres", "data": {**right, "db_password": CANARIES["postgres"]}},
@@ -117,6 +119,7 @@ ALL: Final = {
 }
 EVERY: Final = json.dumps(ALL)
 """The same, to be written into a playbook."""
+MESSAGE: Final = json.dumps(" ".join(ALL.values()))
 TELL: Final = """
       import base64, json, logging, sys
       from urllib.parse import quote
@@ -132,6 +135,7 @@ TELL: Final = """
               print(text, file=sys.stderr)
               logging.warning("told: %s", text)"""
 GOES_ON: Final = "on_error: continue"
+GOING_ON: Final = {"on_error": "continue"}
 COLUMNS: Final = "SELECT CAST(:kept AS text) AS kept, CAST(:file AS text) AS file, CAST(:generic AS text) AS generic"
 
 BOOKS: Final[dict[str, str]] = {
@@ -276,22 +280,27 @@ workflow:{FETCH}
     auth: hook
     to: ["json://{{{{ workload.host }}}}/echo/{{{{ secret.vault }}}}"]
     title: "{{{{ secret.basic }}}}"
-    body: {EVERY}
+    body: {MESSAGE}
     next: mailed
-  - {{step: mailed, type: notify, auth: mail, title: "{{{{ secret.header }}}}", body: {EVERY}, next: refused}}
+  - {{step: mailed, type: notify, auth: mail, title: "{{{{ secret.header }}}}", body: {MESSAGE}, next: refused}}
   - step: refused
     type: notify
     to: "json://ada:{{{{ secret.api_key }}}}@{{{{ workload.host }}}}/status/500"
-    body: {EVERY}
+    body: {MESSAGE}
     {GOES_ON}
     next: lost
-  - {{step: lost, type: notify, auth: lost_mail, body: {EVERY}, {GOES_ON}, next: nowhere}}
-  - {{step: nowhere, type: notify, to: "json://127.0.0.1:9/{{{{ own.secret_value }}}}", body: x, {GOES_ON}, next: no_url}}
+  - {{step: lost, type: notify, auth: lost_mail, body: {MESSAGE}, {GOES_ON}, next: nowhere}}
+  - step: nowhere
+    type: notify
+    to: "json://127.0.0.1:9/{{{{ own.secret_value }}}}"
+    body: x
+    {GOES_ON}
+    next: no_url
   - {{step: no_url, type: notify, to: "{{{{ kept.secret_value }}}}", body: x, {GOES_ON}, next: late}}
   - step: late
     type: notify
     to: "json://ada:{{{{ secret.bearer }}}}@{{{{ workload.host }}}}/silent"
-    body: {EVERY}
+    body: {MESSAGE}
     timeout: 0.5
     {GOES_ON}
     next: end
@@ -405,7 +414,7 @@ workflow:{FETCH}
     target: {{type: http, url: "{{{{ workload.api }}}}/echo"}}
     {GOES_ON}
     next: end
-  - {{step: end, result: ["{{{{ used }}}}", "{{{{ arrived }}}}", "{{{{ bucket }}}}", "{{{{ sent }}}}", "{{{{ back }}}}"]}}
+  - {{step: end, result: ["{{{{ used }}}}", "{{{{ arrived }}}}", "{{{{ bucket }}}}", "{{{{ sent }}}}"]}}
 """,
 }
 
@@ -420,8 +429,7 @@ class Saved:
 
 
 SAVES: Final = {
-    # Nothing that is written there can fail: what it is told can.
-    "event_log": Saved({"data": ALL}, {"data": ALL, "mode": "{{ secret.generic }}"}, "arguments_invalid"),
+    "event_log": Saved({"data": ALL}, {"data": {**ALL, "more": "{{ secret.of_nobody }}"}}, "secret_not_found"),
 }
 
 
@@ -430,18 +438,17 @@ def _saving() -> str:
     steps: list[dict[str, Any]] = []
     for storage, saved in SAVES.items():
         good, bad = {"storage": storage, **saved.good}, {"storage": storage, **saved.bad}
+        on_error = {**good, "on": "error"}
         steps += [
             {"step": f"{storage}_beside", "type": "python", "code": "def main(): return 1", "save": good},
             {"step": f"{storage}_alone", "type": "save", "save": good},
-            {"step": f"{storage}_error", "type": "python", "code": "def main(): 1 / 0", "save": {**good, "on": "error"}},
-            {"step": f"{storage}_fails", "type": "save", "save": bad, "on_error": "continue"},
+            {"step": f"{storage}_error", **GOING_ON, "type": "python", "code": "def main(): 1 / 0", "save": on_error},
+            {"step": f"{storage}_fails", **GOING_ON, "type": "save", "save": bad},
         ]
     results = []
     for step, following in zip(steps, [*(step["step"] for step in steps[1:]), "end"], strict=True):
         step["next"] = following
         results.append(f"{{{{ steps.{step['step']} }}}}")
-        if step["step"].endswith("_error"):
-            step["on_error"] = "continue"
     first = {"step": "used", "type": "python", "code": "def main(): return 1", "next": steps[0]["step"]}
     lines = [json.dumps(step) for step in (first, *steps, {"step": "end", "result": results})]
     return "\n".join([f'{HEAD}/save\nworkload: {{vaults: ""}}\nworkflow:{FETCH}', *(f"  - {line}" for line in lines)])

@@ -57,16 +57,21 @@ def environment(data_dir: Path, **extra: str) -> dict[str, str]:
 
 
 @contextmanager
-def running_platform(
-    data_dir: Path, *arguments: str, is_first_start: bool = False, **extra: str
-) -> Iterator[Platform]:
+def running_platform(data_dir: Path, *arguments: str, **extra: str) -> Iterator[Platform]:
     """Start a platform, wait until it is ready, and stop it cleanly. Raises: `AssertionError` when it does not.
 
-    A data folder with nothing in it gets a database first, unless it is the first start that is tested.
+    A data folder with nothing in it gets a database first: its very first start is what `first_platform` is for.
     """
-    env = environment(data_dir, **extra)
-    if not is_first_start and "DATABASE_URL" not in extra:
+    if "DATABASE_URL" not in extra:
         seeding.seed(data_dir, environment(data_dir))
+    with first_platform(data_dir, *arguments, **extra) as running:
+        yield running
+
+
+@contextmanager
+def first_platform(data_dir: Path, *arguments: str, **extra: str) -> Iterator[Platform]:
+    """The same, in a data folder as it is."""
+    env = environment(data_dir, **extra)
     command = [sys.executable, str(ROOT / "manage.py"), "standalone", "--json", "--port", "0", *arguments]
     with (data_dir / "standalone.err").open("w") as errors:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=errors, text=True)

@@ -44,9 +44,10 @@ def hurry(folder: embedded.Folder) -> None:
 def _make(place: Path, env: dict[str, str]) -> None:
     running = embedded.ensure_running(place)
     try:
-        hurry(running.folder)
         command = [sys.executable, "manage.py", "migrate", "-v", "0"]
         subprocess.run(command, cwd=Path(__file__).parents[2], env=env, check=True, capture_output=True)
+        # After it, as it would refuse such a server.
+        hurry(running.folder)
     finally:
         embedded.release(place)
     (place / "made").touch()
