@@ -120,6 +120,7 @@ ALL: Final = {
 EVERY: Final = json.dumps(ALL)
 """The same, to be written into a playbook."""
 MESSAGE: Final = json.dumps(" ".join(ALL.values()))
+ONE: Final = {"kept": ALL["kept"]}
 TELL: Final = """
       import base64, json, logging, sys
       from urllib.parse import quote
@@ -430,6 +431,38 @@ class Saved:
 
 SAVES: Final = {
     "event_log": Saved({"data": ALL}, {"data": {**ALL, "more": "{{ secret.of_nobody }}"}}, "secret_not_found"),
+    "postgres": Saved(
+        {"auth": "postgres", "statement": "SELECT CAST(:kept AS text), CAST(:file AS text)", "params": ALL},
+        {"auth": "postgres", "statement": "SELECT CAST(:kept AS int)", "params": ALL},
+        "target_failed",
+    ),
+    "duckdb": Saved(
+        {"statement": "DELETE FROM made WHERE CAST(n AS text) = :kept", "params": ONE},
+        {"statement": "DELETE FROM made WHERE n = CAST(:kept AS int)", "params": ONE},
+        "target_failed",
+    ),
+    "http": Saved(
+        {
+            "auth": "bearer",
+            "data": ALL,
+            "spec": {
+                "url": "{{ workload.api }}/echo/{{ secret.generic }}",
+                "headers": {"X-Own": "{{ secret.vault }} {{ secret.canary_environment }}"},
+                "params": ONE,
+            },
+        },
+        {"auth": "basic", "data": ALL, "spec": {"url": "{{ workload.api }}/status/500", "params": ONE}},
+        "http_status",
+    ),
+    "python": Saved(
+        {
+            "data": ALL,
+            "spec": {"with": ONE},
+            "code": "def main(data, kept):\n    print(data, kept)\n    return [data, kept]",
+        },
+        {"data": ALL, "code": "def main(data): raise ValueError(data)"},
+        "python_error",
+    ),
 }
 
 
@@ -449,9 +482,13 @@ def _saving() -> str:
     for step, following in zip(steps, [*(step["step"] for step in steps[1:]), "end"], strict=True):
         step["next"] = following
         results.append(f"{{{{ steps.{step['step']} }}}}")
-    first = {"step": "used", "type": "python", "code": "def main(): return 1", "next": steps[0]["step"]}
+    # The database that saves write to.
+    made = "CREATE TABLE made AS SELECT 1 AS n"
+    first = {"step": "used", "type": "duckdb", "command": made, "next": steps[0]["step"]}
     lines = [json.dumps(step) for step in (first, *steps, {"step": "end", "result": results})]
-    return "\n".join([f'{HEAD}/save\nworkload: {{vaults: ""}}\nworkflow:{FETCH}', *(f"  - {line}" for line in lines)])
+    return "\n".join(
+        [f'{HEAD}/save\nworkload: {{api: "", vaults: ""}}\nworkflow:{FETCH}', *(f"  - {line}" for line in lines)]
+    )
 
 
 BOOKS["save"] = _saving()
