@@ -44,6 +44,7 @@ class Flight:
     platform: Platform
     vaults: Vaults
     api: str
+    amazon: str
     mail: MailServer
     temporary: Path
     """The platform's folder for temporary files."""
@@ -76,7 +77,7 @@ def flight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flight]:
             **GIVEN,
         }
         platform = stack.enter_context(running_platform(data_dir, "--workers", "2", **env))
-        yield fly(Flight(platform, vaults, api, mail, temporary), tmp_path_factory.mktemp("carried"))
+        yield fly(Flight(platform, vaults, api, at_aws, mail, temporary), tmp_path_factory.mktemp("carried"))
 
 
 @contextmanager
@@ -104,7 +105,7 @@ def fly(flight: Flight, folder: Path) -> Flight:
     # The servers are the platform's: to hold on to them would keep them running after it.
     embedded.release(platform.data_dir)
     carried = folder / "credentials.json"
-    carried.write_text(json.dumps(stored(flight.vaults, flight.api, flight.mail.port, database)))
+    carried.write_text(json.dumps(stored(flight.vaults, flight.api, flight.amazon, flight.mail.port, database)))
     platform.manage("credentials", "import", str(carried))
     carried.unlink()
     parameters = {"api": flight.api, "host": flight.api.removeprefix("http://"), "vaults": flight.vaults.url}

@@ -46,10 +46,11 @@ BUCKET: Final = "canaries"
 HEAD: Final = "apiVersion: noetl.io/v1\nkind: Playbook\nname: canaries\npath: tests/canaries"
 
 
-def stored(vaults: Vaults, api: str, mail_port: int, database: Mapping[str, str]) -> list[dict[str, Any]]:
+def stored(vaults: Vaults, api: str, amazon: str, mail_port: int, database: Mapping[str, str]) -> list[dict[str, Any]]:
     """The credentials; `database` are libpq's words for one whose password is a canary."""
     wrong = {"db_host": database["host"], "db_port": database["port"], "db_user": "nobody", "db_name": "nowhere"}
     right = {f"db_{key}": database[key] for key in ("host", "port", "user")} | {"db_name": database["dbname"]}
+    keys = {"access_key_id": "AKIA", "endpoint": amazon}
     hook = f"json://ada:{CANARIES['hook']}@{api.removeprefix('http://')}/echo/{CANARIES['path']}"
     mail = (
         f"mailto://ada:{quote(CANARIES['mail'], safe='')}@127.0.0.1:{mail_port}?from=a@shop.example&mode=insecure&to="
@@ -67,7 +68,7 @@ def stored(vaults: Vaults, api: str, mail_port: int, database: Mapping[str, str]
             "type": "oauth",
             "data": {"client_id": "c", "client_secret": CANARIES["client"], "token_url": f"{vaults.url}/azure/token"},
         },
-        {"name": "aws", "type": "s3", "data": {"access_key_id": "AKIA", "secret_access_key": CANARIES["aws"]}},
+        {"name": "aws", "type": "s3", "data": {**keys, "secret_access_key": CANARIES["aws"]}},
         {
             "name": "vault",
             "type": "vault",
