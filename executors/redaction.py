@@ -73,16 +73,23 @@ def _secret_leaves(text: str) -> Iterator[str]:
 
 
 def _written(value: str) -> set[str]:
-    raw = value.encode("utf-8", "surrogatepass")
     quoted = {quote(value, safe="", errors="replace"), quote(value, errors="replace")}
     quoted |= {quote_plus(value, errors="replace")}
     lower = {re.sub("%[0-9A-F]{2}", lambda found: found.group().lower(), text) for text in quoted}
-    escaped = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]}
+    in_json = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
     # In a log a JSON text is often a text of another JSON text.
-    escaped |= {json.dumps(text)[1:-1] for text in tuple(escaped)}
+    escaped = {*in_json, repr(value)[1:-1], *(json.dumps(text)[1:-1] for text in (*in_json, repr(value)[1:-1]))}
     doubled = {value.replace("'", "''"), value.replace('"', '""'), value.replace("'", "\\'"), escape(value)}
     ascii_ = value.encode("ascii", "backslashreplace").decode()
-    return {value, raw.hex(), raw.hex().upper(), ascii_, *quoted, *lower, *escaped, *doubled, *_base64(raw)}
+    # A whole JSON text may be in base64, as some tools keep their credentials.
+    coded = {form for text in {value, *in_json} for form in _coded(text.encode("utf-8", "surrogatepass"))}
+    return {value, ascii_, *quoted, *lower, *escaped, *doubled, *coded}
+
+
+def _coded(raw: bytes) -> Iterator[str]:
+    yield raw.hex()
+    yield raw.hex().upper()
+    yield from _base64(raw)
 
 
 def _base64(raw: bytes) -> Iterator[str]:

@@ -203,7 +203,14 @@ LOGGING = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["secrets"]}},
     "root": {"handlers": ["stderr"], "level": env("LOG_LEVEL", default="INFO").upper()},
     # Two lines for every message, and a message is only a hint: what came of the jobs is told by events.
-    "loggers": {name: {"level": "WARNING"} for name in ("celery.worker.strategy", "celery.app.trace")},
+    # Libraries that write down what they send and get: a secret among it is not known yet when it comes.
+    "loggers": {
+        name: {"level": "WARNING"}
+        for name in (
+            *("celery.worker.strategy", "celery.app.trace"),
+            *("boto3", "botocore", "s3transfer", "urllib3", "google", "azure", "msal"),
+        )
+    },
 }
 
 # --- Celery: JSON only, no results, and messages that are nothing but hints (rule R11).

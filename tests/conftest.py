@@ -11,15 +11,21 @@ import pytest
 from pytest_django.plugin import DjangoDbBlocker
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from noetl_site import embedded
 from tests.settings import FOLDER
-from tests.support import database
+from tests.support import database, seeding
 from tests.support.platform import platform
 
 __all__ = ["platform"]
 
 pytest.register_assert_rewrite("tests.support.corpus", "tests.support.playing", "tests.support.playing_server")
+
+
+def pytest_configure() -> None:
+    """Platforms begin with a database that is made once."""
+    seeding.copy_from(Path(os.environ[FOLDER]) / "seed")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -35,6 +41,13 @@ class ByPlatform(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return file if file.startswith(("tests/browser/", "tests/e2e/", "tests/faults/")) else nodeid
+
+    def mark_test_complete(self, node: WorkerController, item_index: int, duration: float = 0) -> None:
+        """Forgets what is done: after every test the base class counts all that a worker was ever given."""
+        super().mark_test_complete(node, item_index, duration)
+        scope = self._split_scope(self.registered_collections[node][item_index])
+        if all(self.assigned_work[node][scope].values()):
+            del self.assigned_work[node][scope]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -18,7 +18,7 @@ from threading import Event, Lock
 from typing import Any, Final, Literal
 
 from executors.sandbox import bubblewrap, linux
-from executors.sandbox.folders import NOBODY, JobFolder, give_folder
+from executors.sandbox.folders import NOBODY, JobFolder, JobFolders, give_folder
 from executors.sandbox.frames import ChildSpec
 from executors.sandbox.handle import ChildHandle, SentJob
 from executors.sandbox.levels import Isolation
@@ -92,6 +92,7 @@ class Sandbox:
         self._dying: list[ChildHandle] = []
         # Made ahead, by what wraps them, so that the first job of a turn need not wait for a fork; no job ran in them.
         self._spares: dict[str | None, ChildHandle] = {}
+        self._made_in = JobFolders()
         self._folders: dict[ChildHandle, JobFolder] = {}
         self._uids: set[int] = set()
         self._last_uid = 0
@@ -186,6 +187,8 @@ class Sandbox:
         if zygote is not None:
             zygote.stop()
         self._end([*self._kept.take_all(), *spares.values(), *(each.child for each in ahead), *dying])
+        with self._lock:
+            self._made_in.close()
 
     # -- giving a job to a child ----------------------------------------------------------------------
 
@@ -270,7 +273,7 @@ class Sandbox:
         elif workdir:
             spec = self._spec(str(workdir), uid if uid is None else give_folder(str(workdir), uid))
         else:
-            folder = JobFolder(uid)
+            folder = self._made_in.make(uid)
             spec = self._spec(folder.path, folder.uid)
         child = ChildHandle(spec, self._limits)
         try:
@@ -386,6 +389,7 @@ class Sandbox:
                 for child in [*self._kept.take_all(), *self._spares.values(), *ahead, *self._dying]:
                     child.close()
                 self._zygote = None
+                self._made_in.leave()
                 self._spares, self._folders, self._uids = {}, {}, set()
                 self._ahead, self._busy, self._dying = {}, set(), []
                 self._owner_pid = os.getpid()

@@ -10,6 +10,7 @@ from pathlib import Path
 from django.conf import settings
 
 from executors.registry import build_registry
+from executors.sandbox.folders import sweep
 from executors.worker.gateway import DatabaseGateway
 from executors.worker.heartbeat import LeaseKeeper
 from executors.worker.turn import Worker
@@ -18,6 +19,7 @@ from executors.worker.turn import Worker
 @cache
 def worker_for_process(pid: int) -> Worker:
     """The worker of the process `pid`, which must be this one: a fork builds its own."""
+    sweep()
     gateway = DatabaseGateway()
     lease_seconds = float(settings.NOETL_LEASE_SECONDS)
     return Worker(

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from psycopg import sql
+
 from noetl_site.embedded.account import open_the_way, server_account
 from noetl_site.embedded.folder import (
     EmbeddedError,
@@ -137,6 +139,9 @@ def ensure_database(data_dir: Path, name: str, role: str) -> dict[str, str]:
     with locked(folder.root / "embedded.lock"), connect(folder) as connection:
         create_role(connection, role, password)
         create_database(connection, name, role)
+        # What a statement of a step fails on may be a secret, and the server would write it into its log.
+        quiet = sql.SQL("ALTER ROLE {} SET log_min_messages = 'fatal'")
+        connection.execute(quiet.format(sql.Identifier(role)))
     return _words(str(folder.postgres_socket), name, role, password)
 
 

@@ -29,6 +29,7 @@ CANARY = f"canary-{secrets.token_hex(8)}"
 ANSWER_SECONDS = 2.0
 """Beside its own time-out, which a step may use up."""
 TIMEOUT_SECONDS = 1.0
+SHORT_TIMEOUT_SECONDS = 0.4
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="without root steps have the worker's user")
 
@@ -47,12 +48,13 @@ class Place:
         self.listener.bind(str(folder / "own.sock"))
         self.listener.listen()
         (folder / "own.sock").chmod(0o600)
+        self.sockets = [str(folder / "own.sock"), *platform_sockets()]
 
     def told(self) -> dict[str, Any]:
         return {
             "worker": os.getpid(),
             "secret": str(self.secret),
-            "sockets": [str(self.folder / "own.sock"), *platform_sockets()],
+            "sockets": self.sockets,
             "root": str(Path(__file__).resolve().parents[2]),
         }
 
@@ -415,8 +417,10 @@ THEFT: dict[str, str] = {
 @pytest.mark.parametrize("name", HARM)
 def test_harm_is_answered_in_time_and_the_worker_lives(place: Place, name: str) -> None:
     code, expected = HARM[name]
-    outcome, log, seconds = place.attack(code)
-    assert seconds < TIMEOUT_SECONDS + ANSWER_SECONDS
+    # What takes all the time that it has needs no more of it to do its worst.
+    timeout = SHORT_TIMEOUT_SECONDS if expected == "timeout" else TIMEOUT_SECONDS
+    outcome, log, seconds = place.attack(code, timeout=timeout)
+    assert seconds < timeout + ANSWER_SECONDS
     assert sum(map(len, log)) < 300_000
     if expected is not None:
         assert (outcome.code or outcome.data) == expected, outcome

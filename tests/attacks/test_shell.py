@@ -30,17 +30,24 @@ def action() -> Iterator[ShellAction]:
     del os.environ["NOETL_SECRET_CANARY"]
 
 
-def run(action: ShellAction, command: str, *, inputs: dict[str, Any] | None = None, **arguments: Any) -> Any:
+def run(
+    action: ShellAction,
+    command: str,
+    *,
+    inputs: dict[str, Any] | None = None,
+    seconds: float = SECONDS,
+    **arguments: Any,
+) -> Any:
     """The result, or the failure; always in time."""
     asked = {"command": command, **arguments}
-    request = ActionRequest("shell", asked, inputs or {}, "e1", "e1:s", "s", 1, "e1:s", SECONDS)
+    request = ActionRequest("shell", asked, inputs or {}, "e1", "e1:s", "s", 1, "e1:s", seconds)
     started = time.monotonic()
     try:
         return action.run(request, SimpleNamespace(cancelled=threading.Event()))
     except ActionFailed as failed:
         return failed
     finally:
-        assert time.monotonic() - started < SECONDS + 5
+        assert time.monotonic() - started < seconds + 5
 
 
 def is_alive(action: ShellAction) -> bool:
@@ -105,7 +112,8 @@ def test_data_is_never_code(action: ShellAction, word: str, shell: str, tmp_path
 )
 @pytest.mark.parametrize("way", ["inputs", "env"])
 def test_names_that_would_make_a_value_code(action: ShellAction, name: str, way: str) -> None:
-    told = run(action, "env", **{way: {name: "/tmp/evil"}})
+    given: Any = {way: {name: "/tmp/evil"}}
+    told = run(action, "env", **given)
     assert isinstance(told, ActionFailed) and told.code == "arguments_invalid"
     assert "/tmp/evil" not in str(told)
 
@@ -162,7 +170,7 @@ def test_nothing_of_the_worker_is_read(action: ShellAction, command: str) -> Non
     ],
 )
 def test_the_worker_lives_on(action: ShellAction, command: str) -> None:
-    run(action, command.replace("{worker}", str(os.getpid())))
+    run(action, command.replace("{worker}", str(os.getpid())), seconds=0.5)
     assert is_alive(action)
 
 
@@ -195,7 +203,9 @@ def test_an_answer_cannot_be_forged(action: ShellAction) -> None:
 
 def test_one_command_sees_nothing_of_another(action: ShellAction) -> None:
     run(action, "echo secret > left; echo secret > /tmp/noetl-$$-left; chmod 644 /tmp/noetl-$$-left; pwd")
-    assert run(action, "ls -A | wc -l; ls /tmp/noetl-job-* 2>/dev/null | grep -c left || true")["stdout"].split() == [
+    assert run(action, "ls -A | wc -l; ls /tmp/noetl-jobs-*/* 2>/dev/null | grep -c left || true")[
+        "stdout"
+    ].split() == [
         "0",
         "0",
     ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from noetl_site import embedded
+from tests.support import seeding
 from tests.support.inspection import query, run_json, wait_for
-from tests.support.platform import running_platform, temporary_data_dir
+from tests.support.platform import environment, running_platform, temporary_data_dir
 
 
 def test_with_the_urls_set_nothing_is_embedded() -> None:
@@ -32,6 +33,7 @@ def test_with_the_urls_set_nothing_is_embedded() -> None:
 
 def test_with_no_broker_at_all_the_reconciler_does_the_work() -> None:
     with temporary_data_dir() as data_dir:
+        seeding.seed(data_dir, environment(data_dir))
         servers = embedded.ensure_running(data_dir)
         urls = {
             "DATABASE_URL": servers.database_url,

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from noetl_site import embedded
+from tests.support.commands import Commands
 from tests.support.inspection import told_events
 from tests.support.platform import ROOT, Platform, environment, temporary_data_dir
 
@@ -30,14 +31,13 @@ class Alone:
         # Port 9 is nobody's: whoever connects is refused.
         nowhere = {"DATABASE_URL": "postgres://none@127.0.0.1:9/none", "REDIS_URL": "redis://127.0.0.1:9/0"}
         self.env = environment(data_dir, **nowhere)
+        self.commands = Commands(self.env)
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, str(ROOT / "manage.py"), *arguments]
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments), cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=120, check=False
-        )
+        return self.commands.run(arguments, 120)
 
     def json(self, *arguments: str) -> Any:
         done = self.manage(*arguments, "--json")
@@ -45,10 +45,12 @@ class Alone:
         return json.loads(done.stdout)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def alone() -> Iterator[Alone]:
     with temporary_data_dir() as data_dir:
-        yield Alone(data_dir)
+        alone = Alone(data_dir)
+        yield alone
+        alone.commands.close()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from noetl_site.embedded.folder import Folder
 from noetl_site.embedded.postgres import is_running
 from noetl_site.embedded.redis import redis_answers
 from tests.support.inspection import call
-from tests.support.platform import ROOT, Platform, environment, running_platform, temporary_data_dir
+from tests.support.platform import ROOT, Platform, environment, first_platform, running_platform, temporary_data_dir
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def _command_line(process: psutil.Process) -> str:
 
 
 def test_ready_then_stopped_with_nothing_left(data_dir: Path) -> None:
-    with running_platform(data_dir) as running:
+    with first_platform(data_dir) as running:
         url = running.ready["url"]
         assert get(f"{url}/api/health/ready") == (200, json.dumps({"status": "ok", "database": "ok"}))
         status, page = get(f"{url}/")

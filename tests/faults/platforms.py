@@ -9,8 +9,9 @@ from typing import Final
 
 from noetl_site import embedded
 from tests.faults.faulty import Faulty
+from tests.support import seeding
 from tests.support.books import CHAIN, FAN, WIDENING
-from tests.support.platform import running_platform
+from tests.support.platform import environment, running_platform
 from tests.support.proxies import PostgresProxy, RedisProxy
 from tests.support.schedules import Failpoints
 from tests.support.starting import Starter, register
@@ -37,6 +38,7 @@ def served_platform(
     data_dir: Path, *, texts: Sequence[str] = (CHAIN, FAN, WIDENING), arguments: Sequence[str] = (), **env: str
 ) -> Iterator[Faulty]:
     """One whose servers belong to this process, which alone revives them, and are reached through proxies."""
+    seeding.seed(data_dir, environment(data_dir))
     servers = embedded.ensure_running(data_dir)
     folder = data_dir / "proxies"
     folder.mkdir()

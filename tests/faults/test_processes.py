@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from executors.sandbox.folders import PREFIX
 from tests.faults.faulty import Faulty
 from tests.support.inspection import run_json, wait_for
 
@@ -39,6 +40,16 @@ def slow(tmp_path: Path) -> str:
     return str(file)
 
 
+def folders_of(worker: psutil.Process) -> list[Path]:
+    """Where the folders of a worker's jobs are: it holds their locks."""
+    held = []
+    for entry in Path(f"/proc/{worker.pid}/fd").iterdir():
+        # It opens and closes others meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            held.append(entry.readlink())
+    return [path for path in held if path.name.startswith(PREFIX)]
+
+
 def check_two_leases_one_result(faulty: Faulty, execution_id: str) -> None:
     faulty.check_completed(execution_id, result={"ok": True})
     assert faulty.endings_of(execution_id, "nap") == ["lost", "done"]
@@ -53,13 +64,16 @@ def test_a_worker_process_killed_in_the_middle_of_a_step_costs_a_lease(killable:
 
 def test_a_whole_worker_fleet_killed_in_the_middle_of_a_step_costs_a_lease(killable: Faulty, slow: str) -> None:
     execution_id = run_json(killable.platform, slow)["execution_id"]
-    fleet = killable.holder_of(execution_id).parent()
+    holder = killable.holder_of(execution_id)
+    fleet = holder.parent()
     assert fleet is not None
+    folders = wait_for(lambda: folders_of(holder))
     for process in [*fleet.children(recursive=True), fleet]:
         # A sandbox's child dies with its parent, which may be quicker.
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     check_two_leases_one_result(killable, execution_id)
+    assert not any(folder.exists() for folder in folders), "whoever came next swept them"
 
 
 @pytest.mark.long

@@ -10,8 +10,9 @@ import pytest
 from noetl_site import embedded
 from tests.faults.faulty import CHAIN_RESULT, Faulty
 from tests.faults.platforms import faulty_platform
+from tests.support import seeding
 from tests.support.inspection import wait_for
-from tests.support.platform import temporary_data_dir
+from tests.support.platform import environment, temporary_data_dir
 from tests.support.starting import NotAcknowledged
 
 START_SECONDS = 1.5
@@ -114,6 +115,7 @@ def test_a_start_whose_commit_is_not_confirmed_is_there_once(served: Faulty) -> 
 @pytest.mark.long
 def test_redis_absent_from_the_start_costs_time() -> None:
     with temporary_data_dir() as data_dir:
+        seeding.seed(data_dir, environment(data_dir))
         servers = embedded.ensure_running(data_dir)
         urls = {
             "DATABASE_URL": servers.database_url,

@@ -253,6 +253,21 @@ def test_roles_and_passwords(data_dir: Path) -> None:
         psycopg.connect(conninfo.make_conninfo(**{**demo, "dbname": "noetl"}))
 
 
+def test_what_a_steps_statement_fails_on_is_not_in_the_servers_log(data_dir: Path) -> None:
+    words = embedded.ensure_running(data_dir)
+    demo = embedded.ensure_database(data_dir, "demo", "noetl_demo")
+    for conninfo_, value in ((conninfo.make_conninfo(**demo), "of-a-step"), (words.database_url, "of-the-platform")):
+        with psycopg.connect(conninfo_) as connection, pytest.raises(psycopg.errors.InvalidTextRepresentation):
+            connection.execute("SELECT CAST(%s AS text)::int", [value])
+
+    def log() -> str:
+        return "".join(file.read_text() for file in (words.folder.postgres / "log").iterdir())
+
+    # It is written by a process of its own; what came second is there only after what came first.
+    assert processes.wait_until(lambda: "of-the-platform" in log(), 10)
+    assert "of-a-step" not in log()
+
+
 def test_a_long_path_still_has_short_sockets(scratch: Path) -> None:
     folder = embedded.open_folder(scratch / ("x" * MAX_SOCKET_PATH))
     assert len(str(folder.postgres_socket / ".s.PGSQL.5432")) <= MAX_SOCKET_PATH

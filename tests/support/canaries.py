@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -24,7 +25,8 @@ PIECE = 12
 """So many characters of a canary's base64 in a row give it away, whatever stood before and after it."""
 
 
-def forms_of(canary: str) -> set[str]:
+@cache
+def forms_of(canary: str) -> frozenset[str]:
     """How a canary may be written: as it is, in base64, for URLs, in hexadecimal, inside of JSON and HTML."""
     raw = canary.encode()
     forms = {canary, raw.hex(), raw.hex().upper(), html.escape(canary), repr(canary)[1:-1]}
@@ -37,7 +39,7 @@ def forms_of(canary: str) -> set[str]:
         piece = whole[-(-8 * before // 6) : 8 * (before + len(raw)) // 6]
         forms |= {piece, piece.replace("+", "-").replace("/", "_")}
         forms |= {piece[at : at + PIECE] for at in range(0, len(piece) - PIECE + 1, PIECE)}
-    return {form for form in forms if len(form) >= 8}
+    return frozenset(form for form in forms if len(form) >= 8)
 
 
 def found_in(text: str, canaries: Mapping[str, str]) -> list[str]:
@@ -62,11 +64,27 @@ def tables(platform: Platform) -> Iterator[tuple[str, str]]:
 
 
 def logs(platform: Platform) -> Iterator[tuple[str, str]]:
-    """What the platform's processes have written."""
-    files = [*(platform.data_dir / "logs").glob("*"), *platform.data_dir.glob("*.err")]
-    assert len(files) > 3
-    for file in files:
+    """What the platform's processes and its servers have written."""
+    root = platform.data_dir
+    servers = [*(root / "postgres" / "log").glob("*.log"), *(root / "redis").glob("*.log")]
+    assert len(servers) > 1
+    programs = [*(root / "logs").glob("*"), *root.glob("*.err")]
+    assert len(programs) > 3
+    for file in (*programs, *servers):
         yield f"log {file.name}", file.read_text(errors="replace")
+
+
+def files(platform: Platform, *more: Path) -> Iterator[tuple[str, str]]:
+    """Every file of the data folder and of `more` folders, but for those of the database cluster.
+
+    What the platform keeps there is `tables`; a database of the user's beside it may hold what a step wrote.
+    """
+    cluster = platform.data_dir / "postgres"
+    found = [path for folder in (platform.data_dir, *more) for path in folder.rglob("*")]
+    for path in found:
+        yield "name of a file", str(path)
+        if path.is_file() and not path.is_relative_to(cluster):
+            yield f"file {path}", path.read_text(errors="replace")
 
 
 def messages(platform: Platform) -> Iterator[tuple[str, str]]:
@@ -116,7 +134,12 @@ def replies(platform: Platform, executions: Iterable[str], places: Iterable[str]
     own = [
         place
         for id_ in executions
-        for place in (f"executions/{id_}", f"events/by-execution/{id_}", f"queue?execution_id={id_}&limit=1000")
+        for place in (
+            f"executions/{id_}",
+            f"executions/{id_}/logs",
+            f"events/by-execution/{id_}",
+            f"queue?execution_id={id_}&limit=1000",
+        )
     ]
     for place in (*own, *places):
         reply = session.get(f"{platform.ready['url']}/api/{place}", timeout=20)

@@ -17,6 +17,7 @@ from psycopg import sql
 from noetl_site import embedded
 from noetl_site.embedded.folder import locked
 from noetl_site.embedded.postgres import APPLICATION, OWNER
+from tests.support.seeding import hurry
 
 TEMPLATE: Final = "noetl_template"
 
@@ -32,6 +33,7 @@ def prepare_template() -> None:
     with locked(folder.root / "template.lock"):
         if _exists(TEMPLATE):
             return
+        hurry(folder)
         # Under another name until all tables are there: what has the right name is complete.
         unfinished = f"{TEMPLATE}_new"
         _execute("DROP DATABASE IF EXISTS {name} WITH (FORCE)", name=unfinished)

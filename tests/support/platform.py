@@ -18,6 +18,9 @@ from typing import Any, Final
 import psutil
 import pytest
 
+from tests.support import seeding
+from tests.support.commands import Commands
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 START_SECONDS: Final = 90
 STOP_SECONDS: Final = 40
@@ -32,13 +35,11 @@ class Platform:
     ready: dict[str, Any]
     """What it printed when it was ready: url, admin, data_dir."""
     env: dict[str, str]
+    commands: Commands
 
     def manage(self, *arguments: str, timeout: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run another command on the same data folder. Raises: `AssertionError` when it fails and `check` is set."""
-        command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-        result = subprocess.run(
-            command, check=False, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=timeout
-        )
+        result = self.commands.run(arguments, timeout)
         assert not check or result.returncode == 0, result.stdout + result.stderr
         return result
 
@@ -56,17 +57,31 @@ def environment(data_dir: Path, **extra: str) -> dict[str, str]:
 
 @contextmanager
 def running_platform(data_dir: Path, *arguments: str, **extra: str) -> Iterator[Platform]:
-    """Start a platform, wait until it is ready, and stop it cleanly. Raises: `AssertionError` when it does not."""
+    """Start a platform, wait until it is ready, and stop it cleanly. Raises: `AssertionError` when it does not.
+
+    A data folder with nothing in it gets a database first: its very first start is what `first_platform` is for.
+    """
+    if "DATABASE_URL" not in extra:
+        seeding.seed(data_dir, environment(data_dir))
+    with first_platform(data_dir, *arguments, **extra) as running:
+        yield running
+
+
+@contextmanager
+def first_platform(data_dir: Path, *arguments: str, **extra: str) -> Iterator[Platform]:
+    """The same, in a data folder as it is."""
     env = environment(data_dir, **extra)
     command = [sys.executable, str(ROOT / "manage.py"), "standalone", "--json", "--port", "0", *arguments]
+    commands = Commands(env)
     with (data_dir / "standalone.err").open("w") as errors:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=errors, text=True)
     try:
-        yield Platform(data_dir, process, _wait_until_ready(process, data_dir), env)
+        yield Platform(data_dir, process, _wait_until_ready(process, data_dir), env, commands)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             assert process.wait(STOP_SECONDS) == 0, (data_dir / "standalone.err").read_text()
     finally:
+        commands.close()
         if process.poll() is None:
             _kill_all(process)
         process.wait()

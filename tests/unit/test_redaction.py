@@ -26,6 +26,8 @@ FORMS: dict[str, Callable[[str], str]] = {
     "base64 of a pair": lambda value: base64.b64encode(f"ada:{value}".encode()).decode(),
     "base64 of a pair with a short name": lambda value: base64.b64encode(f"b:{value}".encode()).decode(),
     "base64 between others": lambda value: base64.b64encode(f"ab{value}xyz".encode()).decode(),
+    "base64 of json": lambda value: base64.b64encode(json.dumps({"a": value}).encode()).decode(),
+    "hex of json as it is": lambda value: json.dumps([value], ensure_ascii=False).encode().hex(),
     "hex": lambda value: value.encode().hex(),
     "HEX": lambda value: value.encode().hex().upper(),
     "url": lambda value: f"postgres://ada:{quote(value, safe='')}@host/db",

@@ -6,11 +6,13 @@ Knows what a step says and what it gets; which services there are and how they c
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from threading import Event, Semaphore, Thread
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from urllib.parse import unquote
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -30,6 +32,8 @@ GRACE_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.1
 TIMEOUT_MARGIN_SECONDS: Final = 0.05
 CREDENTIAL_TYPE: Final = "notify"
+SHORTEST_TOKEN: Final = 9
+"""Shorter pieces of a URL are words, and in too many texts."""
 
 
 def _as_text(value: Any) -> Any:
@@ -216,12 +220,22 @@ def _urls(arguments: NotifyArguments, context: ActionContext) -> list[str]:
     urls = [url for text in given for url in text.split()]
     if (bound := bound_credential(arguments.auth, arguments.use_auth, context)) is not None:
         urls += _urls_of(bound.credential)
-    context.keep_secret(urls)
+    context.keep_secret(_secrets_of(urls))
     if not urls:
         raise ActionFailed("arguments_invalid", "to: there is no URL in it")
     if len(urls) > MOST_TARGETS:
         raise ActionFailed("arguments_invalid", f"to: more than {MOST_TARGETS} URLs")
     return list(dict.fromkeys(urls))
+
+
+def _secrets_of(urls: Iterable[str]) -> Iterator[str]:
+    """The URLs, and what may be told of one alone: whoever logs a request tells its path, and never its host."""
+    for url in urls:
+        yield url
+        place, _, rest = url.partition("://")[2].partition("/")
+        known, _, query = rest.partition("?")
+        pieces = [*place.rpartition("@")[0].split(":"), *known.split("/"), *re.split("[&=]", query)]
+        yield from (unquote(piece) for piece in pieces if len(piece) >= SHORTEST_TOKEN)
 
 
 def _urls_of(credential: Credential) -> list[str]:

@@ -15,6 +15,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from executors.errors import ExecutorError, NotAuthenticated, ServerUnreachable
 from executors.registry import build_registry
+from executors.sandbox.folders import sweep
 from executors.worker import drain
 from executors.worker.gateway import GatewayUnavailable
 from executors.worker.heartbeat import LeaseKeeper
@@ -69,6 +70,7 @@ class Command(BaseCommand):
 
 
 def _build_worker(server: Server, lease_seconds: float) -> Worker:
+    sweep()
     worker_id = os.environ.get("NOETL_WORKER_ID") or str(uuid.uuid4())
     gateway = RestGateway(server, worker_id)
     return Worker(
