@@ -15,6 +15,8 @@ workers = int(os.environ.get("NOETL_SERVER_WORKERS", "1"))
 threads = 8
 # The application is loaded once and shared by the workers' memory.
 preload_app = True
+# Workers and scripts ask every few seconds. With Gunicorn's 2 s their kept connections were closed just as they sent.
+keepalive = 75
 graceful_timeout = 5
 timeout = 60
 # Its socket has one place per user, and two platforms would fight for it.
