@@ -304,7 +304,7 @@ class Place:
         begun = time.monotonic()
         with pytest.raises(ActionFailed) as caught:
             self.run(text.replace("{{", "{").replace("}}", "}"), **arguments)
-        assert time.monotonic() - begun < SECONDS + 1.5
+        assert time.monotonic() - begun < SECONDS
         told = f"{caught.value} {caught.value.data}"
         assert CANARY not in told and PASSWORD not in told and "root:x" not in told
         assert self.listing() == before and self.trap.connections == 0
@@ -371,7 +371,7 @@ def test_bombs_end_in_time(place: Place, text: str) -> None:
     begun = time.monotonic()
     with contextlib.suppress(ActionFailed):
         place.run(text, seconds=BOMB_SECONDS)
-    assert time.monotonic() - begun < BOMB_SECONDS + 3
+    assert time.monotonic() - begun < SECONDS
     assert place.run("select 1 a")["command_0"]["rows"] == [{"a": 1}]
     left = sum(file.stat().st_size for file in (place.root / "data").rglob("*") if "big" not in file.name)
     assert left < 50_000_000

@@ -420,7 +420,7 @@ def test_harm_is_answered_in_time_and_the_worker_lives(place: Place, name: str) 
     # What takes all the time that it has needs no more of it to do its worst.
     timeout = SHORT_TIMEOUT_SECONDS if expected == "timeout" else TIMEOUT_SECONDS
     outcome, log, seconds = place.attack(code, timeout=timeout)
-    assert seconds < timeout + ANSWER_SECONDS
+    assert seconds < ANSWER_SECONDS
     assert sum(map(len, log)) < 300_000
     if expected is not None:
         assert (outcome.code or outcome.data) == expected, outcome
@@ -432,7 +432,7 @@ def test_harm_is_answered_in_time_and_the_worker_lives(place: Place, name: str) 
 @pytest.mark.parametrize("name", THEFT)
 def test_nothing_is_read_that_must_not_be_read(place: Place, name: str) -> None:
     outcome, log, seconds = place.attack(THEFT[name], timeout=5)
-    assert seconds < 5 + ANSWER_SECONDS
+    assert seconds < ANSWER_SECONDS
     told = f"{outcome} {log}"
     assert CANARY not in told and CANARY.encode().hex() not in told, name
     assert place.is_well()

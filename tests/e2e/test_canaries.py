@@ -20,7 +20,9 @@ from executors.actions.save.storages import STORAGES
 from executors.registry import BUILT_IN
 from noetl_site import embedded
 from tests.support import canaries
+from tests.support.answering import answering
 from tests.support.canary_books import ALL, BOOKS, BUCKET, CANARIES, FAILURES, IN_URLS, SAVES, stored
+from tests.support.clouds import GoogleCloud
 from tests.support.inspection import call, wait_for
 from tests.support.mailserver import MailServer, serving_mail
 from tests.support.platform import Platform, running_platform, temporary_data_dir
@@ -29,8 +31,6 @@ from tests.support.webserver import running_webserver
 
 GIVEN: Final = {"NOETL_SECRET_CANARY_ENVIRONMENT": CANARIES["environment"]}
 """The only one that is in an environment: the test puts it there, as this is how such a secret is given to a worker."""
-WITHOUT: Final = {"file", "s3", "gcs"}
-"""Storages that no canary goes through yet."""
 PLACES: Final = (
     *("catalog/list", "worker/pools", "runtime", "credentials"),
     *(f"credentials/{name}" for name in ("aws", "vault", "hook", "mail")),
@@ -45,6 +45,7 @@ class Flight:
     vaults: Vaults
     api: str
     amazon: str
+    google: str
     mail: MailServer
     temporary: Path
     """The platform's folder for temporary files."""
@@ -60,6 +61,7 @@ def flight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flight]:
         api = stack.enter_context(running_webserver())
         mail = stack.enter_context(serving_mail(CANARIES["mail"]))
         at_aws = stack.enter_context(amazon())
+        at_google = stack.enter_context(answering(GoogleCloud(BUCKET, CANARIES["google"]).answer))
         files = tmp_path_factory.mktemp("secrets")
         (files / "canary").write_text(f"{CANARIES['file']}\n")
         data_dir = stack.enter_context(temporary_data_dir())
@@ -77,7 +79,9 @@ def flight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flight]:
             **GIVEN,
         }
         platform = stack.enter_context(running_platform(data_dir, "--workers", "2", **env))
-        yield fly(Flight(platform, vaults, api, at_aws, mail, temporary), tmp_path_factory.mktemp("carried"))
+        yield fly(
+            Flight(platform, vaults, api, at_aws, at_google.url, mail, temporary), tmp_path_factory.mktemp("carried")
+        )
 
 
 @contextmanager
@@ -105,7 +109,9 @@ def fly(flight: Flight, folder: Path) -> Flight:
     # The servers are the platform's: to hold on to them would keep them running after it.
     embedded.release(platform.data_dir)
     carried = folder / "credentials.json"
-    carried.write_text(json.dumps(stored(flight.vaults, flight.api, flight.amazon, flight.mail.port, database)))
+    carried.write_text(
+        json.dumps(stored(flight.vaults, flight.api, flight.amazon, flight.google, flight.mail.port, database))
+    )
     platform.manage("credentials", "import", str(carried))
     carried.unlink()
     parameters = {"api": flight.api, "host": flight.api.removeprefix("http://"), "vaults": flight.vaults.url}
@@ -136,7 +142,7 @@ def look(flight: Flight, places: Iterator[tuple[str, str]]) -> None:
 
 def test_every_kind_and_storage_has_its_playbook() -> None:
     assert BOOKS.keys() == {kind.name for kind in BUILT_IN}
-    assert SAVES.keys() | WITHOUT == {storage.name for storage in STORAGES}
+    assert SAVES.keys() == {storage.name for storage in STORAGES}
     assert ALL.keys() | IN_URLS == CANARIES.keys()
 
 

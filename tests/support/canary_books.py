@@ -35,6 +35,7 @@ CANARIES: Final = {
     "azure": "canary of azure: schlüssel 13",
     "own": "canary/of/ones/own/14",
     "amazon": "canary+of+amazon=15",
+    "google": "canary.google_t0ken-19",
     "hook": "canary-hook-passw0rd-16",
     "path": "canary-in-a-path-17",
     "mail": "canary mail passw0rd 18",
@@ -46,7 +47,9 @@ BUCKET: Final = "canaries"
 HEAD: Final = "apiVersion: noetl.io/v1\nkind: Playbook\nname: canaries\npath: tests/canaries"
 
 
-def stored(vaults: Vaults, api: str, amazon: str, mail_port: int, database: Mapping[str, str]) -> list[dict[str, Any]]:
+def stored(
+    vaults: Vaults, api: str, amazon: str, google: str, mail_port: int, database: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """The credentials; `database` are libpq's words for one whose password is a canary."""
     wrong = {"db_host": database["host"], "db_port": database["port"], "db_user": "nobody", "db_name": "nowhere"}
     right = {f"db_{key}": database[key] for key in ("host", "port", "user")} | {"db_name": database["dbname"]}
@@ -68,6 +71,7 @@ def stored(vaults: Vaults, api: str, amazon: str, mail_port: int, database: Mapp
             "type": "oauth",
             "data": {"client_id": "c", "client_secret": CANARIES["client"], "token_url": f"{vaults.url}/azure/token"},
         },
+        {"name": "lake", "type": "gcs", "data": {"token": CANARIES["google"], "endpoint": google}},
         {"name": "aws", "type": "s3", "data": {**keys, "secret_access_key": CANARIES["aws"]}},
         {
             "name": "vault",
@@ -117,6 +121,7 @@ ALL: Final = {
     "azure": "{{ azure.secret_value }}",
     "own": "{{ own.secret_value }}",
     "amazon": "{{ aws.secret_value }}",
+    "google": "{{ secret.lake }}",
 }
 EVERY: Final = json.dumps(ALL)
 """The same, to be written into a playbook."""
@@ -463,6 +468,22 @@ SAVES: Final = {
         },
         {"data": ALL, "code": "def main(data): raise ValueError(data)"},
         "python_error",
+    ),
+    # What is saved into a file is meant to be in it, so none is.
+    "file": Saved(
+        {"data": {"n": 1}, "spec": {"path": "out/rows.json"}},
+        {"data": {"n": 1}, "spec": {"path": "../{{ secret.generic }}/{{ secret.canary_environment }}.json"}},
+        "path_not_allowed",
+    ),
+    "s3": Saved(
+        {"auth": "aws", "data": ALL, "spec": {"url": f"s3://{BUCKET}/rows.json"}},
+        {"auth": "aws", "data": ALL, "spec": {"url": "s3://nowhere/{{ secret.generic }}.json"}},
+        "target_failed",
+    ),
+    "gcs": Saved(
+        {"auth": "lake", "data": ALL, "spec": {"url": f"gs://{BUCKET}/rows.json"}},
+        {"auth": "lake", "data": ALL, "spec": {"url": "gs://nowhere/{{ secret.generic }}.json"}},
+        "target_failed",
     ),
 }
 
