@@ -19,6 +19,8 @@ from executors.sandbox.host import Limits
 
 CANARY = "c4nary-of-the-worker"
 SECONDS = 2.0
+TIMEOUT_SECONDS = 1.0
+"""What a command has."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def run(
     command: str,
     *,
     inputs: dict[str, Any] | None = None,
-    seconds: float = SECONDS,
+    seconds: float = TIMEOUT_SECONDS,
     **arguments: Any,
 ) -> Any:
     """The result, or the failure; always in time."""

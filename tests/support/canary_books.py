@@ -71,7 +71,7 @@ def stored(
             "type": "oauth",
             "data": {"client_id": "c", "client_secret": CANARIES["client"], "token_url": f"{vaults.url}/azure/token"},
         },
-        {"name": "lake", "type": "gcs", "data": {"token": CANARIES["google"], "endpoint": google}},
+        {"name": "lake", "type": "bearer", "data": {"token": CANARIES["google"], "endpoint": google}},
         {"name": "aws", "type": "s3", "data": {**keys, "secret_access_key": CANARIES["aws"]}},
         {
             "name": "vault",

@@ -167,7 +167,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"spec": {"url": "https://shop.example", "method": "GET"}}, "arguments_invalid", "spec: method"),
     ({"spec": {"url": "file:///etc/passwd"}}, "arguments_invalid", "whole http or https"),
     ({"spec": {"url": "https://a:b@shop.example"}}, "arguments_invalid", "no user and password"),
-    ({"spec": {"url": "https://shop.example"}, "auth": "database"}, "credential_invalid", "cannot be used for http"),
+    ({"spec": {"url": "https://shop.example"}, "auth": "database"}, "credential_invalid", "makes no header of http"),
     (
         {"spec": {"url": "https://shop.example", "headers": {"idempotency-KEY": "k"}}, "chunk_size": 5},
         "arguments_invalid",
