@@ -151,8 +151,6 @@ def test_a_server_that_goes_away_between_two_statements_is_an_operational_error(
 
 
 def test_a_worker_keeps_its_connection_from_task_to_task() -> None:
-    # A new one: that of earlier tests may be old enough to be replaced.
-    connection.close()
     start(CHAIN)
     raw = connection.connection
     app: Any = current_app
