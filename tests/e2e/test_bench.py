@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-
-from benchmarks.__main__ import main
+from django.conf import settings
 
 
-def test_a_step_costs_the_same_in_long_executions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_step_costs_the_same_in_long_executions(tmp_path: Path) -> None:
     written = tmp_path / "bench.json"
-    # What has no law is measured all the same: that it can be is what is kept.
-    code = main(["--only", "G,POSTGRES,HTTP", "--short", "--repeat", "1", "--check", "--json", str(written)])
-    table = capsys.readouterr().out
-    assert code == 0, table
+    # What has no law is measured all the same: that it can be is what is kept. In a process of its own, as the peers'
+    # Celery would become that of the tests.
+    command = [sys.executable, "-m", "benchmarks", "--only", "G,POSTGRES,HTTP", "--short", "--repeat", "1", "--check"]
+    run = subprocess.run(
+        [*command, "--json", str(written)], check=False, capture_output=True, text=True, cwd=settings.BASE_DIR
+    )
+    table = run.stdout
+    assert run.returncode == 0, table + run.stderr
     found = json.loads(written.read_text())["rows"]
     assert {row["id"] for row in found} == {"G", "POSTGRES", "HTTP"}
     rows = [row for row in found if row["id"] == "G"]

@@ -164,8 +164,6 @@ def test_a_worker_keeps_its_connection_from_task_to_task() -> None:
 def test_a_message_is_what_celery_would_send(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[str, dict[str, Any]]] = []
     monkeypatch.setattr(broker, "_push", lambda queue, message: sent.append((queue, json.loads(message))))
-    # A broker that another test found away is not asked for a while.
-    monkeypatch.setattr(broker, "breaker", broker.Breaker())
     for _ in range(2):
         assert broker.send("executors.tasks.run_jobs", "noetl.gpu", {"pool": "gpu"})
     (queue, one), (_, two) = sent
