@@ -43,18 +43,29 @@ def main() -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from tests.faults import running
-    from tests.faults.progress import Broken, tell
+    from tests.faults.progress import Broken, Progress, tell
 
     code = 0
+    whole = Progress.load(options.state, "whole", options.minutes)
+    finished: list[str] = whole.state.setdefault("finished", [])
     for part in [options.part] if options.part else PARTS:
+        if not options.part and part in finished:
+            tell(f"== {part}: finished before")
+            continue
         tell(f"== {part}")
         try:
-            if not getattr(running, part)(options):
+            if getattr(running, part)(options):
+                finished.append(part)
+            else:
                 tell(f"{part}: not finished in this time; call it again to go on (state in {options.state})")
                 code = code or UNFINISHED
         except Broken as problem:
             tell(f"{part}: VIOLATION: {problem}")
             code = 1
+        if not options.part:
+            whole.save()
+    if not options.part and not code:
+        whole.complete()
     return code
 
 

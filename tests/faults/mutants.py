@@ -7,18 +7,19 @@ and this exits with 1. `--times 3` wants each to fail three times out of three; 
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
-LEFT_OUT: Final = (".git", ".venv", "data", "staticfiles", "__pycache__", ".*_cache", ".hypothesis")
+from tests.faults.progress import tell
+from tests.faults.pytests import run_pytest
+from tests.support.platform import ROOT
+from tests.support.trees import copied_tree
+
 TEST_SECONDS: Final = 180
 FAILED: Final = 1
 """pytest's exit code for failed tests; any other one says that nothing was tested."""
@@ -299,14 +300,19 @@ def main() -> int:
     chosen = [mutant for mutant in MUTANTS if not options.names or mutant.name in options.names]
     if unknown := set(options.names) - {mutant.name for mutant in MUTANTS}:
         parser.error(f"there is no mutant {', '.join(sorted(unknown))}")
-    tests = sorted({mutant.test for mutant in chosen})
-    if run_tests(ROOT, tests) != 0:
-        tell("the named tests do not pass on the code as it is")
+    if not are_passed_by_the_code(chosen):
         return 1
-    tell(f"{len(tests)} named tests pass on the code as it is")
     survived = [mutant for mutant in chosen if not is_killed(mutant, options.times)]
     tell(f"{len(chosen)} mutants, {len(survived)} survived")
     return 1 if survived else 0
+
+
+def are_passed_by_the_code(mutants: Sequence[Mutant]) -> bool:
+    """Whether the tests of these mutants pass on the code as it is: a test that fails anyhow would kill them all."""
+    tests = sorted({mutant.test for mutant in mutants})
+    passed = run_tests(ROOT, tests) == 0
+    tell(f"{len(tests)} named tests {'pass' if passed else 'do not pass'} on the code as it is")
+    return passed
 
 
 def is_killed(mutant: Mutant, times: int) -> bool:
@@ -322,10 +328,7 @@ def is_killed(mutant: Mutant, times: int) -> bool:
 @contextmanager
 def mutated(mutant: Mutant) -> Iterator[Path]:
     """A copy of the tree with the mutant's edit. Raises: `ValueError` when its text is not there exactly once."""
-    # A short path: sockets are kept below it.
-    with tempfile.TemporaryDirectory(prefix="noetl-mutant-", dir="/tmp") as folder:
-        tree = Path(folder) / "tree"
-        shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*LEFT_OUT))
+    with copied_tree() as tree:
         file = tree / mutant.file
         text = file.read_text()
         if text.count(mutant.old) != 1:
@@ -336,19 +339,10 @@ def mutated(mutant: Mutant) -> Iterator[Path]:
 
 def run_tests(tree: Path, tests: Sequence[str]) -> int:
     """pytest's exit code for these tests of a tree; a run that hangs has failed."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     try:
-        return subprocess.run(
-            command, check=False, cwd=tree, capture_output=True, text=True, timeout=TEST_SECONDS
-        ).returncode
+        return run_pytest(tree, tests, TEST_SECONDS).returncode
     except subprocess.TimeoutExpired:
         return FAILED
-
-
-def tell(line: str) -> None:
-    """One line of the report."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

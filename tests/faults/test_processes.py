@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -89,6 +91,31 @@ def test_a_worker_paused_past_its_lease_is_told_that_it_lost(killable: Faulty, s
     told = (f"lease of {execution_id}:nap was lost; its result is dropped", "came too late: the lease was lost")
     wait_for(lambda: any(text in killable.log_of("worker") for text in told))
     check_two_leases_one_result(killable, execution_id)
+
+
+def test_five_hundred_cancels_race_with_results(killable: Faulty) -> None:
+    """Each execution has one end, and what its canceller was told is true."""
+    count, clients = 500, 4
+    told: dict[str, bool] = {}
+
+    def race(nth: int) -> None:
+        behind = deque[str]()
+        for number in range(nth, count, clients):
+            behind.append(killable.start_chain())
+            # Some at once, some behind so many other starts that they are about to end.
+            if len(behind) > number % 5:
+                execution_id = behind.popleft()
+                told[execution_id] = killable.starter.cancel(execution_id)
+        told.update({execution_id: killable.starter.cancel(execution_id) for execution_id in behind})
+
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(race, range(clients)))
+    assert len(told) == count
+    killable.wait_until_ended(*told)
+    rows = killable.query("SELECT id, status FROM execution WHERE id = ANY(%s)", [int(id_) for id_ in told])
+    assert dict(rows) == {int(id_): "cancelled" if was_first else "completed" for id_, was_first in told.items()}
+    assert 20 < sum(told.values()) < count - 20, "one side always won: that was no race"
+    killable.check_invariants()
 
 
 def test_without_redis_everything_is_still_accepted_and_completes(killable: Faulty) -> None:

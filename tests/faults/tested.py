@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
@@ -12,9 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults.progress import Broken, Progress, tell
+from tests.faults.pytests import run_pytest
 from tests.support.platform import ROOT
 
 SCHEDULES: Final = (
+    "tests/faults/test_fleets.py",
     "tests/faults/test_kills.py",
     "tests/faults/test_points.py",
     "tests/faults/test_processes.py",
@@ -46,9 +47,8 @@ def run(part: str, progress: Progress, files: Sequence[str]) -> bool:
 
 def _passed(file: str, seconds: float) -> int:
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report.name}", file]
         try:
-            done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=seconds + 600)
+            done = run_pytest(ROOT, [f"--junit-xml={report.name}", file], seconds + 600)
         except subprocess.TimeoutExpired:
             raise Broken(f"{file} hangs; repeat it with: pytest {file}") from None
         if done.returncode:
