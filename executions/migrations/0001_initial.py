@@ -2,26 +2,9 @@
 
 from pathlib import Path
 
-from django.conf import settings
 from django.db import migrations, models
-from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations.state import StateApps
-from psycopg import sql
 
 EVENT_LOG = (Path(__file__).parent.parent / "sql" / "event_log.sql").read_text()
-
-
-def refuse_changes_by_application(apps: StateApps, editor: BaseDatabaseSchemaEditor) -> None:
-    """Leave the application's role what it needs of the log: to read and to append."""
-    application = settings.DATABASES["default"]["USER"]
-    if application == editor.connection.settings_dict["USER"]:
-        return
-    with editor.connection.cursor() as cursor:
-        cursor.execute("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'event_log'::regclass")
-        tables = ["event_log", *(name for (name,) in cursor.fetchall())]
-        for table in tables:
-            revoke = sql.SQL("REVOKE UPDATE, DELETE, TRUNCATE ON {table} FROM {role}")
-            cursor.execute(revoke.format(table=sql.Identifier(table), role=sql.Identifier(application)))
 
 
 class Migration(migrations.Migration):
@@ -184,5 +167,4 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.RunSQL("ALTER TABLE execution SET (fillfactor = 60)", migrations.RunSQL.noop),
-        migrations.RunPython(refuse_changes_by_application, migrations.RunPython.noop),
     ]

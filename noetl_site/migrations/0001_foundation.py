@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from django.conf import settings
 from django.db import migrations
-from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations.state import StateApps
-from psycopg import sql
 
 FUNCTIONS = """
 -- Rule R4: the only clock that decides about leases. Tests shift it with the setting noetl.clock_offset.
@@ -29,25 +25,6 @@ RETURN noetl.id_at(clock_timestamp()) | nextval('noetl.id_seq');
 """
 
 
-def grant_to_application(apps: StateApps, editor: BaseDatabaseSchemaEditor) -> None:
-    """Let the application's role use what the owner's migrations create, now and later."""
-    application = settings.DATABASES["default"]["USER"]
-    owner = editor.connection.settings_dict["USER"]
-    if application == owner:
-        return
-    role = sql.Identifier(application)
-    statements = [
-        "GRANT USAGE ON SCHEMA noetl TO {role}",
-        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA noetl TO {role}",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA noetl TO {role}",
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA noetl GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {role}",
-        "ALTER DEFAULT PRIVILEGES IN SCHEMA noetl GRANT USAGE ON SEQUENCES TO {role}",
-    ]
-    with editor.connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(sql.SQL(statement).format(role=role))
-
-
 class Migration(migrations.Migration):
     initial = True
     dependencies: ClassVar[list[tuple[str, str]]] = []
@@ -58,5 +35,4 @@ class Migration(migrations.Migration):
             "DROP FUNCTION noetl.next_id(); DROP FUNCTION noetl.id_at(timestamptz); "
             "DROP SEQUENCE noetl.id_seq; DROP FUNCTION noetl.clock_now()",
         ),
-        migrations.RunPython(grant_to_application, migrations.RunPython.noop),
     ]

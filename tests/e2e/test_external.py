@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import urlsplit
+
+from psycopg import sql
 
 from noetl_site import embedded
+from noetl_site.database.grants import APPEND_ONLY
 from tests.support import seeding
+from tests.support.commands import Commands
 from tests.support.inspection import query, run_json, wait_for
 from tests.support.platform import environment, running_platform, temporary_data_dir
 
@@ -52,3 +57,51 @@ def test_with_no_broker_at_all_the_reconciler_does_the_work() -> None:
                 assert running.manage("verify").stdout == "0 violations\n"
         finally:
             embedded.release(data_dir)
+
+
+def test_another_role_of_the_application_works_after_a_migration() -> None:
+    """One role at first, then one of the application's own: it may work with the tables, and change no event."""
+    with temporary_data_dir() as theirs, temporary_data_dir() as data_dir:
+        servers = embedded.ensure_running(theirs)
+        folder = embedded.open_folder(theirs)
+        owner = servers.database_admin_url
+        commands = Commands(environment(data_dir, DATABASE_URL=owner, REDIS_URL=servers.redis_url))
+        later = Commands(
+            environment(
+                data_dir,
+                DATABASE_URL=owner.replace("noetl_owner", "second", 1),
+                DATABASE_ADMIN_URL=owner,
+                REDIS_URL=servers.redis_url,
+            )
+        )
+        try:
+            assert commands.run(["migrate", "--verbosity", "0"], 60).returncode == 0
+            told = later.run(["migrate", "--verbosity", "0"], 60)
+            assert (told.returncode, told.stdout) == (1, "")
+            assert 'there is no role "second", which DATABASE_URL names' in told.stderr
+            password = urlsplit(owner).password
+            assert password
+            with embedded.connect(folder, "noetl") as connection:
+                statement = sql.SQL("CREATE ROLE second LOGIN PASSWORD {}")
+                connection.execute(statement.format(sql.Literal(password)))
+                connection.execute("GRANT CONNECT ON DATABASE noetl TO second")
+            assert later.run(["migrate", "--verbosity", "0"], 60).returncode == 0
+            done = later.run(["register", "examples/hello.yaml"], 60)
+            assert done.returncode == 0, done.stderr
+            with embedded.connect(folder, "noetl") as connection:
+                rights = connection.execute(RIGHTS).fetchall()
+            changeable = {table for table, right in rights if right != "INSERT"}
+            assert [table for table in changeable if table.startswith(APPEND_ONLY)] == ["action_log_total"]
+            assert ("queue", "DELETE") in rights
+            assert ("event_log", "INSERT") in rights
+        finally:
+            commands.close()
+            later.close()
+            embedded.release(theirs)
+
+
+RIGHTS = """
+    SELECT relname, privilege FROM pg_class, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) privilege
+    WHERE relnamespace = 'noetl'::regnamespace AND relkind IN ('r', 'p')
+    AND has_table_privilege('second', oid, privilege)
+"""
