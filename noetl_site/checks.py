@@ -15,6 +15,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import connections
 
 from executors.api import find_kinds
+from noetl_site.environment import secret
 
 DURABLE: Final = ("fsync", "full_page_writes", "synchronous_commit")
 """Rule R14: what must not be off where accepted results are kept."""
@@ -24,6 +25,7 @@ def register_checks() -> None:
     """Make the checks known to Django."""
     register(check_roles, Tags.security, deploy=True)
     register(check_failpoints, Tags.security, deploy=True)
+    register(check_shared_keys, Tags.security, deploy=True)
     register(check_durability, Tags.database)
     register(check_plugins)
 
@@ -50,6 +52,21 @@ def check_failpoints(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[
             "Failpoints are switched on: whoever writes into their folder kills processes of the platform.",
             hint="Unset NOETL_FAILPOINTS.",
             id="noetl_site.W002",
+        )
+    ]
+
+
+def check_shared_keys(app_configs: Sequence[AppConfig] | None, **_: Any) -> list[CheckMessage]:
+    """Whether every host has the same keys: servers of one's own are shared by many, a data folder may not be."""
+    given = [name for name in ("SECRET_KEY", "NOETL_CREDENTIAL_KEYS") if secret(name)]
+    if settings.NOETL_EMBEDDED or len(given) == 2:
+        return []
+    return [
+        Warning(
+            "Keys were generated into this host's data folder: another host has others, and reads neither the stored "
+            "credentials nor the sessions of this one.",
+            hint="Set SECRET_KEY and NOETL_CREDENTIAL_KEYS, the same for every process of the platform.",
+            id="noetl_site.W004",
         )
     ]
 

@@ -11,7 +11,7 @@ A kind that uses all of them says so at its argument, or registration demands `u
     auth: Auth | None = Field(None, json_schema_extra=MANY)
 
 `bound.credential` has the canonical type (`bound.credential.type`) and the canonical names of fields
-(`docs/security.md` lists them): `db_host` whether the credential says `host` or `db_host`. Fields that the reference
+(`docs/language.md` lists them): `db_host` whether the credential says `host` or `db_host`. Fields that the reference
 names beside the credential (`scope`, `service`, `header`, ...) stand in `bound.credential.data`, too.
 """
 

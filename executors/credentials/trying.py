@@ -92,7 +92,7 @@ def _try_buckets(credential: Credential) -> Trial:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
-        return Trial("failed", "to try it boto3 is needed, which is not installed: pip install 'noetl[aws]'")
+        return Trial("failed", "to try it boto3 is needed, which is not installed: pip install boto3")
     data = credential.data
     endpoint = data.get("endpoint") or (GCS_ENDPOINT if data.get("service") == "gcs" else None)
     config = Config(connect_timeout=SECONDS, read_timeout=SECONDS, retries={"total_max_attempts": 1})

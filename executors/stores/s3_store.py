@@ -108,7 +108,7 @@ def s3_client(
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
     except ImportError:
-        raise ActionFailed("extra_missing", f"install noetl[aws] on this worker: {name} needs boto3") from None
+        raise ActionFailed("extra_missing", f"{name} needs boto3, which this worker lacks: pip install boto3") from None
     # Others than Amazon may not know the checksums that are sent unasked.
     checksums = "when_required" if keys.endpoint else "when_supported"
     config = Config(

@@ -241,11 +241,11 @@ def test_a_store_is_asked_with_a_credential_only() -> None:
         assert refused(scripts, half, s3=place)[0] == "arguments_invalid", place
 
 
-def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
     key = Credential("k", "x", {"access_key_id": "x", "secret_access_key": "y"})
     code, message = refused(Scripts(None), key, s3="s3://a/b")
-    assert code == "extra_missing" and "noetl[aws]" in message
+    assert code == "extra_missing" and "pip install boto3" in message
 
 
 # -- Google Cloud Storage ---------------------------------------------------------------------------------

@@ -161,5 +161,5 @@ def text_of(value: Any) -> str:
 
 def extra_missing(provider: str, package: str) -> ActionFailed:
     """The failure of a provider whose library is not installed."""
-    message = f"the provider {provider} needs {package}, which is not installed: pip install 'noetl[{provider}]'"
+    message = f"the provider {provider} needs {package}, which is not installed: pip install {package}"
     return ActionFailed("extra_missing", message)
