@@ -31,7 +31,6 @@ from executions.errors import (
 from executions.explaining import Explanation, explain_execution
 from executions.failpoints import failpoint
 from executions.nudges import Nudge, carry_with
-from executions.posting import enqueue_external_job, post_annotation
 from executions.rendering import Rendering
 from executions.selectors import (
     ExecutionView,
@@ -44,6 +43,7 @@ from executions.selectors import (
     find_fold_difference,
     find_item_error,
     find_parents_to_tell,
+    get_event,
     get_execution,
     get_outcome,
     get_playbook_path,
@@ -62,9 +62,11 @@ from executions.services import (
     answer_approval,
     append_log,
     cancel_execution,
+    enqueue_external_job,
     evaluate_execution,
     fire_timers,
     pause_execution,
+    post_annotation,
     reap_expired_lease,
     release_lease,
     report_and_take,
@@ -138,6 +140,7 @@ __all__ = [
     "find_parents_to_tell",
     "fire_timers",
     "forecast",
+    "get_event",
     "get_execution",
     "get_outcome",
     "get_playbook_path",

@@ -29,6 +29,7 @@ Point = Literal[
     "report.committed",
     "evaluate.inside",
     "cancel.inside",
+    "child.inside",
     "publish.before",
     "reap.between",
 ]

@@ -20,7 +20,7 @@ from executions.domain.events import Event
 from executions.domain.fold import replay
 from executions.domain.frames import bitmap, encode_frame
 from executions.domain.memory import MemoryLog
-from executions.errors import EventIdTaken, EventNotFound, ExecutionNotFound, ImpossibleEvent
+from executions.errors import EventNotFound, ExecutionNotFound, ImpossibleEvent
 from executions.models import CLOCK, ActionLog, EventLog, Execution
 
 MAX_POSTED_ID = 100
@@ -227,17 +227,12 @@ def find_events(some_id: str) -> list[EventLog]:
     return [event for one in posted for event in with_large_results([one])]
 
 
-def find_posted(execution_id: int, node_id: str, posted_id: str | None) -> EventLog | None:
-    """The annotation of a node that was posted under this id. The caller holds the execution's lock.
-
-    Raises: `EventIdTaken` when another event of the execution was.
-    """
-    if posted_id is None:
-        return None
-    found = EventLog.objects.filter(execution_id=execution_id, posted_id=posted_id).first()
-    if found is not None and (found.node_id, found.event_type) != (node_id, ev.ANNOTATION):
-        raise EventIdTaken(posted_id)
-    return found
+def get_event(execution_id: int, seq: int) -> EventLog:
+    """An event by its place in its log. Raises: `EventNotFound`."""
+    found = EventLog.objects.filter(execution_id=execution_id, seq=seq).first()
+    if found is None:
+        raise EventNotFound(f"{seq} of execution {execution_id}")
+    return next(with_large_results([found]))
 
 
 def get_outcome(execution_id: int, node_id: str) -> EventLog:

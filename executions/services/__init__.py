@@ -1,11 +1,13 @@
 """The transactions of executions. Each locks the execution first and its queue rows after (rule R2), and only here is
-the event log written (and in `executions.posting`).
+the event log written (rule R1).
 
 What a step leads to is decided by `domain.planner`; these modules load what the planner asks for and carry out what it
 decides: `starting`, `reporting`, `evaluation` (with `turns` and `children`), `steering`, `repairs`.
+`posting` writes what others add to an execution.
 """
 
 from executions.services.evaluation import evaluate_execution, fire_timers
+from executions.services.posting import enqueue_external_job, post_annotation
 from executions.services.repairs import release_lease, requeue_dead_job
 from executions.services.reporting import (
     Report,
@@ -30,9 +32,11 @@ __all__ = [
     "answer_approval",
     "append_log",
     "cancel_execution",
+    "enqueue_external_job",
     "evaluate_execution",
     "fire_timers",
     "pause_execution",
+    "post_annotation",
     "reap_expired_lease",
     "release_lease",
     "report_and_take",

@@ -20,6 +20,7 @@ from executions.domain.outcomes import JobPlace, child_answer_invalid, child_out
 from executions.domain.sight import job_uuid
 from executions.domain.start import build_workload, start_event
 from executions.errors import TemplateError, WorkloadInvalid
+from executions.failpoints import failpoint
 from executions.services.turns import Turn
 from executions.store import LockedExecution, NewChild
 
@@ -54,6 +55,7 @@ def start_children(parent: LockedExecution, wanted: Sequence[StartChild], seq: i
             refused[asked.node_id] = problem
     new = store.insert_children(parent.id, parent.depth + 1, parent.created_by, [child for child, _ in made.values()])
     store.append_first_events({child.id: start for child, start in made.values() if child.id in new})
+    failpoint("child.inside")
     events: list[Event] = []
     for asked in wanted:
         about = JobPlace(asked.node_id, asked.step, asked.index).fields()

@@ -127,7 +127,7 @@ def _accept(
         leased: Callable[[], list[LeasedJob]] | None = None
         for report, job in zip(first.values(), finished, strict=True):
             if job.judgement == "accepted":
-                if report.posted_id is not None and store.is_posted_id_taken(execution_id, report.posted_id):
+                if report.posted_id is not None and store.find_posted(execution_id, report.posted_id) is not None:
                     raise EventIdTaken(report.posted_id)
                 events.extend(_events_of(locked, report, job, events))
                 if report.log:

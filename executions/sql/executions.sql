@@ -71,8 +71,8 @@ ON CONFLICT DO NOTHING;
 -- name: large_results(execution_id, keys)
 SELECT key, data::text FROM large_result WHERE execution_id = :execution_id AND key = ANY(:keys::text[]);
 
--- name: posted_id(execution_id, posted_id)
-SELECT seq FROM event_log WHERE execution_id = :execution_id AND posted_id = :posted_id;
+-- name: find_posted(execution_id, posted_id)
+SELECT seq, node_id, event_type FROM event_log WHERE execution_id = :execution_id AND posted_id = :posted_id;
 
 -- name: save_state(status, state, last_seq, result, result_ref, error, execution_id)!
 UPDATE execution

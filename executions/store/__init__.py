@@ -16,11 +16,12 @@ from executions.store.facts import load_facts, load_results, outcomes_below
 from executions.store.frames import load_all_frames, load_frames, save_frames
 from executions.store.lines import append_lines, count_dropped_lines, logging_steps
 from executions.store.log import (
+    PostedEvent,
     append_events,
     append_first_events,
     count_items,
     events_since,
-    is_posted_id_taken,
+    find_posted,
     large_results,
     open_approvals,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "LockedExecution",
     "NewChild",
     "NewExecution",
+    "PostedEvent",
     "StoredExecution",
     "append_events",
     "append_first_events",
@@ -70,12 +72,12 @@ __all__ = [
     "find_due_executions",
     "find_ended_children",
     "find_parents_to_tell",
+    "find_posted",
     "find_start",
     "find_to_evaluate",
     "forget_cancel_request",
     "insert_children",
     "insert_execution",
-    "is_posted_id_taken",
     "is_start_known",
     "large_results",
     "load_all_frames",

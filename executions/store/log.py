@@ -122,9 +122,19 @@ def large_results(execution_id: int, keys: Iterable[str]) -> dict[str, Any]:
     return {key: json_value(text) for key, text in found}
 
 
-def is_posted_id_taken(execution_id: int, posted_id: str) -> bool:
-    """Whether an event of the execution was posted under this id. The caller holds its lock."""
-    return bool(rows("posted_id", execution_id=execution_id, posted_id=posted_id))
+@dataclass(frozen=True, slots=True)
+class PostedEvent:
+    """An event that was posted under an id of its own."""
+
+    seq: int
+    node_id: str
+    type: str
+
+
+def find_posted(execution_id: int, posted_id: str) -> PostedEvent | None:
+    """The event of the execution that was posted under this id. The caller holds its lock."""
+    found = rows("find_posted", execution_id=execution_id, posted_id=posted_id)
+    return PostedEvent(*found[0]) if found else None
 
 
 def open_approvals(execution_id: int) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from executions.api import (
     Event,
     Rendering,
     TemplateError,
+    get_event,
     get_outcome,
     post_annotation,
 )
@@ -59,8 +60,8 @@ class PostEventView(GenericAPIView[Any]):
             given["execution_id"], posted.node_id, principal_of(request)
         ):
             raise PermissionDenied("a worker may post events of jobs that it holds only")
-        row, is_new = post_annotation(given["execution_id"], replace(posted, **_storable(posted)))
-        return Response(_told(row), status=201 if is_new else 200)
+        seq, is_new = post_annotation(given["execution_id"], replace(posted, **_storable(posted)))
+        return Response(_told(get_event(given["execution_id"], seq)), status=201 if is_new else 200)
 
     def _accept(self, request: Request, given: dict[str, Any], posted: Event) -> Response:
         execution_id, node_id = given["execution_id"], posted.node_id

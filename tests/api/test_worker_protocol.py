@@ -243,6 +243,13 @@ def test_posting_an_id_again_gives_the_row_and_changes_nothing(admin: Api) -> No
         assert admin.get(f"events/by-id/{id_}").json()["events"][0]["event_id"] == first.json()["event_id"]
 
 
+def test_a_large_note_is_given_back_whole_to_who_posts_it(admin: Api) -> None:
+    note = {"execution_id": admin.run(), "event_type": "note", "event_id": "77", "result": {"rows": ["x" * 1000] * 100}}
+    first, again = admin.post("events", note), admin.post("events", note)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json() and first.json()["result"] == note["result"]
+
+
 def test_a_posted_outcome_keeps_its_id_and_takes_nobody_elses(admin: Api, worker: Api) -> None:
     execution_id = admin.run()
     job = worker.lease()

@@ -41,6 +41,10 @@ class Faulty:
         """Start a step whose report makes more jobs than the worker takes along."""
         return self.starter.start("tests/widening")
 
+    def start_calling(self) -> str:
+        """Start a step whose report starts two steps in a row as a child."""
+        return self.starter.start("tests/calling")
+
     def start_fan(self, items: int = 5) -> str:
         """Start a fan-out."""
         return self.starter.start("tests/fan", {"items": list(range(items))})

@@ -67,6 +67,9 @@ FIRST_ROUND: Final = """               (extract(epoch FROM clock_now()) * 100000
     FROM unnest("""
 LOCKED: Final = """       parent_node_id, depth, cancel_reason, created_by, rerun_of, priority
 FROM execution WHERE id = :execution_id FOR NO KEY UPDATE"""
+REAPING: Final = """        locked = store.lock_execution_if_free(expired.execution_id)
+        reaped = reap_lease(expired.job_id, expired.attempt) if locked is not None else None
+"""
 
 MUTANTS: Final = (
     Mutant(
@@ -121,6 +124,17 @@ MUTANTS: Final = (
         "evaluate-without-lock", "executions/sql/executions.sql", f"{LOCKED} SKIP LOCKED;",
         f"{LOCKED} SKIP LOCKED;".replace(" FOR NO KEY UPDATE SKIP LOCKED", ""),
         f"{SCHEDULES}::test_a_second_evaluator_leaves_the_execution_to_the_first",
+    ),
+    Mutant(
+        "report-locks-the-job-first", "executions/services/reporting.py",
+        "lock = store.ask_for_lock(execution_id)", "lock = partial(store.lock_execution, execution_id)",
+        f"{SCHEDULES}::test_a_report_waits_for_the_execution_before_it_touches_the_queue",
+    ),
+    Mutant(
+        "reaper-locks-the-job-first", "executions/services/reporting.py", REAPING,
+        "        reaped = reap_lease(expired.job_id, expired.attempt)\n"
+        "        locked = store.lock_execution(expired.execution_id)\n",
+        f"{SCHEDULES}::test_the_reaper_touches_no_job_of_an_execution_that_somebody_holds",
     ),
     Mutant(
         "outcome-not-unique", "executions/sql/outcomes.sql",
@@ -283,6 +297,7 @@ NAMED: Final = {
     "no attempt check": ("finish-without-attempt",),
     "no unique index": ("outcome-not-unique", "end-not-unique", "word-of-a-child-not-unique"),
     "no execution lock": ("report-without-lock", "evaluate-without-lock"),
+    "the lock order": ("report-locks-the-job-first", "reaper-locks-the-job-first"),
     "the worker's clock": ("lease-by-the-workers-clock",),
     "the reaper without a re-check": ("reap-without-checks", "reap-without-time", "reap-without-attempt"),
     "publish before commit": ("nudge-before-commit",),

@@ -10,18 +10,19 @@ from typing import Final
 from noetl_site import embedded
 from tests.faults.faulty import Faulty
 from tests.support import seeding
-from tests.support.books import CHAIN, FAN, WIDENING
+from tests.support.books import CALLING, CHAIN, FAN, WIDENING
 from tests.support.platform import environment, running_platform
 from tests.support.proxies import PostgresProxy, RedisProxy
 from tests.support.schedules import Failpoints
 from tests.support.starting import Starter, register
 
 LEASE_SECONDS: Final = "2"
+TEXTS: Final = (CHAIN, FAN, WIDENING, CALLING)
 
 
 @contextmanager
 def faulty_platform(
-    data_dir: Path, *, texts: Sequence[str] = (CHAIN, FAN, WIDENING), arguments: Sequence[str] = (), **env: str
+    data_dir: Path, *, texts: Sequence[str] = TEXTS, arguments: Sequence[str] = (), **env: str
 ) -> Iterator[Faulty]:
     """A platform with short leases, failpoints, playbooks and a client; `arguments` are of `standalone`."""
     for name in ("failpoints", "books"):
@@ -35,7 +36,7 @@ def faulty_platform(
 
 @contextmanager
 def served_platform(
-    data_dir: Path, *, texts: Sequence[str] = (CHAIN, FAN, WIDENING), arguments: Sequence[str] = (), **env: str
+    data_dir: Path, *, texts: Sequence[str] = TEXTS, arguments: Sequence[str] = (), **env: str
 ) -> Iterator[Faulty]:
     """One whose servers belong to this process, which alone revives them, and are reached through proxies."""
     seeding.seed(data_dir, environment(data_dir))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from executions.failpoints import Point
@@ -52,6 +54,35 @@ def test_a_database_that_goes_at_this_point_loses_nothing(killable: Faulty, poin
     execution_id = killable.start_chain()
     killable.points.wait_until_reached(point)
     killable.check_completed(execution_id, result=CHAIN_RESULT)
+
+
+def test_a_report_whose_session_is_ended_before_its_commit_loses_nothing(killable: Faulty) -> None:
+    killable.points.arm("report.inside", "pause")
+    execution_id = killable.start_chain()
+    killable.points.wait_until_reached("report.inside")
+    # Whoever has written and neither goes on nor commits.
+    ended = killable.query(
+        """SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+           WHERE datname = 'noetl' AND state = 'idle in transaction' AND backend_xid IS NOT NULL"""
+    )
+    assert ended == [(True,)]
+    assert "action_completed" not in killable.types_of(execution_id)
+    killable.points.release("report.inside")
+    killable.check_completed(execution_id, result=CHAIN_RESULT)
+    # It is reported again under the same lease, or by the next holder when that has run out.
+    assert killable.endings_of(execution_id, "one") in (["done"], ["lost", "done"])
+
+
+@pytest.mark.parametrize("demand", ["kill", "error"])
+def test_a_child_whose_start_fails_is_started_once(killable: Faulty, demand: Literal["kill", "error"]) -> None:
+    killable.points.arm("child.inside", demand)
+    execution_id = killable.start_calling()
+    killable.points.wait_until_reached("child.inside")
+    killable.check_completed(execution_id, result=CHAIN_RESULT)
+    children = "SELECT id FROM execution WHERE parent_execution_id = %s AND parent_node_id = %s"
+    [(child_id,)] = killable.query(children, int(execution_id), f"{execution_id}:call")
+    killable.check_completed(str(child_id), result=CHAIN_RESULT)
+    assert killable.types_of(execution_id).count("child_started") == 1
 
 
 def test_a_start_killed_after_its_commit_is_there_once(killable: Faulty) -> None:

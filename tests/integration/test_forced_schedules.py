@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from executions import failpoints, nudges
+from executions import failpoints, nudges, store
 from executions.api import (
     Nudge,
     cancel_execution,
@@ -166,6 +166,44 @@ def test_the_reaper_leaves_the_lease_of_the_next_holder(points: Failpoints) -> N
     assert reaped.result(30) is None
     assert endings_of(job) == ["lost", None]
     assert report(again, {"n": 2}) == "accepted"
+    assert find_violations() == []
+
+
+def check_untouched(job: LeasedJob) -> None:
+    """Whoever waits for the execution, which this session holds, has not locked or changed the job's row."""
+    row = Job.objects.select_for_update(nowait=True).get(id=job.id)
+    assert (row.status, row.attempts, row.lost_leases) == ("leased", job.attempt, 0)
+    assert endings_of(job) == [None]
+
+
+def test_a_report_waits_for_the_execution_before_it_touches_the_queue() -> None:
+    execution_id = start(CHAIN)
+    [job] = lease()
+    with transaction.atomic():
+        store.lock_execution(execution_id)
+        reported = in_thread(lambda: report(job, {"n": 2}))
+        wait_until_waiting(reported)
+        assert not reported.done()
+        check_untouched(job)
+    assert reported.result(30) == "accepted"
+    assert endings_of(job) == ["done"]
+    assert find_violations() == []
+
+
+def test_the_reaper_touches_no_job_of_an_execution_that_somebody_holds() -> None:
+    execution_id = start(CHAIN)
+    [job] = lease()
+    shift_leases(-1)
+    [expired] = find_expired_leases(10)
+    with transaction.atomic():
+        store.lock_execution(execution_id)
+        reaped = in_thread(lambda: reap_expired_lease(expired))
+        wait_until_waiting(reaped)
+        check_untouched(job)
+    assert reaped.result(30) is None
+    # The reconciler looks again.
+    assert reap_expired_lease(expired) is not None
+    assert endings_of(job) == ["lost"]
     assert find_violations() == []
 
 

@@ -233,33 +233,6 @@ def test_the_reconciler_admits_what_a_crash_has_left() -> None:
     assert len(lease(count=9)) == 2
 
 
-@pytest.mark.parametrize(
-    ("invariant", "fault"),
-    [
-        ("no_key_above_its_limit", "UPDATE queue SET limit_maxs = '{1}' WHERE status = 'leased'"),
-        (
-            "parked_job_has_no_room",
-            "UPDATE queue SET parked_by = 'key:k', limit_maxs = '{9}', updated_at = now() - interval '2 minutes' "
-            "WHERE status = 'queued'; UPDATE queue SET updated_at = now() - interval '2 minutes'",
-        ),
-        (
-            "waiting_job_has_a_worker",
-            "INSERT INTO runtime (name, component_type, labels, capabilities, runtime) "
-            "VALUES ('w', 'worker_pool', '{\"queues\": [\"noetl.x\"]}', '{}', '{}');"
-            "UPDATE queue SET parked_by = NULL, available_at = now() - interval '2 minutes', "
-            "updated_at = now() - interval '2 minutes'",
-        ),
-    ],
-)
-def test_verify_sees_a_seeded_fault(invariant: str, fault: str) -> None:
-    start(fan("limit: {key: k, max: 2}"))
-    lease(count=9)
-    assert find_violations() == []
-    with connection.cursor() as cursor:
-        cursor.execute(fault)
-    assert {violation.invariant for violation in find_violations()} == {invariant}
-
-
 # -- back-pressure -----------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""Tries, undoing, reruns and large results on the server's tables, and what `verify` sees of them."""
+"""Tries, undoing, reruns and large results on the server's tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
 from django.db.models import F
 
 from catalog.api import register_playbook
@@ -24,7 +23,7 @@ from executors.selectors import find_violations
 from queueing.api import LeasedJob, find_expired_leases
 from queueing.models import Job, LeaseHistory
 from tests.support.books import CHAIN, failure, lease, report, start, success
-from tests.support.language import CHILD, CODE, EACH, PARENT, WAIT, book, ended, event, let_time_pass, settle, types
+from tests.support.language import CHILD, CODE, PARENT, book, ended, event, let_time_pass, settle, types
 
 pytestmark = pytest.mark.usefixtures("fresh_db")
 
@@ -274,49 +273,3 @@ def test_a_large_result_of_a_child_reaches_its_parent() -> None:
         *Execution.objects.filter(parent_execution_id=parent).values_list("id", flat=True),
     }
     assert find_violations() == []
-
-
-# -- verify ---------------------------------------------------------------------------------------------
-
-CHILD_SEEDED = {
-    "ended_execution_waits_for_no_child": "UPDATE execution SET status = 'failed', ended_at = now() WHERE depth = 0",
-    "unwanted_child_is_cancelled": "UPDATE execution SET parent_waits = false WHERE depth = 1",
-    "ended_child_is_told": "UPDATE execution SET status = 'failed', ended_at = now() - interval '1h' WHERE depth = 1",
-    "child_has_its_parents_word": "UPDATE execution SET parent_node_id = 'x' WHERE depth = 1",
-    "running_node_has_its_job": "DELETE FROM execution WHERE depth = 1",
-    "live_execution_has_work": "DELETE FROM execution WHERE depth = 1",
-}
-
-
-@pytest.mark.parametrize("invariant", list(CHILD_SEEDED))
-def test_verify_sees_a_fault_between_parent_and_child(invariant: str) -> None:
-    register_playbook(book(CHILD, "child"))
-    start(book(PARENT))
-    assert find_violations() == []
-    with connection.cursor() as cursor:
-        cursor.execute(CHILD_SEEDED[invariant])
-    assert invariant in {violation.invariant for violation in find_violations()}
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "DELETE FROM frame WHERE key = '1.1'",
-        "UPDATE frame SET data = '{}'",
-        "INSERT INTO frame SELECT id, '1.9', '{}' FROM execution",
-    ],
-)
-def test_verify_sees_frames_that_are_not_the_logs(statement: str) -> None:
-    start(book(EACH))
-    assert find_violations() == []
-    with connection.cursor() as cursor:
-        cursor.execute(statement)
-    assert [violation.invariant for violation in find_violations()] == ["fold_of_log_is_state"]
-
-
-@pytest.mark.parametrize(("text", "table"), [(WAIT, "timer"), (RETRY, "queue")])
-def test_verify_sees_that_nothing_will_go_on(text: str, table: str) -> None:
-    start(book(text))
-    with connection.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {table}")
-    assert "live_execution_has_work" in {violation.invariant for violation in find_violations()}

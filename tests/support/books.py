@@ -70,6 +70,19 @@ workflow:
 """
 """The report of `one` makes more jobs than any worker takes along: the others have to be published."""
 
+CALLING = """
+apiVersion: noetl.io/v1
+kind: Playbook
+name: calling
+path: tests/calling
+workflow:
+  - {step: start, next: one}
+  - {step: one, type: python, code: "def main(): return 1", next: call}
+  - {step: call, type: playbook, path: tests/chain, with: {n: "{{ one.result }}"}, next: end}
+  - {step: end, result: "{{ call }}"}
+"""
+"""The report of `one` starts a child, which is `CHAIN`."""
+
 
 def start(text: str, payload: Any = None, **options: Any) -> int:
     """Register a playbook's text and start an execution of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -29,6 +30,13 @@ PLANTED = {
 }
 # A new file that no floor names: what makes the lists of floors exhaustive.
 HOMELESS = {"floors": "catalog/attic.py", "executors": "executors/attic.py"}
+
+# What writes the event log, and the folders where it may stand (rule R1).
+WRITING: dict[str, tuple[str, ...]] = {
+    r"append_(first_)?events": ("executions/services", "executions/store", "executions/sql"),
+    r"INTO (noetl\.)?event_log": ("executions/sql",),
+    r"(?<!class )EventLog\(|EventLog\.objects\.(bulk_)?(create|update)": (),
+}
 
 CONTRACTS = {
     contract["id"]: contract["name"]
@@ -106,3 +114,33 @@ def test_the_domain_has_no_clock_and_no_dice(house: Path, line: str) -> None:
     assert code == 1, said
     named = {found.split(":")[0] for found in said.splitlines() if "TID251" in found}
     assert named == {"catalog/domain/codec.py", "executions/domain/deep/__init__.py"}
+
+
+def writers(folder: Path) -> list[str]:
+    """Files of the product that write the event log, or change it, and may not."""
+    files = [file for tree in TREES[:-1] for kind in ("py", "sql") for file in (folder / tree).rglob(f"*.{kind}")]
+    return [
+        name
+        for file in files
+        for pattern, allowed in WRITING.items()
+        if re.search(pattern, file.read_text()) and not (name := str(file.relative_to(folder))).startswith(allowed)
+    ]
+
+
+def test_only_the_services_of_executions_write_the_event_log() -> None:
+    assert writers(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("executions/rendering.py", "store.append_events(1, [])"),
+        ("executors/tasks.py", "from executions.store import append_first_events"),
+        ("executors/retention.py", 'STATEMENT = "INSERT INTO event_log SELECT 1"'),
+        ("executions/services/starting.py", "EventLog.objects.bulk_create([])"),
+        ("executions/selectors.py", "EventLog(seq=1).save()"),
+    ],
+)
+def test_another_writer_of_the_event_log_is_seen(house: Path, name: str, line: str) -> None:
+    plant(house, name, line)
+    assert writers(house) == [name]

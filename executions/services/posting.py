@@ -1,6 +1,6 @@
 """What others may add to an execution from outside: annotations in its log, and jobs enqueued by hand.
 
-Neither is anything to plan with. Both are written under the execution's lock, as everything in its log is (rule R1).
+Neither is anything to plan with.
 """
 
 from __future__ import annotations
@@ -9,31 +9,33 @@ from dataclasses import replace
 
 from django.db import transaction
 
-from executions import selectors, store
+from executions import store
 from executions.domain import events as ev
 from executions.domain.events import Event
 from executions.domain.sight import job_uuid
-from executions.errors import ExecutionEnded, NodeReserved
-from executions.models import EventLog
+from executions.errors import EventIdTaken, ExecutionEnded, NodeReserved
 from executions.nudges import Nudge, send_after_commit
 from queueing.api import NewJob, enqueue_jobs
 
 
-def post_annotation(execution_id: int, posted: Event) -> tuple[EventLog, bool]:
+def post_annotation(execution_id: int, posted: Event) -> tuple[int, bool]:
     """Append an event that somebody posts, as an annotation that keeps the type it was posted with.
 
-    `posted.seq` does not count. An id that is there already gives the row that has it, and nothing is written.
-    Returns: the row, and whether it is new. Raises: `ExecutionNotFound`, `EventIdTaken`.
+    `posted.seq` does not count. An id that the node has an annotation for gives that one, and nothing is written.
+    Returns: the event's `seq`, and whether it is new. Raises: `ExecutionNotFound`; `EventIdTaken` when another event
+    of the execution has the id.
     """
     with transaction.atomic():
         locked = store.lock_execution(execution_id)
-        if (found := selectors.find_posted(execution_id, posted.node_id, posted.posted_id)) is not None:
-            return found, False
+        if posted.posted_id is not None and (found := store.find_posted(execution_id, posted.posted_id)) is not None:
+            if (found.node_id, found.type) != (posted.node_id, ev.ANNOTATION):
+                raise EventIdTaken(posted.posted_id)
+            return found.seq, False
         meta = {**(posted.meta or {}), "posted_type": posted.type}
         annotation = replace(posted, seq=locked.last_seq + 1, type=ev.ANNOTATION, meta=meta)
         store.append_events(execution_id, [annotation])
         store.set_last_seq(execution_id, annotation.seq)
-        return selectors.query_events(execution_id, locked.last_seq).get(), True
+    return annotation.seq, True
 
 
 def enqueue_external_job(job: NewJob) -> int | None:
