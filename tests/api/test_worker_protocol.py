@@ -14,7 +14,7 @@ from executions.models import EventLog, Execution
 from executors.models import Runtime
 from executors.selectors import find_violations
 from executors.services import save_credential
-from executors.worker.presence import Component, announce, find_live
+from executors.worker.presence import Component, announce, find_live, find_unserved_pools
 from queueing.models import Job, LeaseHistory
 from tests.support.api import Api, admin_api, api_as
 from tests.support.books import CHAIN, FAN
@@ -548,6 +548,14 @@ def test_pools_and_components_come_and_go(admin: Api, worker: Api) -> None:
     assert {item["name"] for item in admin.get("runtime").json()["items"]} == {"p1", "s1"}
     for wrong in ({**pool, "runtime": "abacus"}, {"name": "x"}, {**pool, "labels": "nul \x00"}):
         assert worker.post("worker/pool/register", wrong).status_code == 400
+
+
+@pytest.mark.parametrize("labels", [["gpu"], "gpu", 5, {"queues": 5}, {"queues": "default"}, {"queues": None}])
+def test_labels_of_any_shape_serve_no_pool(admin: Api, worker: Api, labels: Any) -> None:
+    admin.run()
+    pool = {"name": "p1", "runtime": "gpu", "base_url": "http://x", "labels": labels}
+    assert worker.post("worker/pool/register", pool).status_code == 200
+    assert find_unserved_pools(0) == {"default": 1}
 
 
 def test_nobody_takes_over_a_component_that_another_announced(admin: Api, worker: Api) -> None:
