@@ -66,7 +66,9 @@ class PostEventView(GenericAPIView[Any]):
         execution_id, node_id = given["execution_id"], posted.node_id
         fence = fence_of(request, find_job_of_node(execution_id, node_id), given)
         judgement = accept_posted_outcome(fence, posted)
-        return Response(_told(get_outcome(execution_id, node_id)), status=201 if judgement == "accepted" else 200)
+        return Response(
+            _told(get_outcome(execution_id, node_id, fence.attempt)), status=201 if judgement == "accepted" else 200
+        )
 
 
 def _event(given: dict[str, Any]) -> Event:

@@ -18,6 +18,7 @@ from executors.worker.presence import Component, announce, find_live, find_unser
 from queueing.models import Job, LeaseHistory
 from tests.support.api import Api, admin_api, api_as
 from tests.support.books import CHAIN, FAN
+from tests.support.language import let_time_pass
 
 pytestmark = pytest.mark.usefixtures("fresh_db")
 
@@ -258,6 +259,25 @@ def test_a_posted_outcome_keeps_its_id_and_takes_nobody_elses(admin: Api, worker
     again = worker.post("events", {**about, "event_type": "action_completed", "event_id": 78, "result": {"n": 3}})
     assert (again.status_code, again.json()) == (200, posted.json())
     assert admin.get("events/by-id/78").json()["events"][0]["result"] == {"n": 2}
+
+
+def test_a_posted_failure_that_is_tried_again_is_told_as_it_is_kept(admin: Api, worker: Api) -> None:
+    text = CHAIN.replace("  - step: one\n", "  - step: one\n    retry: {max_attempts: 3, initial_delay: 10}\n")
+    execution_id = admin.run(text)
+    job = worker.lease()
+    about = {"execution_id": execution_id, "node_id": job["node_id"], "lease_token": job["lease_token"]}
+    event = {**about, "event_type": "action_error", "event_id": "f1", "error": "ValueError: no"}
+    posted = worker.post("events", event)
+    assert (posted.status_code, posted.json()["event_type"]) == (201, "action_retry")
+    assert (posted.json()["posted_id"], posted.json()["error"]["message"]) == ("f1", "ValueError: no")
+    again = worker.post("events", event)
+    assert (again.status_code, again.json()) == (200, posted.json())
+    let_time_pass()
+    second = worker.lease()
+    worker.post(f"queue/{second['id']}/complete", {"lease_token": second["lease_token"], "result": {"n": 2}})
+    # What the later try came to is not what came of this one.
+    again = worker.post("events", event)
+    assert (again.status_code, again.json()) == (200, posted.json())
 
 
 def test_a_note_hides_no_outcome(admin: Api, worker: Api) -> None:
