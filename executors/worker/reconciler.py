@@ -69,6 +69,18 @@ def _work_alone(pools: list[str]) -> None:
         connection.close()
 
 
+def reap_expired(count: int) -> int:
+    """Take back up to so many expired leases, each on its own. Returns: how many."""
+    reaped = 0
+    for expired in find_expired_leases(count):
+        with _apart(f"taking back job {expired.job_id}"):
+            lost = reap_expired_lease(expired)
+            if lost is not None:
+                reaped += 1
+                logger.warning("lease %s of %s ran out: job is %s", lost.attempt, lost.node_id, lost.status)
+    return reaped
+
+
 class WakeUps:
     """When to send a wake-up for a pool: less and less often while as many jobs wait as before.
 
@@ -91,6 +103,10 @@ class WakeUps:
         for pool in self._sent.keys() - waiting.keys():
             del self._sent[pool]
         return due
+
+    def begin_anew(self) -> None:
+        """Forget what was sent: it may not have come to anybody."""
+        self._sent.clear()
 
 
 class Reconciler:
@@ -144,13 +160,10 @@ class Reconciler:
 
     def reap(self) -> int:
         """Take back expired leases. Returns: how many."""
-        reaped = 0
-        for expired in find_expired_leases(BATCH):
-            with _apart(f"taking back job {expired.job_id}"):
-                lost = reap_expired_lease(expired)
-                if lost is not None:
-                    reaped += 1
-                    logger.warning("lease %s of %s ran out: job is %s", lost.attempt, lost.node_id, lost.status)
+        reaped = reap_expired(BATCH)
+        if reaped:
+            # With a worker that died the message may be lost that woke it.
+            self._wake_ups.begin_anew()
         return reaped
 
     def fire_timers(self) -> None:
@@ -183,6 +196,9 @@ class Reconciler:
         waiting = count_waiting_by_pool(PENDING_SECONDS)
         if due := self._wake_ups.due(waiting, time.monotonic()):
             carry(Nudge(new_jobs=dict.fromkeys(due, 1)))
+        if breaker.is_away:
+            # What was not sent stays due: else nobody looks for the broker, nor runs the jobs, until the pause is over.
+            self._wake_ups.begin_anew()
         if waiting and breaker.is_away and not (self._alone and self._alone.is_alive()):
             pools = sorted(count_waiting_by_pool(ALONE_SECONDS))
             if pools:

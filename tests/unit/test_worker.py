@@ -92,3 +92,12 @@ def test_wake_ups_become_rare_while_nothing_moves_and_quick_when_it_does() -> No
     assert wake_ups.due({"default": 98}, 1000.6) == ["default"]
     assert wake_ups.due({}, 1001.0) == []
     assert wake_ups.due({"default": 1}, 1001.1) == ["default"]
+
+
+def test_wake_ups_begin_anew_when_those_before_went_astray() -> None:
+    wake_ups = WakeUps()
+    for tick in range(100):
+        wake_ups.due({"default": 100}, tick / 2)
+    assert wake_ups.due({"default": 101}, 50.0) == []
+    wake_ups.begin_anew()
+    assert wake_ups.due({"default": 101}, 50.0) == ["default"]
