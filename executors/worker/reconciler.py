@@ -29,6 +29,7 @@ from executions.api import (
     reap_expired_lease,
 )
 from executors.broker import breaker, carry
+from executors.worker import drain
 from executors.worker.gateway import GatewayUnavailable
 from executors.worker.presence import sweep_offline
 from executors.worker.process import this_worker
@@ -43,6 +44,8 @@ PENDING_SECONDS: Final = 1.0
 """How old a pending evaluation or a waiting job is before the reconciler cares."""
 ALONE_SECONDS: Final = 2.0
 """How long a job waits with no broker before the reconciler runs it."""
+GIVING_BACK_SECONDS: Final = 3.0
+"""How long jobs that it runs may take, when it stops, to be given back after their time of grace."""
 BATCH: Final = 100
 MAX_PAUSE_SECONDS: Final = 30.0
 DAY_SECONDS: Final = 86_400.0
@@ -130,6 +133,9 @@ class Reconciler:
                 logger.warning("the database is away: %s", str(error).strip())
                 connection.close()
             stop.wait(TICK_SECONDS)
+        if self._alone is not None:
+            # It gives back what it cannot finish in time; else its leases would run out, and count as lost.
+            self._alone.join(drain.GRACE_SECONDS + GIVING_BACK_SECONDS)
         connection.close()
 
     def _is_the_one(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from executors.worker.reconciler import Reconciler
 from queueing.models import Job
 from tests.support.books import CHAIN, FAN, lease, start
 from tests.support.language import let_time_pass
+from tests.support.schedules import in_thread
 
 pytestmark = pytest.mark.usefixtures("fresh_db")
 
@@ -68,3 +70,27 @@ def test_a_lease_taken_back_is_told_of_at_once(monkeypatch: pytest.MonkeyPatch) 
     assert one.reap() == 1
     one.wake()
     assert told == ["default"] * 2
+
+
+@pytest.mark.usefixtures("broker_is_away")
+def test_a_reconciler_that_is_stopped_waits_for_its_own_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    start(CHAIN)
+    let_time_pass()
+    may_end = threading.Event()
+    ended: list[Sequence[str]] = []
+
+    def work(pools: Sequence[str]) -> None:
+        assert may_end.wait(30)
+        ended.append(pools)
+
+    monkeypatch.setattr(reconciling, "_work_alone", work)
+    one = Reconciler()
+    one.wake()
+    stop = threading.Event()
+    stop.set()
+    run = in_thread(lambda: one.run(stop))
+    with pytest.raises(TimeoutError):
+        run.result(0.3)
+    may_end.set()
+    run.result(30)
+    assert ended == [["default"]]
