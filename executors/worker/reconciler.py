@@ -17,9 +17,7 @@ from typing import Final
 from django.conf import settings
 from django.db import Error, connection
 
-from catalog.api import CatalogError
 from executions.api import (
-    ExecutionError,
     Nudge,
     evaluate_execution,
     find_executions_to_evaluate,
@@ -53,11 +51,12 @@ DAY_SECONDS: Final = 86_400.0
 
 @contextmanager
 def _apart(what: str) -> Iterator[None]:
-    """Keep a failure of one repair from the others, unless the database itself is away."""
+    """Keep a failure of one repair, of whatever kind, from the others, unless the database itself is away."""
     try:
         yield
-    except (Error, ExecutionError, CatalogError) as error:
-        if not connection.is_usable():
+    except Exception as error:
+        # A defect that one execution comes upon would end this process again and again, and nobody would be helped.
+        if isinstance(error, Error) and not connection.is_usable():
             raise
         logger.exception("%s failed: %s", what, str(error).strip())
 

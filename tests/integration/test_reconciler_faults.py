@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from django.db.models import F
 
+from executions.api import fire_timers, get_execution
 from executors import broker
 from executors.worker import reconciler as reconciling
 from executors.worker.reconciler import Reconciler
 from queueing.models import Job
 from tests.support.books import CHAIN, FAN, lease, start
-from tests.support.language import let_time_pass
+from tests.support.language import WAIT, book, let_time_pass
 from tests.support.schedules import in_thread
 
 pytestmark = pytest.mark.usefixtures("fresh_db")
@@ -94,3 +95,17 @@ def test_a_reconciler_that_is_stopped_waits_for_its_own_jobs(monkeypatch: pytest
     may_end.set()
     run.result(30)
     assert ended == [["default"]]
+
+
+def test_whatever_one_execution_fails_with_the_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, good = start(book(WAIT)), start(book(WAIT))
+    let_time_pass()
+
+    def fail_once(execution_id: int) -> int:
+        if execution_id == bad:
+            raise KeyError("gone")
+        return fire_timers(execution_id)
+
+    monkeypatch.setattr(reconciling, "fire_timers", fail_once)
+    Reconciler().tick()
+    assert (get_execution(bad).status, get_execution(good).status) == ("running", "completed")
