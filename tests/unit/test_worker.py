@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -68,6 +69,17 @@ def test_whatever_a_heartbeat_raises_the_worker_gives_up_in_time() -> None:
 
 def test_a_lease_that_the_database_no_longer_knows_is_lost() -> None:
     assert hold(list).lost.wait(10)
+
+
+def test_a_lease_taken_anew_is_kept_when_the_one_before_it_is_dropped() -> None:
+    import time
+
+    keeper = LeaseKeeper(Heartbeats(list), 0.6)  # type: ignore[arg-type]  # heartbeats only
+    before = keeper.hold(JOB, time.monotonic())
+    anew = keeper.hold(replace(JOB, attempt=2), time.monotonic())
+    keeper.drop(before)
+    # It was asked for: its loss is heard of.
+    assert anew.lost.wait(10)
 
 
 def test_a_cancelled_job_is_stopped_and_its_lease_is_not_lost() -> None:
