@@ -11,10 +11,12 @@ import pytest
 from django.db.models import F
 
 from executions.api import fire_timers, get_execution
+from executions.models import Execution
 from executors import broker
 from executors.worker import reconciler as reconciling
 from executors.worker.reconciler import Reconciler
 from queueing.models import Job
+from tests.support.api import admin_api
 from tests.support.books import CHAIN, FAN, lease, start
 from tests.support.language import WAIT, book, let_time_pass
 from tests.support.schedules import in_thread
@@ -109,3 +111,13 @@ def test_whatever_one_execution_fails_with_the_others_have_their_turn(monkeypatc
     monkeypatch.setattr(reconciling, "fire_timers", fail_once)
     Reconciler().tick()
     assert (get_execution(bad).status, get_execution(good).status) == ("running", "completed")
+
+
+def test_an_operator_takes_back_what_can_be_taken_back() -> None:
+    bad, good = start(CHAIN), start(CHAIN)
+    lease(count=2)
+    expire_leases()
+    Execution.objects.filter(id=bad).update(last_seq=1)
+    answer = admin_api().post("queue/reap-expired")
+    assert (answer.status_code, answer.json()) == (200, {"reclaimed": 1})
+    assert Job.objects.get(execution_id=good).status == "queued"
