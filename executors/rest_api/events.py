@@ -12,7 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from executions.api import (
-    OUTCOMES,
+    ACTION_COMPLETED,
+    ACTION_ERROR,
     SPELLINGS,
     Event,
     Rendering,
@@ -53,7 +54,7 @@ class PostEventView(GenericAPIView[Any]):
         """
         given = valid(self, request)
         posted = _event(given)
-        if posted.type in OUTCOMES and WORK in self.permitted:
+        if posted.type in (ACTION_COMPLETED, ACTION_ERROR) and WORK in self.permitted:
             return self._accept(request, given, posted)
         if ANNOTATE not in self.permitted and not is_held_by(
             given["execution_id"], posted.node_id, principal_of(request)

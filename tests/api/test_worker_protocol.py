@@ -217,12 +217,13 @@ def test_other_posted_events_are_annotations_that_nothing_is_planned_with(admin:
     about = {"execution_id": execution_id, "node_id": job["node_id"], "node_name": "one"}
     started = worker.post("events", {**about, "event_type": "action_started", "status": "RUNNING"})
     assert (started.status_code, started.json()["event_type"]) == (201, "action_started")
-    for type_ in ("execution_completed", "step_completed", "my_note"):
+    for type_ in ("execution_completed", "step_completed", "child_completed", "my_note"):
         assert worker.post("events", {**about, "event_type": type_}).status_code == 201
     told = admin.get(f"events/by-execution/{execution_id}").json()["events"]
     posted = [(event["event_type"], event["origin"]) for event in told if event["origin"] == "posted"]
     assert posted == [
-        (type_, "posted") for type_ in ("action_started", "execution_completed", "step_completed", "my_note")
+        (type_, "posted")
+        for type_ in ("action_started", "execution_completed", "step_completed", "child_completed", "my_note")
     ]
     assert Execution.objects.get(id=execution_id).status == "running"
     worker.post(f"queue/{job['id']}/complete", {"lease_token": job["lease_token"], "result": {"n": 1}})
