@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from executions.domain.commands import SetTimer, StartChild
 from executions.domain.engine import Engine, begin
-from executions.domain.events import ACTION_COMPLETED, OUTCOMES, SPELLINGS, Event
+from executions.domain.events import ACTION_COMPLETED, ACTION_ERROR, OUTCOMES, SPELLINGS, Event
 from executions.domain.forecast import Forecast, Unknown, forecast
 from executions.domain.jobs import EnqueueJob
 from executions.domain.lines import LEVELS, STREAMS, Level, LogLine, Stream, bytes_of, told_line
@@ -80,6 +80,7 @@ from executions.services import (
 
 __all__ = [
     "ACTION_COMPLETED",
+    "ACTION_ERROR",
     "LEVELS",
     "OUTCOMES",
     "SPELLINGS",

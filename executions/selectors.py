@@ -235,11 +235,11 @@ def get_event(execution_id: int, seq: int) -> EventLog:
     return next(with_large_results([found]))
 
 
-def get_outcome(execution_id: int, node_id: str) -> EventLog:
-    """The newest event that tells how a node's job ended. Raises: `EventNotFound`."""
-    told = [*ev.OUTCOMES, ev.LATE_RESULT, ev.ANNOTATION]
+def get_outcome(execution_id: int, node_id: str, attempt: int) -> EventLog:
+    """The event that tells what came of one attempt at a node's job, a repeated one too. Raises: `EventNotFound`."""
+    told = [*ev.OUTCOMES, ev.ACTION_RETRY, ev.LATE_RESULT, ev.ANNOTATION]
     rows = EventLog.objects.filter(execution_id=execution_id, node_id=node_id, event_type__in=told)
-    found = rows.filter(meta__has_key="job_id").order_by("-seq").first()
+    found = rows.filter(meta__has_key="job_id", meta__attempt=attempt).order_by("-seq").first()
     if found is None:
         raise EventNotFound(f"at {node_id}")
     return next(with_large_results([found]))

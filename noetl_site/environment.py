@@ -172,6 +172,12 @@ def _database(database: dict[str, Any], timeouts: dict[str, str], given: dict[st
         "OPTIONS": {
             "application_name": "noetl",
             "connect_timeout": 5,
+            # Else whoever waits for a network that has gone waits for hours: half a minute, idle or not.
+            "keepalives": 1,
+            "keepalives_idle": 15,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 30_000,
             **given,
             "options": " ".join([options, given.get("options", "")]).strip(),
         },

@@ -21,6 +21,8 @@ from queueing.domain.limits import LimitedJob, judge_places, keys_of
 
 MAX_LOOKS: Final = 50
 """How often one lease looks for other jobs in the place of those whose keys are full."""
+MAX_TURNS: Final = 5
+"""How often one lease begins again when all that it found had a key that somebody else held."""
 PARKED_TOGETHER: Final = 500
 """How many other jobs of a full key are put aside at once: a later lease need not find them."""
 KEYS_AT_ONCE: Final = 200
@@ -46,9 +48,30 @@ def lease_jobs(
     A job with limits is leased when all of its keys have room; what a full key keeps back is put aside (parked), so
     that the next lease does not find it.
     """
-    # Who holds other locks must not wait for those of keys; nor may who holds some of them already.
+    # Who holds other locks must not wait for those of keys.
     may_wait = not connection.in_atomic_block
+    for _ in range(MAX_TURNS if may_wait else 1):
+        leased, is_all = _lease_together(
+            worker_id, pools, count, lease_seconds, principal, execution_id, may_wait=may_wait
+        )
+        if leased or is_all:
+            break
+    return leased
+
+
+def _lease_together(
+    worker_id: str,
+    pools: Sequence[str],
+    count: int,
+    lease_seconds: float,
+    principal: str,
+    execution_id: int | None,
+    *,
+    may_wait: bool,
+) -> tuple[list[LeasedJob], bool]:
+    """Lease in one transaction. Returns: the jobs, and whether no other was left as it is for a key somebody held."""
     leased: list[LeasedJob] = []
+    is_all = True
     with transaction.atomic(savepoint=False):
         for _ in range(MAX_LOOKS):
             wanted = count - len(leased)
@@ -57,9 +80,11 @@ def lease_jobs(
             if not limited:
                 break
             held = store.lock_keys(keys_of(limited), wait=may_wait)
+            # Nor may who holds some of them already.
             may_wait = False
             # A job with a key that somebody else holds is left as it is.
             judged = [job for job in limited if all(limit.key in held for limit in job.limits)]
+            is_all = len(judged) == len(limited)
             if not judged:
                 break
             placed, full = judge_places(judged, store.live_leases(keys_of(judged)))
@@ -67,7 +92,7 @@ def lease_jobs(
             _park(judged, full)
             if len(leased) >= count:
                 break
-    return leased
+    return leased, is_all
 
 
 def _park(judged: Sequence[LimitedJob], full: Mapping[int, str]) -> None:

@@ -335,12 +335,12 @@ def take_back(job_id: int) -> tuple[ReapedLease | None, set[str]]:
     return _reaped(_run("take_back", job_id=job_id))
 
 
-def requeue_dead(job_id: int) -> bool:
+def requeue_dead(job_id: int, *, held: bool) -> bool:
     """Put a dead external job back, its lost leases forgotten. The caller holds the execution's lock.
 
-    Returns: False when it is not dead (any more).
+    `held`: it waits until the execution goes on. Returns: False when it is not dead (any more).
     """
-    return bool(_run("requeue_dead", job_id=job_id))
+    return bool(_run("requeue_dead", job_id=job_id, held=held))
 
 
 def close_open(execution_id: int) -> set[str]:

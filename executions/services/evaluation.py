@@ -112,14 +112,25 @@ def evaluate_here_or_later(locked: LockedExecution) -> None:
 def evaluate_or_mark(locked: LockedExecution) -> None:
     """Evaluate under a savepoint: whatever goes wrong, what was reported stays, and is evaluated again later."""
     try:
-        with transaction.atomic():
-            nudge = evaluate_locked(locked).nudge
+        nudge = _evaluate_apart(locked)
     except Exception as error:
         # Not an action's failure but the evaluator's own, of any kind: an accepted result must survive it.
         logger.exception("evaluation of execution %s failed", locked.id)
         store.mark_for_evaluation(locked.id, locked.last_seq, error=f"{type(error).__name__}: {error}"[:1000])
         return
     send_after_commit(nudge)
+
+
+def _evaluate_apart(locked: LockedExecution) -> Nudge:
+    """Evaluate under a savepoint. Whatever goes wrong, `locked` is as its row is again, and it is raised."""
+    before = locked.status, locked.last_seq, locked.state_data
+    try:
+        with transaction.atomic():
+            return evaluate_locked(locked).nudge
+    except Exception:
+        # `_save` tells it of the new state before the database has taken it.
+        locked.status, locked.last_seq, locked.state_data = before
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +285,7 @@ def cancel_locked(locked: LockedExecution, reason: str, cancelled_by: str) -> No
     store.forget_cancel_request(locked.id)
     locked.last_seq = event.seq
     try:
-        with transaction.atomic():
-            nudge = evaluate_locked(locked).nudge
+        nudge = _evaluate_apart(locked)
     except (OperationalError, InterfaceError):
         raise
     except Exception:

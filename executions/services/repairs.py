@@ -51,7 +51,7 @@ def requeue_dead_job(job_id: int, requeued_by: str) -> bool:
         locked = store.lock_execution(found.execution_id)
         if locked.is_terminal:
             raise ExecutionEnded(locked.id, locked.status)
-        requeued = put_back_dead_job(job_id)
+        requeued = put_back_dead_job(job_id, held=locked.is_paused)
     if requeued:
         logger.info("dead job %s was queued again by %s", job_id, requeued_by)
     return requeued

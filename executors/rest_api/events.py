@@ -12,7 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from executions.api import (
-    OUTCOMES,
+    ACTION_COMPLETED,
+    ACTION_ERROR,
     SPELLINGS,
     Event,
     Rendering,
@@ -54,7 +55,7 @@ class PostEventView(GenericAPIView[Any]):
         """
         given = valid(self, request)
         posted = _event(given)
-        if posted.type in OUTCOMES and WORK in self.permitted:
+        if posted.type in (ACTION_COMPLETED, ACTION_ERROR) and WORK in self.permitted:
             return self._accept(request, given, posted)
         if ANNOTATE not in self.permitted and not is_held_by(
             given["execution_id"], posted.node_id, principal_of(request)
@@ -67,7 +68,9 @@ class PostEventView(GenericAPIView[Any]):
         execution_id, node_id = given["execution_id"], posted.node_id
         fence = fence_of(request, find_job_of_node(execution_id, node_id), given)
         judgement = accept_posted_outcome(fence, posted)
-        return Response(_told(get_outcome(execution_id, node_id)), status=201 if judgement == "accepted" else 200)
+        return Response(
+            _told(get_outcome(execution_id, node_id, fence.attempt)), status=201 if judgement == "accepted" else 200
+        )
 
 
 def _event(given: dict[str, Any]) -> Event:

@@ -10,7 +10,7 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from executions.api import append_log, enqueue_external_job, reap_expired_lease
+from executions.api import append_log, enqueue_external_job
 from executors.rest_api.requests import LOST, WORK, asked_of, fence_of, principal_of, valid
 from executors.rest_api.serializers import (
     AppendLogSerializer,
@@ -35,6 +35,7 @@ from executors.rest_api.serializers import (
     SizeQuery,
 )
 from executors.worker.protocol import complete_job, fail_job, secrets_of
+from executors.worker.reconciler import reap_expired
 from queueing.api import (
     DEFAULT_POOL,
     EXTERNAL,
@@ -42,7 +43,6 @@ from queueing.api import (
     NewJob,
     count_jobs,
     extend_leases,
-    find_expired_leases,
     lease_jobs,
     query_jobs,
     release_jobs,
@@ -238,5 +238,4 @@ class ReapView(GenericAPIView[Any]):
     @extend_schema(operation_id="queue_reap_expired", request=None)
     def post(self, request: Request) -> Response:
         """Take back leases that have run out; the reconciler does the same every half second."""
-        reaped = [reap_expired_lease(expired) for expired in find_expired_leases(MAX_REAPED)]
-        return Response({"reclaimed": sum(lost is not None for lost in reaped)})
+        return Response({"reclaimed": reap_expired(MAX_REAPED)})

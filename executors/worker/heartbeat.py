@@ -63,9 +63,10 @@ class LeaseKeeper:
         return held
 
     def drop(self, held: Held) -> None:
-        """Stop keeping a lease: its job has been reported or given back."""
+        """Stop keeping a lease: its job has been reported or given back. It may be held anew, by another lease."""
         with self._lock:
-            self._held.pop(held.fence.job_id, None)
+            if self._held.get(held.fence.job_id) is held:
+                del self._held[held.fence.job_id]
 
     def _keep_running(self, name: str, work: Callable[[], None]) -> None:
         thread = self._threads.get(name)

@@ -108,10 +108,16 @@ def find_unserved_pools(older_than_seconds: float = 10.0) -> dict[str, int]:
     served = {
         str(name).removeprefix("noetl.")
         for row in find_live(Runtime.ComponentType.WORKER_POOL)
-        for name in row.labels.get("queues") or ()
+        for name in _queues_of(row.labels)
     }
     waiting = count_waiting_by_pool(older_than_seconds)
     return {pool: count for pool, count in sorted(waiting.items()) if pool not in served}
+
+
+def _queues_of(labels: Any) -> list[Any]:
+    """The queues that a component names; what others announce over the API has any shape."""
+    queues = labels.get("queues") if isinstance(labels, dict) else None
+    return queues if isinstance(queues, list) else []
 
 
 def _process_is_there(runtime: dict[str, Any]) -> bool:

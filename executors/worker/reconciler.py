@@ -17,9 +17,7 @@ from typing import Final
 from django.conf import settings
 from django.db import Error, connection
 
-from catalog.api import CatalogError
 from executions.api import (
-    ExecutionError,
     Nudge,
     evaluate_execution,
     find_executions_to_evaluate,
@@ -29,6 +27,7 @@ from executions.api import (
     reap_expired_lease,
 )
 from executors.broker import breaker, carry
+from executors.worker import drain
 from executors.worker.gateway import GatewayUnavailable
 from executors.worker.presence import sweep_offline
 from executors.worker.process import this_worker
@@ -43,6 +42,8 @@ PENDING_SECONDS: Final = 1.0
 """How old a pending evaluation or a waiting job is before the reconciler cares."""
 ALONE_SECONDS: Final = 2.0
 """How long a job waits with no broker before the reconciler runs it."""
+GIVING_BACK_SECONDS: Final = 3.0
+"""How long jobs that it runs may take, when it stops, to be given back after their time of grace."""
 BATCH: Final = 100
 MAX_PAUSE_SECONDS: Final = 30.0
 DAY_SECONDS: Final = 86_400.0
@@ -50,11 +51,12 @@ DAY_SECONDS: Final = 86_400.0
 
 @contextmanager
 def _apart(what: str) -> Iterator[None]:
-    """Keep a failure of one repair from the others, unless the database itself is away."""
+    """Keep a failure of one repair, of whatever kind, from the others, unless the database itself is away."""
     try:
         yield
-    except (Error, ExecutionError, CatalogError) as error:
-        if not connection.is_usable():
+    except Exception as error:
+        # A defect that one execution comes upon would end this process again and again, and nobody would be helped.
+        if isinstance(error, Error) and not connection.is_usable():
             raise
         logger.exception("%s failed: %s", what, str(error).strip())
 
@@ -67,6 +69,18 @@ def _work_alone(pools: list[str]) -> None:
         logger.warning("the database is away: %s", error)
     finally:
         connection.close()
+
+
+def reap_expired(count: int) -> int:
+    """Take back up to so many expired leases, each on its own. Returns: how many."""
+    reaped = 0
+    for expired in find_expired_leases(count):
+        with _apart(f"taking back job {expired.job_id}"):
+            lost = reap_expired_lease(expired)
+            if lost is not None:
+                reaped += 1
+                logger.warning("lease %s of %s ran out: job is %s", lost.attempt, lost.node_id, lost.status)
+    return reaped
 
 
 class WakeUps:
@@ -92,6 +106,10 @@ class WakeUps:
             del self._sent[pool]
         return due
 
+    def begin_anew(self) -> None:
+        """Forget what was sent: it may not have come to anybody."""
+        self._sent.clear()
+
 
 class Reconciler:
     """Repairs what messages missed, tick by tick."""
@@ -114,6 +132,9 @@ class Reconciler:
                 logger.warning("the database is away: %s", str(error).strip())
                 connection.close()
             stop.wait(TICK_SECONDS)
+        if self._alone is not None:
+            # It gives back what it cannot finish in time; else its leases would run out, and count as lost.
+            self._alone.join(drain.GRACE_SECONDS + GIVING_BACK_SECONDS)
         connection.close()
 
     def _is_the_one(self) -> bool:
@@ -144,13 +165,10 @@ class Reconciler:
 
     def reap(self) -> int:
         """Take back expired leases. Returns: how many."""
-        reaped = 0
-        for expired in find_expired_leases(BATCH):
-            with _apart(f"taking back job {expired.job_id}"):
-                lost = reap_expired_lease(expired)
-                if lost is not None:
-                    reaped += 1
-                    logger.warning("lease %s of %s ran out: job is %s", lost.attempt, lost.node_id, lost.status)
+        reaped = reap_expired(BATCH)
+        if reaped:
+            # With a worker that died the message may be lost that woke it.
+            self._wake_ups.begin_anew()
         return reaped
 
     def fire_timers(self) -> None:
@@ -183,6 +201,9 @@ class Reconciler:
         waiting = count_waiting_by_pool(PENDING_SECONDS)
         if due := self._wake_ups.due(waiting, time.monotonic()):
             carry(Nudge(new_jobs=dict.fromkeys(due, 1)))
+        if breaker.is_away:
+            # What was not sent stays due: else nobody looks for the broker, nor runs the jobs, until the pause is over.
+            self._wake_ups.begin_anew()
         if waiting and breaker.is_away and not (self._alone and self._alone.is_alive()):
             pools = sorted(count_waiting_by_pool(ALONE_SECONDS))
             if pools:

@@ -429,10 +429,10 @@ SELECT taken.id, taken.status, taken.node_id, taken.node_name, taken.item_index,
        coalesce(history.worker_id, ''), array_to_json(taken.limit_keys)::text
 FROM taken LEFT JOIN history ON true;
 
--- name: requeue_dead(job_id)
--- The caller holds the lock of the execution.
+-- name: requeue_dead(job_id, held)
+-- The caller holds the lock of the execution, and knows whether it is paused: that may have changed since the job died.
 UPDATE queue
-SET status = 'queued', lost_leases = 0, finished_at = NULL, updated_at = clock_now()
+SET status = 'queued', held = :held, lost_leases = 0, finished_at = NULL, updated_at = clock_now()
 WHERE id = :job_id AND status = 'dead' AND origin = 'external'
 RETURNING id;
 

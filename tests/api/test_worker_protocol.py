@@ -14,10 +14,11 @@ from executions.models import EventLog, Execution
 from executors.models import Runtime
 from executors.selectors import find_violations
 from executors.services import save_credential
-from executors.worker.presence import Component, announce, find_live
+from executors.worker.presence import Component, announce, find_live, find_unserved_pools
 from queueing.models import Job, LeaseHistory
 from tests.support.api import Api, admin_api, api_as
 from tests.support.books import CHAIN, FAN
+from tests.support.language import let_time_pass
 
 pytestmark = pytest.mark.usefixtures("fresh_db")
 
@@ -216,12 +217,13 @@ def test_other_posted_events_are_annotations_that_nothing_is_planned_with(admin:
     about = {"execution_id": execution_id, "node_id": job["node_id"], "node_name": "one"}
     started = worker.post("events", {**about, "event_type": "action_started", "status": "RUNNING"})
     assert (started.status_code, started.json()["event_type"]) == (201, "action_started")
-    for type_ in ("execution_completed", "step_completed", "my_note"):
+    for type_ in ("execution_completed", "step_completed", "child_completed", "my_note"):
         assert worker.post("events", {**about, "event_type": type_}).status_code == 201
     told = admin.get(f"events/by-execution/{execution_id}").json()["events"]
     posted = [(event["event_type"], event["origin"]) for event in told if event["origin"] == "posted"]
     assert posted == [
-        (type_, "posted") for type_ in ("action_started", "execution_completed", "step_completed", "my_note")
+        (type_, "posted")
+        for type_ in ("action_started", "execution_completed", "step_completed", "child_completed", "my_note")
     ]
     assert Execution.objects.get(id=execution_id).status == "running"
     worker.post(f"queue/{job['id']}/complete", {"lease_token": job["lease_token"], "result": {"n": 1}})
@@ -265,6 +267,25 @@ def test_a_posted_outcome_keeps_its_id_and_takes_nobody_elses(admin: Api, worker
     again = worker.post("events", {**about, "event_type": "action_completed", "event_id": 78, "result": {"n": 3}})
     assert (again.status_code, again.json()) == (200, posted.json())
     assert admin.get("events/by-id/78").json()["events"][0]["result"] == {"n": 2}
+
+
+def test_a_posted_failure_that_is_tried_again_is_told_as_it_is_kept(admin: Api, worker: Api) -> None:
+    text = CHAIN.replace("  - step: one\n", "  - step: one\n    retry: {max_attempts: 3, initial_delay: 10}\n")
+    execution_id = admin.run(text)
+    job = worker.lease()
+    about = {"execution_id": execution_id, "node_id": job["node_id"], "lease_token": job["lease_token"]}
+    event = {**about, "event_type": "action_error", "event_id": "f1", "error": "ValueError: no"}
+    posted = worker.post("events", event)
+    assert (posted.status_code, posted.json()["event_type"]) == (201, "action_retry")
+    assert (posted.json()["posted_id"], posted.json()["error"]["message"]) == ("f1", "ValueError: no")
+    again = worker.post("events", event)
+    assert (again.status_code, again.json()) == (200, posted.json())
+    let_time_pass()
+    second = worker.lease()
+    worker.post(f"queue/{second['id']}/complete", {"lease_token": second["lease_token"], "result": {"n": 2}})
+    # What the later try came to is not what came of this one.
+    again = worker.post("events", event)
+    assert (again.status_code, again.json()) == (200, posted.json())
 
 
 def test_a_note_hides_no_outcome(admin: Api, worker: Api) -> None:
@@ -555,6 +576,14 @@ def test_pools_and_components_come_and_go(admin: Api, worker: Api) -> None:
     assert {item["name"] for item in admin.get("runtime").json()["items"]} == {"p1", "s1"}
     for wrong in ({**pool, "runtime": "abacus"}, {"name": "x"}, {**pool, "labels": "nul \x00"}):
         assert worker.post("worker/pool/register", wrong).status_code == 400
+
+
+@pytest.mark.parametrize("labels", [["gpu"], "gpu", 5, {"queues": 5}, {"queues": "default"}, {"queues": None}])
+def test_labels_of_any_shape_serve_no_pool(admin: Api, worker: Api, labels: Any) -> None:
+    admin.run()
+    pool = {"name": "p1", "runtime": "gpu", "base_url": "http://x", "labels": labels}
+    assert worker.post("worker/pool/register", pool).status_code == 200
+    assert find_unserved_pools(0) == {"default": 1}
 
 
 def test_nobody_takes_over_a_component_that_another_announced(admin: Api, worker: Api) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import F
 
 from executions import nudges, store
@@ -180,6 +180,53 @@ def test_a_signal_that_nobody_waits_for_yet_is_kept() -> None:
     send_signal(execution_id, "payment", 7)
     settle()
     assert ended(execution_id) == ("completed", 7)
+
+
+def refuse_next_state() -> None:
+    """Let the database refuse the next state that is stored; what comes after it is taken."""
+    with connections["admin"].cursor() as cursor:
+        cursor.execute(
+            # A sequence goes on whatever is rolled back.
+            "CREATE SEQUENCE noetl.states;"
+            "CREATE FUNCTION noetl.refuse_first() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN"
+            " IF nextval('noetl.states') = 1 THEN RAISE 'not this one' USING ERRCODE = 'check_violation'; END IF;"
+            " RETURN NEW; END $$;"
+            "CREATE TRIGGER refusing BEFORE UPDATE OF state ON noetl.execution"
+            " FOR EACH ROW EXECUTE FUNCTION noetl.refuse_first()"
+        )
+
+
+def test_an_evaluation_that_could_not_be_stored_leaves_no_gap_in_the_log() -> None:
+    execution_id = start(book(SIGNAL))
+    refuse_next_state()
+    send_signal(execution_id, "payment", 5)
+    assert "not this one" in Execution.objects.get().evaluation_error
+    assert find_violations() == []
+    send_signal(execution_id, "other")
+    evaluate_execution(execution_id)
+    assert ended(execution_id) == ("completed", 5)
+    assert find_violations() == []
+
+
+def test_a_timer_whose_evaluation_could_not_be_stored_leaves_none_either() -> None:
+    execution_id = start(book(WAIT))
+    let_time_pass()
+    refuse_next_state()
+    assert fire() == 1
+    assert find_violations() == []
+    send_signal(execution_id, "other")
+    evaluate_execution(execution_id)
+    assert ended(execution_id) == ("completed", "done")
+    assert find_violations() == []
+
+
+def test_an_end_that_could_not_be_stored_is_cancelled_without_its_plan() -> None:
+    execution_id = start(book(WAIT))
+    refuse_next_state()
+    cancel_execution(execution_id, "enough", "ada")
+    assert ended(execution_id)[0] == "cancelled"
+    assert types(execution_id)[-2:] == ["cancel_requested", "execution_cancelled"]
+    assert find_violations() == []
 
 
 APPROVAL = """

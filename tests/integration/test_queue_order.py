@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from queueing import services, store
 from queueing.api import LeasedJob, Limit, NewJob, admit_jobs, enqueue_jobs, find_parking_keys, lease_jobs, release_jobs
 from queueing.models import Job
+from tests.support.schedules import in_thread, wait_until_waiting
 
 pytestmark = pytest.mark.usefixtures("fresh_db")
 
@@ -295,3 +296,16 @@ def test_within_a_transaction_a_lease_waits_for_no_key() -> None:
             store.lock_keys(["k"], wait=True)
             assert pool.submit(lease_inside).result() == []
         assert len(pool.submit(lease_inside).result()) == 2
+
+
+def test_whoever_has_met_a_locked_key_only_waits_for_it_before_there_is_nothing() -> None:
+    put(1, limits=[Limit("full", 1)])
+    take()
+    # It is put aside, and only then the next is found.
+    put(2, limits=[Limit("full", 1)])
+    put(3, limits=[Limit("k", 1)])
+    with transaction.atomic():
+        store.lock_keys(["k"], wait=True)
+        taken = in_thread(take)
+        wait_until_waiting(taken)
+    assert [job.execution_id for job in taken.result(30)] == [3]

@@ -16,8 +16,10 @@ from executions.api import (
     OutcomeRecorded,
     cancel_execution,
     get_execution,
+    pause_execution,
     release_lease,
     requeue_dead_job,
+    resume_execution,
 )
 from executions.models import EventLog
 from executors.selectors import find_violations
@@ -121,6 +123,21 @@ def test_a_dead_external_job_is_queued_again_with_its_losses_forgotten() -> None
     assert (job.status, job.lost_leases, job.finished_at) == ("queued", 0, None)
     assert requeue_dead_job(job.id, "ada") is False
     assert job.id in {leased.id for leased in lease(count=5)}
+    assert find_violations() == []
+
+
+def test_a_dead_job_is_queued_as_its_execution_stands_now() -> None:
+    execution_id = start(CHAIN)
+    job = external_job(execution_id)
+    pause_execution(execution_id)
+    requeue_dead_job(job.id, "ada")
+    assert lease(count=5) == []
+    resume_execution(execution_id)
+    assert job.id in {leased.id for leased in lease(count=5)}
+    # One that died while its execution was paused, which it is no more.
+    held = external_job(execution_id, held=True, node_id=f"{execution_id}:beside")
+    requeue_dead_job(held.id, "ada")
+    assert held.id in {leased.id for leased in lease(count=5)}
     assert find_violations() == []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,6 +71,17 @@ def test_a_lease_that_the_database_no_longer_knows_is_lost() -> None:
     assert hold(list).lost.wait(10)
 
 
+def test_a_lease_taken_anew_is_kept_when_the_one_before_it_is_dropped() -> None:
+    import time
+
+    keeper = LeaseKeeper(Heartbeats(list), 0.6)  # type: ignore[arg-type]  # heartbeats only
+    before = keeper.hold(JOB, time.monotonic())
+    anew = keeper.hold(replace(JOB, attempt=2), time.monotonic())
+    keeper.drop(before)
+    # It was asked for: its loss is heard of.
+    assert anew.lost.wait(10)
+
+
 def test_a_cancelled_job_is_stopped_and_its_lease_is_not_lost() -> None:
     held = hold(lambda: [HeldLease(1, NOW, cancel_requested=True)], lease_seconds=1.0)
     assert held.stop.wait(10)
@@ -92,3 +104,12 @@ def test_wake_ups_become_rare_while_nothing_moves_and_quick_when_it_does() -> No
     assert wake_ups.due({"default": 98}, 1000.6) == ["default"]
     assert wake_ups.due({}, 1001.0) == []
     assert wake_ups.due({"default": 1}, 1001.1) == ["default"]
+
+
+def test_wake_ups_begin_anew_when_those_before_went_astray() -> None:
+    wake_ups = WakeUps()
+    for tick in range(100):
+        wake_ups.due({"default": 100}, tick / 2)
+    assert wake_ups.due({"default": 101}, 50.0) == []
+    wake_ups.begin_anew()
+    assert wake_ups.due({"default": 101}, 50.0) == ["default"]
