@@ -101,7 +101,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "limits-are-not-judged", "queueing/domain/limits.py", "if taken[limit.key] >= limit.most", "if False",
-        f"{ORDER}::test_leasers_at_the_same_time_never_exceed_a_limit_and_get_all_done[keyed0]",
+        f"{ORDER}::test_jobs_that_nobody_has_put_aside_share_the_room_of_their_key",
     ),
     Mutant(
         "finish-without-token", QUEUE, FINISH_FENCE, FINISH_FENCE.replace(" AND q.lease_token = shown.token", ""),

@@ -188,6 +188,16 @@ def test_those_who_wait_for_a_key_are_admitted_in_fair_order() -> None:
     assert served[11:21].count(2) == 5
 
 
+def test_jobs_that_nobody_has_put_aside_share_the_room_of_their_key() -> None:
+    for execution_id in (1, 2):
+        put(execution_id, limits=[Limit("k", 1)])
+    assert parked() == 0
+    [job] = take(2)
+    assert job.execution_id == 1
+    finish(job)
+    assert takers(2) == [2]
+
+
 def test_a_job_with_two_keys_needs_room_at_both() -> None:
     put(1, limits=[Limit("a", 2)])
     put(2, jobs=3, limits=[Limit("a", 2), Limit("b", 1)])
