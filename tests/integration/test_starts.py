@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +30,7 @@ from noetl_site.access.tokens import create_token
 from noetl_site.models import ApiToken
 from tests.support.api import Api, admin_api, api_as
 from tests.support.books import CHAIN, start
+from tests.support.counting import counted
 
 pytestmark = pytest.mark.usefixtures("fresh_db")
 
@@ -42,18 +41,10 @@ IN_A_REQUEST = IN_A_START + 2
 
 
 def round_trips(work: Callable[[], Any]) -> int:
-    """How often the database is asked, as libpq sees it."""
-    connection.ensure_connection()
-    raw: Any = connection.connection
-    with tempfile.NamedTemporaryFile("w+") as trace:
-        raw.pgconn.trace(trace.fileno())
-        try:
-            work()
-        finally:
-            raw.pgconn.untrace()
-        lines = Path(trace.name).read_text(encoding="latin-1").splitlines()
-    asked = [line.split("\t")[1:4:2] for line in lines if "\t" in line]
-    return sum(1 for words in asked if words[0] == "F" and words[1].split()[0] in ("Query", "Sync"))
+    """How often the database is asked."""
+    with counted() as asked:
+        work()
+    return asked.round_trips
 
 
 def test_a_start_asks_the_database_as_often_as_it_must(settings: Any) -> None:
