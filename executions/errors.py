@@ -33,6 +33,18 @@ class ImpossibleEvent(ExecutionError):
         super().__init__(f"{event_type} of {node_id} cannot happen: {reason}")
 
 
+class EventsTooNew(ExecutionError):
+    """The log has events of a form that a newer release writes: whoever reads it here would misread it."""
+
+    code = "events_too_new"
+
+    def __init__(self, execution_id: int | str, form: int, known: int) -> None:
+        super().__init__(
+            f"execution {execution_id} has events of format {form}, and this release knows no format after {known}: "
+            "a newer one works on it"
+        )
+
+
 class TemplateError(ExecutionError):
     """A template could not be rendered."""
 

@@ -20,7 +20,7 @@ from executions.domain.events import Event
 from executions.domain.fold import replay
 from executions.domain.frames import bitmap, encode_frame
 from executions.domain.memory import MemoryLog
-from executions.errors import EventNotFound, ExecutionNotFound, ImpossibleEvent
+from executions.errors import EventNotFound, EventsTooNew, ExecutionNotFound, ImpossibleEvent
 from executions.models import CLOCK, ActionLog, EventLog, Execution
 
 MAX_POSTED_ID = 100
@@ -246,12 +246,13 @@ def get_outcome(execution_id: int, node_id: str, attempt: int) -> EventLog:
 
 
 def read_log(execution_id: int | str) -> MemoryLog:
-    """The whole log of an execution as values, with the times. Raises: `ExecutionNotFound`."""
+    """The whole log of an execution as values, with the times. Raises: `ExecutionNotFound`, `EventsTooNew`."""
     rows = with_large_results(list_events(get_execution(execution_id).id))
     return MemoryLog((_event_of(row), row.timestamp.isoformat()) for row in rows)
 
 
 def _event_of(row: EventLog) -> Event:
+    ev.refuse_newer(row.execution_id, [row.format])
     return Event(
         row.seq,
         row.event_type,
@@ -360,16 +361,18 @@ def find_fold_difference(execution_id: int) -> str:
     """What the stored state and the fold of the log disagree on; empty when they agree.
 
     The stored state is compared as of its own seq: events after it are evaluations still to come. The frames of
-    running items are compared with it.
+    running items are compared with it. What a newer release has written is not judged.
     """
     row = Execution.objects.only("state", "playbook_version_id").get(id=execution_id)
     if row.state is None or row.state.get("format") != states.FORMAT:
         return ""
     playbook = load_playbook(row.playbook_version_id)
     stored = states.decode(row.state)
-    log = [event for event in store.events_since(execution_id, 0, whole=False) if event.seq <= stored.seq]
     try:
+        log = [event for event in store.events_since(execution_id, 0, whole=False) if event.seq <= stored.seq]
         folded = replay(log, playbook)
+    except EventsTooNew:
+        return ""
     except ImpossibleEvent as error:
         return str(error)
     before, after = states.encode(stored), states.encode(folded)

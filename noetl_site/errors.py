@@ -40,6 +40,7 @@ STATUS: Final = {
     "not_approver": 403,
     "lease_lost": 409,
     "too_busy": 429,
+    "events_too_new": 503,
     "component_taken": 409,
 }
 """By the stable code of an app's error; every other one is 500."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from executions.errors import EventsTooNew
+
 FORMAT: Final = 1
-"""Version of the event form, written with every event; old formats must still fold."""
+"""Version of the event form, written with every event; old formats must still fold, newer ones are refused."""
 
 EXECUTION_START: Final = "execution_start"
 EXECUTION_COMPLETED: Final = "execution_completed"
@@ -100,6 +103,13 @@ class Event:
     traceback: str | None = None
     worker_id: str | None = None
     posted_id: str | None = None
+
+
+def refuse_newer(execution_id: int | str, formats: Iterable[int]) -> None:
+    """Raises: `EventsTooNew` when one of these formats of events is newer than `FORMAT`."""
+    newest = max(formats, default=FORMAT)
+    if newest > FORMAT:
+        raise EventsTooNew(execution_id, newest, FORMAT)
 
 
 def step_node_id(execution_id: str, step: str, visit: int = 1, path: tuple[int, ...] = ()) -> str:

@@ -20,8 +20,12 @@ from executions.domain.frames import (
 )
 from executions.domain.wanted import FrameKey, MissingFacts, Wanted
 
-FORMAT = 2
-"""Version of the stored form. Another one in the database means: rebuild from the log."""
+FORMAT = 1 + ev.FORMAT
+"""Version of the stored form. Another one in the database means: rebuild from the log.
+
+A newer form of events is a newer one of the state as well: an older release then looks at the log, which refuses it,
+and does not go on from a state that it seems to know.
+"""
 
 ROOT: Final[FrameKey] = ()
 

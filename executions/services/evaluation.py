@@ -20,7 +20,7 @@ from executions.domain.frames import encode_frame
 from executions.domain.jobs import EnqueueJob
 from executions.domain.planner import Decision
 from executions.domain.state import ROOT, State
-from executions.errors import ImpossibleEvent
+from executions.errors import EventsTooNew, ImpossibleEvent
 from executions.failpoints import failpoint
 from executions.nudges import Nudge, send_after_commit
 from executions.services.children import start_children, take_in_ended
@@ -277,7 +277,7 @@ def _limits_of(playbook: Playbook, job: EnqueueJob) -> Iterator[Limit]:
 
 
 def cancel_locked(locked: LockedExecution, reason: str, cancelled_by: str) -> None:
-    """Ask a running execution to end as cancelled, and plan at once what that leads to."""
+    """Ask a running execution to end as cancelled, and plan at once what that leads to. Raises: `EventsTooNew`."""
     playbook = load_playbook(locked.playbook_version_id)
     meta = {"reason": reason, "by": cancelled_by}
     event = Event(locked.last_seq + 1, ev.CANCEL_REQUESTED, str(locked.id), playbook.name, ev.NODE_EXECUTION, meta=meta)
@@ -286,7 +286,8 @@ def cancel_locked(locked: LockedExecution, reason: str, cancelled_by: str) -> No
     locked.last_seq = event.seq
     try:
         nudge = _evaluate_apart(locked)
-    except (OperationalError, InterfaceError):
+    except (OperationalError, InterfaceError, EventsTooNew):
+        # Whoever can will do it: of a log that is too new nothing is wrong.
         raise
     except Exception:
         # A log that cannot be folded can still be ended; `verify` goes on telling of it.

@@ -106,7 +106,7 @@ ORDER BY needs_evaluation_since LIMIT :count;
 -- `whole`: with large results in the place of their references.
 SELECT l.seq, l.event_type, l.node_id, l.node_name, l.node_type, l.status, l.context::text,
        coalesce(r.data, l.result)::text, l.meta::text, l.error::text, l.stack_trace, l.loop_name, l.current_index,
-       l.current_item::text, l.duration, l.worker_id
+       l.current_item::text, l.duration, l.worker_id, l.format
 FROM event_log l
 LEFT JOIN large_result r ON :whole AND r.execution_id = l.execution_id AND r.key = l.result_ref
 WHERE l.execution_id = :execution_id AND l.seq > :seq ORDER BY l.seq;

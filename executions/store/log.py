@@ -92,7 +92,9 @@ def _document(execution_id: int, event: Event, kept: Shortened) -> dict[str, Any
 
 
 def events_since(execution_id: int, seq: int, *, whole: bool = True) -> list[Event]:
-    """The events after `seq`, in order; `whole`: with their large results."""
+    """The events after `seq`, in order; `whole`: with their large results. Raises: `EventsTooNew`."""
+    found = rows("events_since", execution_id=execution_id, seq=seq, whole=whole)
+    ev.refuse_newer(execution_id, (row[16] for row in found))
     return [
         Event(
             row[0],
@@ -112,7 +114,7 @@ def events_since(execution_id: int, seq: int, *, whole: bool = True) -> list[Eve
             duration_seconds=row[14],
             worker_id=row[15],
         )
-        for row in rows("events_since", execution_id=execution_id, seq=seq, whole=whole)
+        for row in found
     ]
 
 

@@ -1,0 +1,125 @@
+"""Two releases at work together: what the newer one has written, the older one refuses to read and never misreads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from executions.api import (
+    EventsTooNew,
+    evaluate_execution,
+    find_fold_difference,
+    get_execution,
+    read_log,
+    report_results,
+)
+from executions.domain import events as ev
+from executions.domain import state as states
+from executions.models import EventLog, Execution
+from executors.selectors import find_violations
+from queueing.api import LeasedJob
+from queueing.models import Job
+from tests.support.api import admin_api
+from tests.support.books import CHAIN, failure, lease, report, start, work_off
+from tests.support.language import book
+
+pytestmark = pytest.mark.usefixtures("fresh_db")
+
+TOO_NEW = "has events of format 2, and this release knows no format after 1"
+RETRIED = """
+workflow:
+  - {step: start, next: one}
+  - {step: one, type: python, code: "def main(): return 1", retry: {max_attempts: 2}, next: end}
+  - {step: end, result: "{{ one }}"}
+"""
+
+
+@contextmanager
+def newer_release() -> Iterator[None]:
+    """Work as one whose events have another form, and so its states."""
+    with patch.object(ev, "FORMAT", ev.FORMAT + 1), patch.object(states, "FORMAT", states.FORMAT + 1):
+        yield
+
+
+def answer(job: LeasedJob) -> Any:
+    n = job.action["inputs"]["n"]
+    return {"n": n + 1} if job.node_name == "one" else {"n": n * 10}
+
+
+def started_by_the_newer(text: str) -> int:
+    with newer_release():
+        return start(text)
+
+
+def test_a_result_is_kept_and_its_evaluation_is_left_to_the_newer_release() -> None:
+    execution_id = started_by_the_newer(CHAIN)
+    [job] = lease()
+    assert report(job, answer(job)) == "accepted"
+    assert evaluate_execution(execution_id)
+    row = Execution.objects.get(id=execution_id)
+    assert row.needs_evaluation_since is not None
+    assert TOO_NEW in row.evaluation_error
+    # Nothing was planned: neither the next step nor a bad end.
+    assert lease() == []
+    written = list(EventLog.objects.filter(execution_id=execution_id).order_by("seq"))
+    assert [(row.event_type, row.format) for row in written[-2:]] == [("action_started", 1), ("action_completed", 1)]
+    with newer_release():
+        assert evaluate_execution(execution_id)
+        assert work_off(answer) == 1
+        assert get_execution(execution_id).result == {"n": 20}
+        assert find_violations() == []
+
+
+def test_whether_a_step_has_another_try_is_not_guessed() -> None:
+    execution_id = started_by_the_newer(book(RETRIED))
+    [job] = lease()
+    with pytest.raises(EventsTooNew, match=TOO_NEW):
+        report_results(execution_id, [failure(job)])
+    with newer_release():
+        assert report_results(execution_id, [failure(job)]) == ["accepted"]
+    assert EventLog.objects.filter(execution_id=execution_id).latest("seq").event_type == "action_retry"
+    assert Job.objects.get(id=job.id).status == "queued"
+
+
+def test_an_execution_is_not_cancelled_without_its_plan() -> None:
+    execution_id = started_by_the_newer(CHAIN)
+    answered = admin_api().post(f"executions/{execution_id}/cancel", {"reason": "enough"})
+    assert (answered.status_code, answered.json()["code"]) == (503, "events_too_new")
+    assert get_execution(execution_id).status == "running"
+    with newer_release():
+        assert admin_api().post(f"executions/{execution_id}/cancel", {"reason": "enough"}).status_code == 200
+    assert get_execution(execution_id).status == "cancelled"
+
+
+def test_whoever_reads_such_a_log_is_told() -> None:
+    execution_id = started_by_the_newer(CHAIN)
+    with pytest.raises(EventsTooNew, match=TOO_NEW):
+        read_log(execution_id)
+    # A state that this release has stored, and events that the newer one has written since.
+    execution_id = start(CHAIN)
+    with newer_release():
+        [job] = [job for job in lease(count=2) if job.execution_id == execution_id]
+        report_results(execution_id, [failure(job)], evaluate_later=True)
+    assert find_fold_difference(execution_id) == ""
+    assert evaluate_execution(execution_id)
+    assert get_execution(execution_id).status == "running"
+    assert TOO_NEW in Execution.objects.get(id=execution_id).evaluation_error
+
+
+def test_a_newer_form_of_events_is_a_newer_one_of_the_state() -> None:
+    """An older release must not go on from a state that it seems to know: it would never look at the log."""
+    import importlib.util
+    import sys
+
+    assert states.__spec__ is not None
+    with patch.object(ev, "FORMAT", ev.FORMAT + 1), patch.dict(sys.modules):
+        spec = importlib.util.find_spec(states.__name__)
+        assert spec is not None and spec.loader is not None
+        later = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = later
+        spec.loader.exec_module(later)
+    assert later.FORMAT == states.FORMAT + 1
