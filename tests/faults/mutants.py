@@ -21,6 +21,9 @@ from tests.support.platform import ROOT
 from tests.support.trees import copied_tree
 
 TEST_SECONDS: Final = 180
+"""For one named test, with the start of pytest and of servers."""
+FURTHER_SECONDS: Final = 15
+"""For each that is run together with others."""
 FAILED: Final = 1
 """pytest's exit code for failed tests; any other one says that nothing was tested."""
 
@@ -352,10 +355,15 @@ def mutated(mutant: Mutant) -> Iterator[Path]:
         yield tree
 
 
+def seconds_for(tests: int) -> int:
+    """How long so many named tests may take together."""
+    return TEST_SECONDS + FURTHER_SECONDS * (tests - 1)
+
+
 def run_tests(tree: Path, tests: Sequence[str]) -> int:
     """pytest's exit code for these tests of a tree; a run that hangs has failed."""
     try:
-        return run_pytest(tree, tests, TEST_SECONDS).returncode
+        return run_pytest(tree, tests, seconds_for(len(tests))).returncode
     except subprocess.TimeoutExpired:
         return FAILED
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from tests.support.starting import NotAcknowledged, Starter
 
 WIDE_ITEMS: Final = 100
 AGAIN_SECONDS: Final = 0.2
+STOP_SECONDS: Final = 120.0
+"""Within which everything that was asked for is acknowledged, once there are no faults."""
 
 SLOW: Final = (
     HEAD
@@ -90,8 +93,9 @@ class Orders:
     def stop(self) -> None:
         """Start nothing new, and wait until what has been asked for is acknowledged."""
         self._enough.set()
+        give_up_at = time.monotonic() + STOP_SECONDS
         for thread in self._threads:
-            thread.join(120)
+            thread.join(max(0.0, give_up_at - time.monotonic()))
             if thread.is_alive():
                 raise AssertionError("a start is not acknowledged within two minutes of a platform without faults")
 

@@ -33,9 +33,14 @@ class Progress:
         return cls(file, time.monotonic() + 60 * minutes, state)
 
     @property
+    def left_seconds(self) -> float:
+        """Until this run has to stop; below 0 when it has had to."""
+        return self.deadline - time.monotonic()
+
+    @property
     def is_time_up(self) -> bool:
         """Whether this run has to stop."""
-        return time.monotonic() >= self.deadline
+        return self.left_seconds <= 0
 
     def count(self, **more: float) -> None:
         """Add to the counts and save."""

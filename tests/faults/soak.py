@@ -13,7 +13,7 @@ import psycopg
 
 from tests.faults.chaos import Chaos
 from tests.faults.faulty import ENDED, Faulty, keep_logs
-from tests.faults.orders import SLOW, Orders
+from tests.faults.orders import SLOW, STOP_SECONDS, Orders
 from tests.faults.platforms import served_platform
 from tests.faults.progress import Broken, Progress, tell
 from tests.faults.shapes import TEXTS
@@ -26,6 +26,11 @@ LONG_PAUSE_SECONDS: Final = (1.0, 4.0)
 """And while it does not: on a busy machine a process that is killed before it has done anything tests nothing."""
 TELL_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 240.0
+VERIFY_SECONDS: Final = 240.0
+TAIL_SECONDS: Final = STOP_SECONDS + DRAIN_SECONDS + VERIFY_SECONDS
+"""What comes after the rain takes no longer: the rain ends so long before the run has to."""
+LEAST_SECONDS: Final = 60.0
+"""And rains so long in any case: who gives little time gets on all the same."""
 WORKERS: Final = "4"
 IMPOSSIBLE: Final = ("ImpossibleEvent", "LogInconsistent")
 """Errors of the platform that no fault explains: a log that cannot be folded."""
@@ -58,12 +63,13 @@ def run(progress: Progress, seed: int, kills: int, jobs: int) -> bool:
 
 
 def _rain(faulty: Faulty, chaos: Chaos, progress: Progress, kills: int, jobs: int, seed: int) -> None:
-    """One fault after the other, until there have been enough, or the time is up but for the draining."""
+    """One fault after the other, until there have been enough, or the time is up but for what comes after them."""
     dice = random.Random(seed)
     pause = threading.Event()
     told_at, done = time.monotonic(), 0
+    ends_at = max(progress.deadline - TAIL_SECONDS, told_at + LEAST_SECONDS)
     jobs_per_kill = jobs / max(kills, 1)
-    while (chaos.kills < kills or done < jobs) and time.monotonic() < progress.deadline - DRAIN_SECONDS / 2:
+    while (chaos.kills < kills or done < jobs) and time.monotonic() < ends_at:
         chaos.one()
         with suppress(psycopg.Error):
             done = _jobs(faulty)
@@ -103,7 +109,7 @@ def _check(faulty: Faulty, orders: Orders, again: str) -> dict[str, int]:
            GROUP BY execution_id, job_id HAVING count(*) > 1"""
     )
     problems += [f"execution {id_} accepted {node} {count} times" for id_, node, count in twice]
-    verified = faulty.platform.manage("verify", check=False, timeout=300)
+    verified = faulty.platform.manage("verify", check=False, timeout=VERIFY_SECONDS)
     if verified.returncode:
         problems.append(f"verify: {verified.stdout}")
     problems += _impossible(faulty)

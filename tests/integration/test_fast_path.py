@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import pytest
 
+from catalog.api import load_playbook
 from executions import nudges
 from executions.api import Nudge, carry_with, get_execution, report_and_take
+from executions.domain.templating import compile_template
 from executors import broker
 from executors.contract import ActionContext, ActionRequest
 from executors.selectors import find_violations
@@ -19,7 +21,7 @@ from executors.worker.heartbeat import LeaseKeeper
 from executors.worker.pace import MOST, Pace
 from executors.worker.turn import TurnBounds, TurnEnd, Worker
 from queueing.api import LeasedJob, Take
-from tests.support.books import CHAIN, FAN, WIDENING, lease, start, success
+from tests.support.books import CHAIN, FAN, WIDENING, lease, start, success, work_off
 from tests.support.counting import counted
 from tests.support.kinds import kinds
 
@@ -144,3 +146,26 @@ def test_a_loop_of_a_hundred_items_takes_five_transactions_of_its_worker(
     # The worker takes all that follows itself.
     assert told == []
     assert find_violations() == []
+
+
+# -- what is kept between two of them ------------------------------------------------------------------
+
+
+@on_the_database
+def test_a_playbook_is_parsed_once_per_version_and_a_template_compiled_once_per_text() -> None:
+    def work_through(text: str) -> tuple[int, int]:
+        """Start and finish an execution. Gives: how many playbooks were parsed for it, and templates compiled."""
+        parsed, compiled = load_playbook.cache_info(), compile_template.cache_info()
+        start(text)
+        assert work_off(answer_chain) == 2
+        again, once_more = load_playbook.cache_info(), compile_template.cache_info()
+        assert again.hits > parsed.hits and once_more.hits > compiled.hits
+        return again.misses - parsed.misses, once_more.misses - compiled.misses
+
+    load_playbook.cache_clear()
+    compile_template.cache_clear()
+    parsed, compiled = work_through(CHAIN)
+    assert parsed == 1 and compiled >= 3
+    assert work_through(CHAIN) == (0, 0)
+    # Another version, with the same templates in it.
+    assert work_through(f"# again\n{CHAIN}") == (1, 0)
