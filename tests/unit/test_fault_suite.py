@@ -27,7 +27,7 @@ def test_a_run_of_tests_does_not_get_the_callers_data_folder(tmp_path: Path, mon
 
 
 @cache
-def tests_of(file: str) -> set[str]:
+def names_of_tests(file: str) -> set[str]:
     """The names of a file's tests."""
     tree = ast.parse((ROOT / file).read_text())
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
@@ -39,7 +39,7 @@ def test_a_mutant_has_its_one_place_and_its_test(mutant: Mutant) -> None:
     assert (ROOT / mutant.file).read_text().count(mutant.old) == 1
     assert mutant.new != mutant.old
     file, _, test = mutant.test.partition("::")
-    assert test.partition("[")[0] in tests_of(file)
+    assert test.partition("[")[0] in names_of_tests(file)
 
 
 def test_what_must_be_guarded_is_by_mutants_that_exist() -> None:
