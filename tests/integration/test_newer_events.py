@@ -85,11 +85,12 @@ def test_whether_a_step_has_another_try_is_not_guessed() -> None:
     assert Job.objects.get(id=job.id).status == "queued"
 
 
-def test_an_execution_is_not_cancelled_without_its_plan() -> None:
+def test_an_execution_is_not_cancelled_without_its_plan(caplog: pytest.LogCaptureFixture) -> None:
     execution_id = started_by_the_newer(CHAIN)
     answered = admin_api().post(f"executions/{execution_id}/cancel", {"reason": "enough"})
     assert (answered.status_code, answered.json()["code"]) == (503, "events_too_new")
     assert get_execution(execution_id).status == "running"
+    assert "without its plan" not in caplog.text
     with newer_release():
         assert admin_api().post(f"executions/{execution_id}/cancel", {"reason": "enough"}).status_code == 200
     assert get_execution(execution_id).status == "cancelled"
