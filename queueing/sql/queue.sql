@@ -43,7 +43,9 @@ RETURNING id, pool;
 
 -- name: waited_for(keys, pools, priorities)
 -- For each of these: whether the key keeps jobs parked, and the first round of those in the pool and priority.
-SELECT EXISTS (SELECT 1 FROM queue q WHERE q.parked_by = key AND q.status = 'queued' AND NOT q.held),
+-- By an order that only the index has: where one key has parked nearly all jobs, EXISTS walks over them for any other.
+SELECT (SELECT q.id FROM queue q WHERE q.parked_by = key AND q.status = 'queued' AND NOT q.held
+        ORDER BY q.pool LIMIT 1) IS NOT NULL,
        (SELECT q.round FROM queue q
         WHERE q.parked_by = key AND q.pool = asked.pool AND q.priority = asked.priority AND q.status = 'queued'
           AND NOT q.held
