@@ -1,22 +1,29 @@
 """What a python step costs beyond its own work, at each level of isolation, beside a bare call and a bare fork.
 
-Run with `make bench-sandbox`. All are measured in one run, in turns, so that a busy machine is busy for all of them;
-only ratios within a run count.
+Run with `make bench-sandbox`; `make bench` has the medians in its table. All are measured in one run, in turns, so that
+a busy machine is busy for all of them; only ratios within a run count.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Final
 
 from executors.sandbox import bubblewrap
 from executors.sandbox.host import Isolation, Sandbox
 from executors.sandbox.turns import MOST_JOBS
 
 ROUNDS = 5
+BARE_CALL: Final = "bare call"
+BARE_FORK: Final = "bare fork"
+TURN: Final = "turn"
 JOB = {"code": "def main(n): return n + 1", "inputs": {"n": 1}, "context": {}}
 
 
@@ -63,29 +70,44 @@ def measure(run: Callable[[], None], times: int) -> list[float]:
     return taken
 
 
-def main() -> None:
-    """Measure and print the table."""
-    sandbox = Sandbox("python")
-    rows: list[tuple[str, Callable[[], None], int]] = [
-        ("bare call", bare_call, 200),
-        ("bare fork", bare_fork, 40),
-        ("turn", step(sandbox, Isolation.TURN), 4 * MOST_JOBS),
-        ("turn of one step", first_of_turn(sandbox), 40),
-        ("job", step(sandbox, Isolation.JOB), 40),
-    ]
+def ways(sandbox: Sandbox) -> dict[str, tuple[Callable[[], None], int]]:
+    """What is measured: what runs it once, and how often it is to run in a round. Each has been run."""
+    found: dict[str, tuple[Callable[[], None], int]] = {
+        BARE_CALL: (bare_call, 200),
+        BARE_FORK: (bare_fork, 40),
+        TURN: (step(sandbox, Isolation.TURN), 4 * MOST_JOBS),
+        "turn of one step": (first_of_turn(sandbox), 40),
+        "job": (step(sandbox, Isolation.JOB), 40),
+    }
     if bubblewrap.find():
-        rows.append(("bwrap", step(sandbox, Isolation.BWRAP), 10))
+        found["bwrap"] = step(sandbox, Isolation.BWRAP), 10
     else:
         print("bwrap is not installed: left out", file=sys.stderr)
-    taken: dict[str, list[float]] = {name: [] for name, _, _ in rows}
-    try:
-        for _, run, _ in rows:
-            run()
-        for _ in range(ROUNDS):
-            for name, run, times in rows:
-                taken[name] += measure(run, times)
-    finally:
-        sandbox.close()
+    for run, _ in found.values():
+        run()
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, and print the table; with `--json` every sample, by level and round."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sandbox", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--part", type=int, default=1, metavar="N", help="call each only a N-th as often")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    with closing(Sandbox("python")) as sandbox:
+        found = ways(sandbox)
+        taken: dict[str, list[list[float]]] = {name: [] for name in found}
+        for _ in range(options.rounds):
+            for name, (run, times) in found.items():
+                taken[name].append(measure(run, times // options.part))
+    if options.json:
+        print(json.dumps(taken))
+    else:
+        _print_table({name: [value for values in rounds for value in values] for name, rounds in taken.items()})
+
+
+def _print_table(taken: Mapping[str, Sequence[float]]) -> None:
     print(f"{'ms per step':<18}{'median':>9}{'p10':>9}{'p90':>9}{'mean':>9}{'n':>7}")
     for name, values in taken.items():
         tenths = statistics.quantiles(values, n=10)

@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.bench import Extent, Peers, Scene, peers_of, scene
-from benchmarks.measures import broker, bulk, costs, databases, history, http, latency, remote, resources, throughput
+from benchmarks.measures import (
+    broker,
+    bulk,
+    costs,
+    databases,
+    history,
+    http,
+    isolation,
+    latency,
+    remote,
+    resources,
+    throughput,
+)
 from benchmarks.peers.postgres import PostgresPeer
 from benchmarks.platform import data_folder
 from benchmarks.report import Row
@@ -32,7 +44,7 @@ BESIDE_PEERS: Final[dict[str, Callable[[Scene, Peers, Extent], Iterator[Row]]]] 
     "POSTGRES": databases.measure_postgres,
 }
 """On one platform with the peers' workers beside it, which are idle while the platform is not."""
-NAMES: Final = (*ALONE, "T8", *BESIDE_PEERS, "T9", "REST", "HTTP", "T10", "T11")
+NAMES: Final = (*ALONE, "T8", *BESIDE_PEERS, "T9", "REST", "HTTP", "SANDBOX", "T10", "T11")
 """Everything, in the order in which it is measured."""
 
 
@@ -52,6 +64,8 @@ def measure(only: Collection[str], extent: Extent) -> Iterator[Row]:
         if "HTTP" in only:
             with scene(data_dir, NOETL_HTTP_ALLOWED_NETWORKS=",".join(http.NETWORKS)) as here:
                 yield from _timed("HTTP", http.measure_http(here, extent))
+    if "SANDBOX" in only:
+        yield from _timed("SANDBOX", isolation.measure_isolation(extent))
     if "T10" in only:
         yield from _timed("T10", history.measure_planning(extent))
     if "T11" in only:

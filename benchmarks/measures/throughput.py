@@ -140,12 +140,8 @@ def measure_many(scene: Scene, peers: Peers, extent: Extent) -> Iterator[Row]:
     executions, steps = extent.size(100, 20), 10
     path = scene.client.register(playbooks.linear(steps))
     scene.play(path)
-    many = _ManyStarts(scene, path, executions)
+    many = ManyStarts(scene, path, executions)
     starts = Series("platform", "starts/s")
-
-    def from_starts() -> float:
-        ended = scene.database.wait(many.start())
-        return max(one.ended_at for one in ended) - min(one.created_at for one in ended)
 
     def from_backlog() -> float:
         with workers_halted(scene.platform):
@@ -158,7 +154,7 @@ def measure_many(scene: Scene, peers: Peers, extent: Extent) -> Iterator[Row]:
     total = executions * steps
     celery, noack = peers.celery, peers.celery_noack
     ways: dict[str, Callable[[], float]] = {
-        "started meanwhile": from_starts,
+        "started meanwhile": many.seconds,
         "from a backlog": from_backlog,
         "Celery, two tasks a step": partial(celery.two_tasks, steps, executions),
         "Celery, two tasks a step, no ack": partial(noack.two_tasks, steps, executions),
@@ -173,10 +169,11 @@ def measure_many(scene: Scene, peers: Peers, extent: Extent) -> Iterator[Row]:
     yield Row("T4", f"starts over REST by {STARTERS} clients", starts)
 
 
-class _ManyStarts:
+class ManyStarts:
     """Clients that start executions of one playbook at the same time."""
 
     def __init__(self, scene: Scene, path: str, executions: int) -> None:
+        self._database = scene.database
         self._clients = [Client(scene.platform) for _ in range(STARTERS)]
         self._path, self._each = path, executions // STARTERS
 
@@ -184,6 +181,11 @@ class _ManyStarts:
         """Start all of them. Returns: their ids."""
         with ThreadPoolExecutor(STARTERS) as pool:
             return [id_ for ids in pool.map(self._start_some, self._clients) for id_ in ids]
+
+    def seconds(self) -> float:
+        """Start all of them and wait. Returns: the time from the first one's row to the last one's end."""
+        ended = self._database.wait(self.start())
+        return max(one.ended_at for one in ended) - min(one.created_at for one in ended)
 
     def close(self) -> None:
         """Let go of the connections."""
