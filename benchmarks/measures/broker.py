@@ -27,7 +27,7 @@ from benchmarks.sampling import Series, interleave
 SAMPLES = 3
 """Of what has no target, at most: a loop takes long here."""
 STEPS = 10
-IDLE_SECONDS = 5
+IDLE_SECONDS = 3
 
 
 def measure_broker(here: Scene, peers: Peers, extent: Extent) -> Iterator[Row]:
