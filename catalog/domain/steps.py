@@ -94,6 +94,8 @@ class StepReader:
             on_error = on_error if on_error == "route" else "fail"
         elif failing is None and work.on_error is not None and loop is None:
             on_error = work.on_error
+        if loop is not None and owner.name == "end":
+            self._refuse_results(fields)
         result = self._result(work, fields, owner, uses, end_loop)
         if retry is not None:
             self._check_retry(work, owner)
@@ -248,6 +250,13 @@ class StepReader:
             self._reading.warn("spelling_conflict", advice, returned.pointer, key=True)
         self._reading.templates(found, f"in `result` {owner.where}", uses)
         return found.value
+
+    def _refuse_results(self, fields: Fields) -> None:
+        """What a loop gives is the result of its step: also of the step `end`."""
+        for key in ("result", "return"):
+            if (found := fields.pop(key, None)) is not None:
+                advice = f"remove `{key}`, or move the loop to a step before end: what a loop gives is its step's result"
+                self._reading.error("misplaced_key", advice, found.pointer, key=True)
 
     def _returned(self, found: Field, owner: Owner, uses: list[Use]) -> Any:
         """A template, or a step whose result is the execution's."""

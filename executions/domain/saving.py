@@ -100,7 +100,9 @@ def _of_step(planning: Planning, spot: Spot, step: Step, own: StepResult) -> Loo
     scope = planning.state.frame(spot.key).live[spot.index].scope
     values = _shown(step, own)
     if step.loop is not None:
-        values |= {name: own.data[name] for name in ("results", "errors", "count")}
+        # Not of `own`: an `end` may have been registered with a `result` beside its loop.
+        came_to = planning.sight.loop_data(spot)
+        values |= {name: came_to[name] for name in ("results", "errors", "count")}
     seen = planning.sight.lookup(spot, scope, values)
     return lambda name: planning.sight.items_of(spot) if name == "items" and step.loop is not None else seen(name)
 

@@ -394,6 +394,15 @@ def test_a_loop_as_a_whole_is_saved_after_its_items() -> None:
     assert driver.result["meta"]["save"]["data"]["n"] == 2
 
 
+def test_an_end_that_was_registered_with_a_loop_and_a_result_of_its_own_is_saved_and_over() -> None:
+    """Such a playbook is refused now; one that is in the catalog from before runs on."""
+    whole = saving("{{ [results | map(attribute='n') | list, count, errors, data] }}")
+    last = step("end", loop=Loop(items=[1, 2], element="x"), save=whole, result={"n": "{{ end.count }}"})
+    driver = run(step("a", to("end")), last)
+    assert saved(driver)["end#save"]["data"] == [["end:0", "end:1"], 2, [], {"n": 2}]
+    assert driver.engine.status == "completed"
+
+
 def test_the_steps_of_a_loops_body_save_for_each_item() -> None:
     loop = Loop(items=[5, 6], element="x", end="close")
     steps = [
