@@ -158,7 +158,7 @@ def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def run(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         budget: Budget = context.parent[BUDGET]
         beside = sum(map(work_of, args))
-        if name in ITEM_BY_ITEM or isinstance(value, Iterator):
+        if isinstance(value, Iterator) or (name in ITEM_BY_ITEM and value):
             value = budget.each(value, beside, weight)
         elif name in COMPARING:
             budget.spend(budget.weigh(value) + ITEM_WORK * work_of(value) // PART_WORK)

@@ -175,6 +175,12 @@ def test_many_rows_are_no_bomb(template: str, expected: Any) -> None:
     assert rendered(template, rows=rows, ids=list(range(0, 5000, 10)), names={"name 7": "y"}) == expected
 
 
+@pytest.mark.parametrize("nothing", [None, [], {}, ""])
+@pytest.mark.parametrize("filter_", ["map('upper')", "select", "reject", "selectattr('a')", "rejectattr('a')"])
+def test_a_filter_of_items_makes_an_empty_list_of_nothing(nothing: Any, filter_: str) -> None:
+    assert rendered(f"{{{{ nothing | {filter_} | list }}}}", nothing=nothing) == []
+
+
 def test_an_error_speaks_the_playbooks_names() -> None:
     with pytest.raises(TemplateError, match=r"^'load' is undefined in \{\{ load.rows\[0\] \}\}$"):
         rendered("{{ load.rows[0] }}")
