@@ -91,9 +91,9 @@ def _end_execution(state: State, event: Event, playbook: Playbook) -> None:
     state.signals.clear()
 
 
-def _unwind(state: State) -> None:
-    """Forget all that was going on: it is called off."""
-    state.root.clear()
+def _unwind(state: State, kept: int = 0) -> None:
+    """Forget all that was going on, but the workflow's steps of a bitmap: it is called off."""
+    state.root.clear(kept)
     state.frames = {ROOT: state.root}
     state.dirty.clear()
     state.agenda.clear()
@@ -110,7 +110,7 @@ def _start_undoing(state: State, event: Event, playbook: Playbook) -> None:
 
 
 def _start_finally(state: State, event: Event, playbook: Playbook) -> None:
-    _unwind(state)
+    _unwind(state, _kept(event, playbook))
     state.status = "running"
     state.phase = "finally"
     state.closing = {name: event.context[name] for name in ("status", "error", "by")}
@@ -118,11 +118,16 @@ def _start_finally(state: State, event: Event, playbook: Playbook) -> None:
 
 
 def _start_notifying(state: State, event: Event, playbook: Playbook) -> None:
-    _unwind(state)
+    _unwind(state, _kept(event, playbook))
     state.status = "running"
     state.phase = "notifying"
     state.closing = {**{name: event.context[name] for name in ("status", "error", "by")}, "cancels": state.cancels}
     _arrive(state, ROOT, event, playbook, -1, {}, event.context["taken"])
+
+
+def _kept(event: Event, playbook: Playbook) -> int:
+    """What goes on into a phase before the end, as a bitmap: after a success what still tells of lateness."""
+    return playbook.notices if event.context["status"] == "completed" else 0
 
 
 def _pause(state: State, event: Event, playbook: Playbook) -> None:

@@ -124,14 +124,14 @@ class Frame:
         """A bitmap of the steps that something is going on at."""
         return bitmap(self.live) | bitmap(self.waiting) | bitmap(self.ended)
 
-    def is_quiet(self) -> bool:
-        """Whether nothing runs, waits or is to be left."""
-        return not (self.live or self.waiting or self.ended)
+    def is_quiet(self, beside: int = 0) -> bool:
+        """Whether nothing runs, waits or is to be left; of a bitmap of steps beside it, some may run."""
+        return not (self.waiting or self.ended or bitmap(self.live) & ~beside)
 
-    def clear(self) -> None:
-        """Forget all that was going on."""
-        self.due = 0
-        self.live.clear()
+    def clear(self, kept: int = 0) -> None:
+        """Forget all that was going on, but the running steps of a bitmap."""
+        self.due &= kept
+        self.live = {step: live for step, live in self.live.items() if kept >> step & 1}
         self.waiting.clear()
         self.ended.clear()
         self.absorbing.clear()

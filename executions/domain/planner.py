@@ -92,7 +92,7 @@ def _advance(planning: Planning, key: FrameKey) -> bool:
         leave(planning, Spot(key, min(frame.ended)))
     elif (ready := next_ready(planning, frame)) is not None:
         start_step(planning, Spot(key, ready))
-    elif not frame.is_quiet():
+    elif not frame.is_quiet(beside=planning.tellings()):
         return False
     elif key:
         end_item(planning, key)

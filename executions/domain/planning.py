@@ -55,6 +55,10 @@ class Planning:
         """The step at a spot."""
         return self.playbook.steps[spot.index]
 
+    def tellings(self) -> int:
+        """A bitmap of the steps that the workflow and its `finally` do not wait for; the last event does."""
+        return 0 if self.state.phase == "notifying" else self.playbook.notices
+
     # -- events -------------------------------------------------------------------------------------
 
     def emit(self, type_: str, node_id: str, name: str, node_type: str = ev.NODE_STEP, **fields: Any) -> Event:

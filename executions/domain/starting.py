@@ -47,7 +47,7 @@ def next_ready(planning: Planning, frame: Frame) -> int | None:
             continue
         if planning.playbook.steps[step].join == "any" or not active & ~(1 << step) & reach[step]:
             return step
-    return None if frame.live else min(waiting)
+    return None if bitmap(frame.live) & ~planning.tellings() else min(waiting)
 
 
 def start_step(planning: Planning, spot: Spot, *, reason: str = "transition") -> None:

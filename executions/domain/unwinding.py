@@ -125,10 +125,14 @@ def cancel(planning: Planning) -> bool:
         _write_end(planning, closing["status"], closing["error"])
         return True
     if state.phase == "finally":
-        if (state.closing or {})["status"] == "cancelled" and state.cancels < 2:
+        asked_already = (state.closing or {})["status"] == "cancelled"
+        if asked_already and state.cancels < 2:
             return False
         planning.close_all()
-        end_execution(planning, "cancelled")
+        if asked_already:
+            _write_end(planning, "cancelled", None)
+        else:
+            end_execution(planning, "cancelled")
         return True
     planning.close_all()
     _finally_or_end(planning, "cancelled", (state.closing or {}).get("error"))
@@ -159,14 +163,16 @@ def end_execution(planning: Planning, status: str, error: Mapping[str, Any] | No
     """Tell whom the playbook names, then end the execution: what comes of the telling changes nothing."""
     occasion = _OCCASION_OF[status]
     steps = [step.name for step in planning.playbook.steps if step.notice is not None and occasion in step.notice.on]
-    if not steps or planning.state.phase == "notifying":
+    late = status == "completed" and bool(planning.state.root.live)
+    if not (steps or late) or planning.state.phase == "notifying":
         _write_end(planning, status, error)
         return
     taken = [{"step": step, "inputs": {}} for step in steps]
     by = planning.cancelled_by or (planning.state.closing or {}).get("by")
     context = {"status": status, "error": error, "by": by, "taken": taken}
-    # What is still open: a notification of lateness when there is nothing else, jobs enqueued by hand.
-    planning.close_all()
+    if not late:
+        # What is still open: jobs enqueued by hand; without a success also what tells of lateness.
+        planning.close_all()
     event = planning.emit_of_execution(ev.NOTIFYING_STARTED, "running", context=context)
     planning.facts.transitions[event.seq] = {step: {} for step in steps}
 

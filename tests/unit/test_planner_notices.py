@@ -152,6 +152,27 @@ def test_a_cancellation_is_told_and_asked_for_again_ends_it_at_once() -> None:
     assert driver.replayed() == driver.state
 
 
+def test_asked_again_during_finally_it_ends_at_once_and_tells_nobody() -> None:
+    driver = Driver(book(ALL, FINALLY), answering())
+    driver.start()
+    driver.engine.cancel("enough", "ada")
+    assert [job.step for job in driver.engine.take_news().jobs] == ["tidy"]
+    driver.engine.cancel("now", "bob")
+    assert (driver.engine.status, driver.engine.jobs) == ("cancelled", {})
+    assert driver.engine.end is not None and driver.engine.end.meta == {"reason": "now", "by": "bob"}
+    assert driver.replayed() == driver.state
+
+
+def test_a_first_cancellation_during_finally_is_told() -> None:
+    driver = Driver(book(ALL, FINALLY), answering(start=5))
+    driver.start()
+    driver.report(driver.jobs.pop())
+    driver.engine.cancel()
+    assert [job.step for job in driver.engine.take_news().jobs] == [ENDED]
+    driver.engine.cancel()
+    assert driver.engine.status == "cancelled"
+
+
 @pytest.mark.parametrize(("answer", "status"), [(5, "completed"), (ValueError("no luck"), "failed")])
 def test_a_cancellation_while_it_is_told_calls_off_the_telling(answer: Any, status: str) -> None:
     driver = Driver(book(ALL), answering(start=answer))
@@ -261,6 +282,101 @@ def test_what_handles_a_failure_does_not_wait_until_lateness_is_told() -> None:
     fire_late(driver)
     driver.report(driver.jobs.pop(0))
     assert [job.step for job in driver.jobs] == [LATE, "repair"]
+
+
+HELD = """
+timeout: 1h
+workflow:
+  - {step: start, type: python, code: "def main(): pass", undo: {type: python, code: "def main(): pass"}}
+  - {step: end, type: python, code: "def main(): return 7"}
+"""
+
+
+def late_in_flight(found: Playbook, **answers: Any) -> Driver:
+    """All of the workflow's own work is done step by step; the telling of lateness hangs."""
+    driver = Driver(found, answering(**answers))
+    driver.start()
+    fire_late(driver)
+    while own := [job for job in driver.jobs if job.step != LATE]:
+        driver.jobs.remove(own[0])
+        driver.report(own[0])
+    assert [job.step for job in driver.jobs] == [LATE]
+    return driver
+
+
+def time_out(driver: Driver) -> None:
+    assert driver.engine.fire(driver.engine.timers["1", "timeout"], NOW) is not None
+
+
+def test_an_end_that_nothing_names_and_finally_do_not_wait_until_lateness_is_told() -> None:
+    text = HELD.replace("workflow:", "finally: tidy\nworkflow:") + "  - {step: tidy, type: python, code: x}\n"
+    driver = late_in_flight(book(LATER, text), end=7)
+    assert (driver.statuses()["end"], driver.statuses()["tidy"]) == ("success", "success")
+    assert driver.engine.status == "running"
+    driver.finish()
+    assert (driver.engine.status, driver.result) == ("completed", 7)
+    assert driver.replayed() == driver.state
+
+
+@pytest.mark.parametrize("more", ["", "finally: tidy\n"])
+def test_what_is_over_has_no_timeout_while_lateness_is_told(more: str) -> None:
+    text = HELD.replace("workflow:", f"{more}workflow:") + "  - {step: tidy, type: python, code: x}\n"
+    driver = late_in_flight(book(LATER, text if more else HELD), end=7)
+    time_out(driver)
+    driver.finish()
+    assert (driver.engine.status, driver.result, driver.error) == ("completed", 7, None)
+    assert driver.replayed() == driver.state
+
+
+def test_a_success_is_told_beside_the_telling_of_lateness() -> None:
+    driver = Driver(book("{on: [late, success], late_after: 10m, to: x}", HELD), answering(end=7))
+    driver.start()
+    fire_late(driver)
+    for name in ("start", "end"):
+        [job] = [job for job in driver.jobs if job.step == name]
+        driver.jobs.remove(job)
+        driver.report(job)
+    assert sorted(job.step for job in driver.jobs) == [LATE, ENDED]
+    driver.finish()
+    assert (driver.engine.status, driver.result) == ("completed", 7)
+    assert driver.replayed() == driver.state
+
+
+def test_asked_to_cancel_while_only_lateness_is_told_it_ends_as_it_had_ended() -> None:
+    driver = late_in_flight(book(LATER, HELD), end=7)
+    driver.engine.cancel()
+    assert (driver.engine.status, driver.engine.jobs, driver.engine.result) == ("completed", {}, 7)
+    assert driver.replayed() == driver.state
+
+
+def test_a_failure_in_finally_calls_off_the_telling_of_lateness() -> None:
+    text = HELD.replace("workflow:", "finally: [tidy, last]\nworkflow:")
+    text += "  - {step: tidy, type: python, code: x}\n  - {step: last, type: python, code: x}\n"
+    found = book(LATER, text)
+    driver = Driver(found, answering(end=7, tidy=OSError("no room")))
+    driver.start()
+    fire_late(driver)
+    while own := [job for job in driver.jobs if job.kind != "notify"]:
+        driver.jobs.remove(own[0])
+        driver.report(own[0])
+    assert [job.step for job in driver.jobs] == [ENDED]
+    driver.finish()
+    assert (driver.engine.status, driver.error["message"]) == ("failed", "no room")
+    assert driver.replayed() == driver.state
+
+
+def test_joins_that_wait_for_each_other_do_not_wait_until_lateness_is_told() -> None:
+    steps = """
+workflow:
+  - {step: start, type: python, code: x, next: [one, two]}
+  - {step: one, type: python, code: x, next: [{when: "{{ false }}", then: two}]}
+  - {step: two, type: python, code: x, next: [{when: "{{ false }}", then: one}]}
+"""
+    driver = Driver(book(LATER, steps), answering())
+    driver.start()
+    fire_late(driver)
+    driver.report(driver.jobs.pop(0))
+    assert [job.step for job in driver.jobs] == [LATE, "one"]
 
 
 def test_a_paused_execution_tells_when_it_goes_on() -> None:
