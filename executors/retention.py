@@ -14,6 +14,7 @@ from typing import Any, Final
 import aiosql
 from django.db import connections, transaction
 from psycopg import sql
+from psycopg.errors import LockNotAvailable
 
 _QUERIES: Final[Any] = aiosql.from_path(Path(__file__).parent / "sql" / "retention.sql", "psycopg")
 OWNER: Final = "admin"
@@ -24,9 +25,13 @@ LOCK_TIMEOUT: Final = "3s"
 """How long dropping a partition may wait, as everything that reads or writes events waits behind it."""
 
 
+class EventsInUse(Exception):
+    """Somebody reads or writes events for so long that a month of them cannot be dropped."""
+
+
 @dataclass(frozen=True, slots=True)
 class Month:
-    """One month of executions. `open` of them have not ended, or have a child that has not."""
+    """One month of executions. `open` of them have not ended, or have a child or a rerun that has not."""
 
     partition: str
     first_id: int
@@ -51,23 +56,44 @@ def find_old_months(keep_days: int) -> list[Month]:
         ]
 
 
-def remove_month(month: Month, data_dir: Path, tell: Callable[[int], None]) -> None:
+def remove_month(month: Month, data_dir: Path, tell: Callable[[int], None]) -> bool:
     """Take a month away in which nothing is open. It may be stopped and begun again at any time.
 
     First the logs, of some executions at a time; then the executions, their jobs and their events at once, as none may
-    be seen without the others. `tell` takes how many have been through the first. Raises: Django's
-    `OperationalError` when events are in use for longer than `LOCK_TIMEOUT`.
+    be seen without the others. `tell` takes how many have been through the first. Returns: whether it went; not when
+    a rerun has begun meanwhile. Raises: `EventsInUse` when they are for longer than `LOCK_TIMEOUT`, `OSError` when a
+    file cannot be removed.
     """
+    if _has_reruns(month):
+        return False
     done, after = 0, month.first_id
     while chosen := _remove_belongings(after, month.end_id):
         for execution_id in chosen:
             _remove_files(data_dir, execution_id)
         done, after = done + len(chosen), chosen[-1] + 1
         tell(done)
-    with transaction.atomic(OWNER), connections[OWNER].cursor() as cursor:
-        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
-        _QUERIES.delete_executions(_connection(), first_id=month.first_id, end_id=month.end_id)
-        cursor.execute(sql.SQL("DROP TABLE {table}").format(table=sql.Identifier(month.partition)))
+    try:
+        return _remove_executions(month)
+    except LockNotAvailable as error:
+        raise EventsInUse(str(error).strip()) from None
+
+
+def _remove_executions(month: Month) -> bool:
+    with transaction.atomic(OWNER):
+        connection = _connection()
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
+        _QUERIES.delete_executions(connection, first_id=month.first_id, end_id=month.end_id)
+        connection.execute(sql.SQL("DROP TABLE {table}").format(table=sql.Identifier(month.partition)))
+        # From here on no execution begins until this is over: those that began before are seen now.
+        if _has_reruns(month):
+            transaction.set_rollback(True, using=OWNER)
+            return False
+        return True
+
+
+def _has_reruns(month: Month) -> bool:
+    with transaction.atomic(OWNER):
+        return bool(_QUERIES.has_reruns(_connection(), first_id=month.first_id, end_id=month.end_id))
 
 
 def _remove_belongings(first_id: int, end_id: int) -> list[int]:
@@ -80,8 +106,9 @@ def _remove_belongings(first_id: int, end_id: int) -> list[int]:
 
 
 def _remove_files(data_dir: Path, execution_id: int) -> None:
-    """What its steps left in this machine's data folder."""
-    shutil.rmtree(data_dir / "files" / str(execution_id), ignore_errors=True)
+    """What its steps left in this machine's data folder. Raises: `OSError`; nothing is forgotten then."""
+    if (folder := data_dir / "files" / str(execution_id)).exists():
+        shutil.rmtree(folder)
     for file in (data_dir / "duckdb").glob(f"{execution_id}.duckdb*"):
         file.unlink(missing_ok=True)
 

@@ -12,12 +12,28 @@ WHERE i.inhparent = 'event_log'::regclass
 ORDER BY c.relname;
 
 -- name: count_executions(first_id, end_id)^
--- How many began in the month, and how many of them something still depends on: they, or a child, have not ended.
+-- How many began in the month, and how many of them something still depends on: they, a child, or a rerun (of a rerun),
+-- which reads their events, have not ended.
+WITH RECURSIVE origin AS (
+    SELECT rerun_of AS id FROM execution
+    WHERE rerun_of IS NOT NULL AND status NOT IN ('completed', 'failed', 'cancelled')
+    UNION
+    SELECT e.rerun_of FROM execution e JOIN origin o ON o.id = e.id WHERE e.rerun_of IS NOT NULL)
 SELECT count(*), count(*) FILTER (
     WHERE e.status NOT IN ('completed', 'failed', 'cancelled') OR e.parent_waits
+       OR e.id IN (SELECT id FROM origin)
        OR EXISTS (SELECT FROM execution c WHERE c.parent_execution_id = e.id
                   AND (c.parent_waits OR c.status NOT IN ('completed', 'failed', 'cancelled'))))
 FROM execution e WHERE e.id >= :first_id AND e.id < :end_id;
+
+-- name: has_reruns(first_id, end_id)$
+-- Whether a rerun (of a rerun) that has not ended refers to one of the month, be that there or not.
+WITH RECURSIVE origin AS (
+    SELECT rerun_of AS id FROM execution
+    WHERE rerun_of IS NOT NULL AND status NOT IN ('completed', 'failed', 'cancelled')
+    UNION
+    SELECT e.rerun_of FROM execution e JOIN origin o ON o.id = e.id WHERE e.rerun_of IS NOT NULL)
+SELECT EXISTS (SELECT FROM origin WHERE id >= :first_id AND id < :end_id);
 
 -- name: choose_executions(first_id, end_id, most)
 SELECT id FROM execution WHERE id >= :first_id AND id < :end_id ORDER BY id LIMIT :most;

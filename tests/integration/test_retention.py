@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, connections, transaction
 
+from executions.api import rerun_execution
 from executions.models import Execution
+from executors.retention import find_old_months, remove_month
 from executors.selectors import find_violations
 from tests.support.books import CHAIN, FAN, start, work_off
 
@@ -92,6 +95,53 @@ def test_a_month_with_the_parent_of_an_open_execution_is_kept(in_a_year: None) -
     Execution.objects.filter(id=child).update(parent_execution_id=parent, parent_waits=True)
     [kept] = [month for month in retention("--keep", "30", "--yes") if month["executions"]]
     assert kept["open"] == 2
+
+
+def test_a_month_with_what_an_open_rerun_reads_is_kept(in_a_year: None) -> None:
+    first = start(CHAIN)
+    work_off(lambda job: {"n": 1})
+    again = rerun_execution(first, from_step="two")
+    work_off(lambda job: {"n": 1})
+    rerun_execution(again, from_step="two")
+    [kept] = [month for month in retention("--keep", "30", "--yes") if month["executions"]]
+    assert (kept["executions"], kept["open"], kept["removed"]) == (3, 3, False)
+
+
+def test_a_rerun_that_begins_meanwhile_keeps_the_month(in_a_year: None, tmp_path: Path) -> None:
+    first = start(CHAIN)
+    work_off(lambda job: {"n": 1})
+    [found] = [month for month in find_old_months(30) if month.executions]
+    of_first = replace(found, first_id=first, end_id=first + 1)
+    before, started = counts()["event_log"], list[int]()
+    assert not remove_month(of_first, tmp_path, lambda done: started.append(rerun_execution(first, from_step="two")))
+    assert len(started) == 1
+    assert counts()["event_log"] > before and counts()["execution"] == 2
+    work_off(lambda job: {"n": 1})
+    assert find_violations() == []
+
+
+def test_months_after_one_that_is_kept_stay(in_a_year: None) -> None:
+    start(CHAIN)
+    told = retention("--keep", "30", "--yes")
+    place = next(place for place, month in enumerate(told) if month["executions"])
+    assert len(told) > place + 1
+    assert not any(month["removed"] for month in told[place:])
+
+
+def test_a_file_that_cannot_be_removed_is_told_and_not_forgotten(
+    in_a_year: None, settings: Any, tmp_path: Path
+) -> None:
+    settings.NOETL_DATA_DIR = tmp_path
+    (tmp_path / "files").mkdir()
+    odd = tmp_path / "files" / str(start(CHAIN))
+    odd.touch()
+    work_off(lambda job: {"n": 1})
+    with pytest.raises(CommandError, match="cannot be removed"):
+        retention("--keep", "30", "--yes")
+    assert counts()["execution"] == 1
+    odd.unlink()
+    retention("--keep", "30", "--yes")
+    assert counts()["execution"] == 0
 
 
 def test_what_is_young_stays() -> None:
