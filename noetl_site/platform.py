@@ -133,9 +133,10 @@ class Platform:
             serve = partial(programs.serve, self._listener.fileno())
             made.append(Program(WEB, programs.load_web, serve, stop_seconds=8))
         if self._wanted.workers:
-            work = partial(programs.work, self._wanted.pools, self._wanted.workers)
+            work = partial(programs.work, self._wanted.pools, self._wanted.workers, self._listener)
             made.append(Program(WORKER, programs.load_worker, work, stop_seconds=10))
-        return [*made, Program(RECONCILER, programs.load_reconciler, programs.reconcile, stop_seconds=10)]
+        reconcile = partial(programs.reconcile, self._listener)
+        return [*made, Program(RECONCILER, programs.load_reconciler, reconcile, stop_seconds=10)]
 
     def _settle(self) -> None:
         """Let the settings say what only this start knows: the programs are forks, and read them as they stand."""
@@ -201,13 +202,11 @@ def _listen(host: str, port: int) -> socket.socket:
     """The web server's socket, taken before anything else starts. Raises: `CommandError` when it is not to be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=128)
+        return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise CommandError(
             f"port {port} of {host} cannot be used ({error.strerror}): name another with --port, 0 takes a free one"
         ) from None
-    listener.set_inheritable(True)
-    return listener
 
 
 def _ensure_playground() -> None:

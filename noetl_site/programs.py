@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from socket import socket
 
 from django.core.management import load_command_class
 
@@ -43,8 +44,9 @@ def load_worker() -> None:
     app.loader.import_default_modules()
 
 
-def work(pools: Sequence[str], processes: int) -> int:
-    """Celery's worker for these pools, with so many processes. Ends by `SystemExit`."""
+def work(pools: Sequence[str], processes: int, listener: socket | None) -> int:
+    """Celery's worker for these pools, with so many processes. `listener` is the web server's. Ends by `SystemExit`."""
+    _leave_to_web(listener)
     from celery.bin.celery import celery
 
     have_own_word()
@@ -62,9 +64,16 @@ def load_reconciler() -> None:
     load_command_class("executors", "reconcile")
 
 
-def reconcile() -> int:
-    """The reconciler. Returns: its exit code."""
+def reconcile(listener: socket | None) -> int:
+    """The reconciler. `listener` is the web server's. Returns: its exit code."""
+    _leave_to_web(listener)
     from noetl_site.exits import run_command_line
 
     have_own_word()
     return run_command_line(["manage.py", "reconcile"])
+
+
+def _leave_to_web(listener: socket | None) -> None:
+    """Close what came along with the fork: held here, the port would be taken when the web server is gone."""
+    if listener is not None:
+        listener.close()

@@ -12,6 +12,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -48,6 +49,14 @@ def named(running: Platform, word: str) -> list[psutil.Process]:
     return [child for child in children if word in _command_line(child)]
 
 
+def _listens(running: Platform, word: str) -> bool:
+    """Whether a program holds the console's port."""
+    port = urlsplit(running.ready["url"]).port
+    [program] = named(running, word)
+    sockets = program.net_connections(kind="tcp")
+    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in sockets)
+
+
 def _command_line(process: psutil.Process) -> str:
     """Empty for one that is gone or a zombie."""
     try:
@@ -67,6 +76,7 @@ def test_ready_then_stopped_with_nothing_left(data_dir: Path) -> None:
         assert running.ready["admin"]["username"] == "admin" and len(running.ready["admin"]["password"]) >= 12
         assert Path(running.ready["data_dir"]) == data_dir
         assert call(running, "GET", "executions") == []
+        assert [word for word in ("gunicorn", "celery", "reconcile") if _listens(running, word)] == ["gunicorn"]
         everything = running.children()
     assert not [process for process in everything if process.is_running()]
     assert not is_running(Folder(data_dir)) and not redis_answers(Folder(data_dir))
