@@ -137,23 +137,26 @@ class Supervisor:
         """Be this program in the process just forked, and end with it."""
         code = 1
         try:
-            os.setsid()
-            _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-            if os.getppid() == parent:
-                _write_to(output)
-                _hear_again()
-                os.chdir(self._folder)
-                setproctitle(f"noetl: {program.name}")
-                code = program.main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        except BaseException:  # the end of a process: told in its log, whatever it was
-            traceback.print_exc()
-        finally:
+            try:
+                os.setsid()
+                _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+                if os.getppid() == parent:
+                    _write_to(output)
+                    _hear_again()
+                    os.chdir(self._folder)
+                    setproctitle(f"noetl: {program.name}")
+                    code = program.main()
+            except SystemExit as end:
+                code = _said(end)
+            except BaseException:  # the end of a process: told in its log, whatever it was
+                traceback.print_exc()
+            signal.pthread_sigmask(signal.SIG_BLOCK, TOLD_TO_END)
             with suppress(Exception):
                 # As at the end of any interpreter; a fork ends without.
                 atexit._run_exitfuncs()
                 sys.stdout.flush()
+        finally:
+            # Whatever comes, a signal at any moment too: nothing may climb into the supervisor's own calls.
             os._exit(code)
 
     def _look_after(self, child: _Child) -> None:
@@ -171,6 +174,14 @@ class Supervisor:
         logger.warning("%s ended with %s, starting it again in %g s; see %s", name, code, pause, self.log_of(name))
         child.process = None
         child.restart_at = now + pause
+
+
+def _said(end: SystemExit) -> int:
+    """The code that a program ends with; a text is told, as an interpreter does."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    sys.stderr.write(f"{end.code}\n")
+    return 1
 
 
 def _code(process: psutil.Process) -> int | None:

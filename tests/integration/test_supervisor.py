@@ -37,16 +37,33 @@ def cling():
     while True:
         signal.pause()
 
+class Restless:
+    # The last that a program does is to flush this: then it is told to end once more.
+    def flush(self):
+        signal.raise_signal(signal.SIGTERM)
+
+def hurry():
+    sys.stdout = Restless()
+    sys.exit(3)
+
+def say():
+    sys.exit("no room")
+
 mains = {"fail": fail, "stay": stay, "cling": cling, "leave": lambda: sys.exit(3)}
+mains |= {"hurry": hurry, "say": say}
 folder = Path(sys.argv[1])
 programs = [Program(name, lambda n=name: loaded.append(n), mains[name], stop_seconds=0.5) for name in sys.argv[2:]]
 supervisor = Supervisor(programs, folder, folder / "logs", lambda: None)
-stop = threading.Event()
+stop, own = threading.Event(), os.getpid()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
-supervisor.start()
-print("started", flush=True)
-supervisor.watch(stop)
-supervisor.stop()
+try:
+    supervisor.start()
+    print("started", flush=True)
+    supervisor.watch(stop)
+finally:
+    supervisor.stop()
+    if os.getpid() != own:
+        print("here a program stops them all", file=sys.stderr)
 """
 
 
@@ -100,6 +117,21 @@ def test_a_program_may_say_how_it_ended(tmp_path: Path) -> None:
         assert wait_until(lambda: log.exists() and not process.children(), 10)
         assert "leave ended with 3" in _stopped(process)
         assert log.read_text() == ""
+
+
+def test_a_program_that_ends_with_a_text_tells_it(tmp_path: Path) -> None:
+    with supervised(tmp_path, "say") as supervisor:
+        assert _log_has(tmp_path, "say", "no room")
+        assert wait_until(lambda: not supervisor.children(), 10)
+        assert "say ended with 1" in _stopped(supervisor)
+
+
+def test_a_signal_at_the_end_of_a_program_does_not_make_it_a_supervisor(tmp_path: Path) -> None:
+    with supervised(tmp_path, "stay", "hurry") as supervisor:
+        assert _log_has(tmp_path, "stay", "here")
+        assert wait_until(lambda: len(supervisor.children()) < 2, 10)
+        assert "hurry ended with 3" in _stopped(supervisor)
+    assert "here a program stops them all" not in (tmp_path / "logs" / "hurry.log").read_text()
 
 
 def test_a_program_that_does_not_listen_is_killed(tmp_path: Path) -> None:
