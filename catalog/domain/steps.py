@@ -13,7 +13,7 @@ from catalog.domain.naming import NamedPart
 from catalog.domain.playbook import Action, Loop, Save, Step
 from catalog.domain.queueing_keys import read_limit, read_pool, read_priority, take_limit
 from catalog.domain.reading import Field, Fields, Reading, Use, shown, suggestion
-from catalog.domain.saves import check_item_save, read_save
+from catalog.domain.saves import SaveRead, check_item_save, read_save
 from catalog.domain.spelling import (
     DESCRIPTION,
     INPUTS,
@@ -255,7 +255,9 @@ class StepReader:
         """What a loop gives is the result of its step: also of the step `end`."""
         for key in ("result", "return"):
             if (found := fields.pop(key, None)) is not None:
-                advice = f"remove `{key}`, or move the loop to a step before end: what a loop gives is its step's result"
+                advice = (
+                    f"remove `{key}`, or move the loop to a step before end: what a loop gives is its step's result"
+                )
                 self._reading.error("misplaced_key", advice, found.pointer, key=True)
 
     def _returned(self, found: Field, owner: Owner, uses: list[Use]) -> Any:
@@ -305,4 +307,16 @@ class StepReader:
             self._reading.error("misplaced_key", advice, found.pointer, key=True)
             return Work()
         undoing = Owner(owner.name, f"of what undoes {shown(owner.name)}", found.pointer, "next")
-        return self._works.of_undo(found, undoing)
+        undone = self._works.of_undo(found, undoing)
+        if undone.save is not None:
+            self._refuse_save(undone.save, found, undoing)
+        return undone
+
+    def _refuse_save(self, save: SaveRead, undo: Field, undoing: Owner) -> None:
+        """What undoes a step ends no step: nothing of it would be saved."""
+        place, advice = save.places[""], f"remove `save` {undoing.where}: only what a step gives is saved"
+        if place.startswith(undo.pointer):
+            self._reading.error("misplaced_key", advice, place, key=True)
+        else:
+            advice = f"name a task without `save` {undoing.where}: only what a step gives is saved"
+            self._reading.error("misplaced_key", advice, undo.pointer)
