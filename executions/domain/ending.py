@@ -91,7 +91,7 @@ def complete_step(planning: Planning, spot: Spot) -> None:
         try:
             result = _render_result(planning, spot, step)
         except TemplateError as error:
-            planning.fail_step(spot, problem_of(error))
+            planning.fail_step(spot, problem_of(error), None, marks_of(planning, spot))
             _stop_timers(planning, spot, step)
             return
     if step.save is not None and begin_save(planning, spot, _came_to(planning, spot, step, result), result):

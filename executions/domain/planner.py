@@ -51,19 +51,24 @@ def plan_news(playbook: Playbook, state: State, news: Sequence[Event], facts: Fa
         if event.type == ev.CANCEL_REQUESTED:
             planning.cancelled_by = event.meta
         elif event.type == ev.EXECUTION_START:
-            planning.decision.timers.extend(_timers_of(playbook, facts.execution_id))
+            planning.decision.timers.extend(_timers_of(playbook, facts.execution_id, news))
     _settle(planning, cancelling=planning.cancelled_by is not None or state.cancels > 0)
     return planning.decision
 
 
-def _timers_of(playbook: Playbook, execution_id: str) -> Iterator[SetTimer]:
-    """Those of the whole execution: when it is too late, and when it is late."""
-    if playbook.timeout_seconds is not None:
+def _timers_of(playbook: Playbook, execution_id: str, news: Sequence[Event]) -> Iterator[SetTimer]:
+    """Those of the whole execution, when it is too late and when it is late, unless they have fired already.
+
+    When the state is lost, `news` is all that there was.
+    """
+    fired = {event.node_id for event in news if event.type == ev.TIMER_FIRED}
+    if playbook.timeout_seconds is not None and execution_id not in fired:
         yield SetTimer(execution_id, "timeout", seconds=playbook.timeout_seconds)
     for step in playbook.steps:
         if step.notice is not None and step.notice.late_after_seconds is not None:
             node_id = ev.step_node_id(execution_id, step.name)
-            yield SetTimer(node_id, "late", seconds=step.notice.late_after_seconds)
+            if node_id not in fired:
+                yield SetTimer(node_id, "late", seconds=step.notice.late_after_seconds)
 
 
 def _settle(planning: Planning, *, cancelling: bool) -> None:

@@ -13,7 +13,10 @@ import pytest
 from catalog.domain.normalise import read_playbook
 from catalog.domain.playbook import Action, Notice, Playbook, Retry, Step
 from executions.domain import events as ev
+from executions.domain.facts import Facts
 from executions.domain.jobs import EnqueueJob
+from executions.domain.planner import plan_news
+from executions.domain.state import State
 from tests.support.catalog_kinds import SCHEMAS
 from tests.support.driver import NOW, Driver
 from tests.support.generating import ALL as ALL_FEATURES
@@ -208,6 +211,18 @@ def test_lateness_is_told_while_it_runs() -> None:
     driver.finish()
     assert (driver.engine.status, driver.result) == ("completed", 5)
     assert driver.replayed() == driver.state
+
+
+def test_a_state_that_is_built_anew_does_not_set_the_timers_again_that_have_fired() -> None:
+    found = book(
+        "[{late_after: 10m, to: x}, {on: late, late_after: 20m, to: x}]", STEPS.replace("wo", "timeout: 1h\nwo", 1)
+    )
+    driver = Driver(found, answering(start=5))
+    driver.start()
+    fire_late(driver)
+    facts = Facts("1", NOW, driver.engine.workload, {})
+    decision = plan_news(found, State(), driver.log, facts)
+    assert [(timer.node_id, timer.kind) for timer in decision.timers] == [("1", "timeout"), (f"1:{LATE} 2", "late")]
 
 
 def test_an_execution_in_time_is_not_late() -> None:

@@ -403,6 +403,13 @@ def test_an_end_that_was_registered_with_a_loop_and_a_result_of_its_own_is_saved
     assert driver.engine.status == "completed"
 
 
+def test_a_loop_whose_result_cannot_be_rendered_tells_how_its_items_were_saved() -> None:
+    last = step("end", loop=Loop(items=[1, 2], element="x", save=saving()), result="{{ nothing.at.all }}")
+    driver = run(step("a", to("end")), last)
+    [failed] = [event for event in driver.log if event.type == ev.STEP_FAILED]
+    assert failed.meta == {"item_saves": {"items": 2, "errors": []}}
+
+
 def test_the_steps_of_a_loops_body_save_for_each_item() -> None:
     loop = Loop(items=[5, 6], element="x", end="close")
     steps = [
