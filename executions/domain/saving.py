@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from catalog.domain.playbook import Loop, Save, Step
+from catalog.domain.template_syntax import names_read
 from executions.domain import events as ev
 from executions.domain.conditions import evaluate
 from executions.domain.frames import LoopState, places
 from executions.domain.jobs import EnqueueJob, render_save
-from executions.domain.loops import startable
+from executions.domain.loops import item_names, startable
 from executions.domain.planning import Planning, problem_of
 from executions.domain.results import StepResult
 from executions.domain.sight import Spot
@@ -144,7 +145,7 @@ def save_chunk(planning: Planning, spot: Spot, step: Step, chunk: int) -> None:
     first = chunk * save.chunk_size
     items = range(first, min(first + save.chunk_size, counters.started))
     context = {"storage": save.action.arguments["storage"], "first": first, "last": items[-1]}
-    _want_items(planning, spot, items)
+    _want_items(planning, spot, items, read=_reads_items(step, save))
     try:
         rendered = _render_items(planning, spot, step, save, items)
         if not rendered:
@@ -159,13 +160,23 @@ def save_chunk(planning: Planning, spot: Spot, step: Step, chunk: int) -> None:
     submit(planning, spot, job)
 
 
-def _want_items(planning: Planning, spot: Spot, items: Sequence[int]) -> None:
-    """Ask for all that a chunk reads at once. Raises: `MissingFacts`."""
+def _own_arguments(save: Save) -> dict[str, Any]:
+    """Those that every item of a chunk has its own of."""
+    return {name: save.action.arguments[name] for name in PER_ITEM if name in save.action.arguments}
+
+
+def _reads_items(step: Step, save: Save) -> bool:
+    """Whether a chunk reads the items themselves, and not only what came of them."""
+    return not item_names(step.loop).isdisjoint(names_read([_own_arguments(save), save.when]))
+
+
+def _want_items(planning: Planning, spot: Spot, items: Sequence[int], *, read: bool) -> None:
+    """Ask for all that a chunk reads at once; `read`: the items as well. Raises: `MissingFacts`."""
     sight, facts, loop_id = planning.sight, planning.facts, planning.sight.node_id(spot)
     nodes = {sight.node_id(spot, item) for item in items}
     wanted = Wanted(
         results=nodes - sight.ended_here.keys() - facts.results.keys(),
-        items={(loop_id, item) for item in items} - facts.items.keys(),
+        items={(loop_id, item) for item in items if read} - facts.items.keys(),
     )
     if wanted:
         raise MissingFacts(wanted)
@@ -176,11 +187,12 @@ def _render_items(
 ) -> list[Mapping[str, Any]]:
     """Of those items that are to be saved the arguments that are their own. Raises: `TemplateError`."""
     sight, scope = planning.sight, planning.state.frame(spot.key).live[spot.index].scope
-    own_arguments = {name: save.action.arguments[name] for name in PER_ITEM if name in save.action.arguments}
+    own_arguments, reads_items = _own_arguments(save), _reads_items(step, save)
     rendered = []
     for item in items:
         own = sight.outcome(sight.node_id(spot, item))
-        lookup = sight.lookup(spot, scope, {**_shown(step, own), **sight.item_variables(spot, item)})
+        variables = sight.item_variables(spot, item) if reads_items else {}
+        lookup = sight.lookup(spot, scope, {**_shown(step, own), **variables})
         if _why_not(save, own, lookup) is None:
             rendered.append(sight.render(own_arguments, lookup))
     return rendered

@@ -157,10 +157,14 @@ SELECT seq, (context -> 'taken')::text FROM event_log
 WHERE execution_id = :execution_id AND seq = ANY(:seqs::bigint[]);
 
 -- name: loop_items(execution_id, node_ids, indexes)
-SELECT wanted.node_id, wanted.index, (l.context -> 'items' -> wanted.index)::text
+-- The items of a loop are unpacked once, and not for each of them that is wanted.
+WITH loop AS MATERIALIZED (
+    SELECT l.node_id, l.context -> 'items' AS items FROM event_log l
+    WHERE l.execution_id = :execution_id AND l.node_id = ANY(:node_ids::text[]) AND l.event_type = 'loop_start')
+SELECT wanted.node_id, wanted.index, (loop.items -> wanted.index)::text
 FROM unnest(:node_ids::text[], :indexes::int[]) AS wanted (node_id, index)
-JOIN event_log l ON l.execution_id = :execution_id AND l.node_id = wanted.node_id AND l.event_type = 'loop_start'
-WHERE wanted.index < jsonb_array_length(l.context -> 'items');
+JOIN loop ON loop.node_id = wanted.node_id
+WHERE wanted.index < jsonb_array_length(loop.items);
 
 -- name: kept_results(execution_id, seqs)
 SELECT l.seq, coalesce(r.data, l.result)::text

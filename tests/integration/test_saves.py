@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
+from executions import store
 from executions.api import cancel_execution, pause_execution, report_results, rerun_execution, resume_execution
+from executions.domain.facts import Facts
+from executions.domain.wanted import Wanted
 from executions.models import EventLog, Execution, LargeResult
 from executors.selectors import find_violations
 from queueing.api import LeasedJob
@@ -203,3 +207,25 @@ def test_a_step_without_an_action_that_runs_out_of_time_takes_its_save_along() -
     assert find_violations() == []
     report(next(job for job in jobs if job.node_name == "other"), 1)
     assert ended(execution_id) == ("completed", "timeout")
+
+
+def test_all_items_of_a_large_loop_are_read_at_a_cost_of_their_number() -> None:
+    """They stand in one event: to unpack that for each of them would cost its square."""
+    text = f"""
+workflow:
+  - {{step: start, next: each}}
+  - {{step: each, type: python, {CODE}, loop: {{in: "{{{{ workload.all }}}}", iterator: x, mode: sequential}}}}
+"""
+    items = [f"{number} {'of many' * 20}" for number in range(5000)]
+    execution_id = start(book(text), {"all": items})
+    node = f"{execution_id}:each"
+
+    def seconds(count: int) -> float:
+        facts = Facts(str(execution_id), "", {})
+        began = time.perf_counter()
+        store.load_facts(facts, Wanted(items={(node, place) for place in range(count)}))
+        assert [facts.items[node, place] for place in range(count)] == items[:count]
+        return time.perf_counter() - began
+
+    one = min(seconds(1) for _ in range(5))
+    assert min(seconds(5000) for _ in range(3)) < 200 * one

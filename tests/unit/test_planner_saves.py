@@ -9,11 +9,14 @@ import pytest
 from catalog.domain.playbook import Action, Child, Loop, Playbook, Retry, Save, Step, Transition, Wait
 from executions.domain import events as ev
 from executions.domain.events import parse_node_id
+from executions.domain.facts import Facts
 from executions.domain.jobs import EnqueueJob
+from executions.domain.memory import MemoryLog
 from executions.domain.outcomes import ActionOutcome
 from executions.domain.retries import judge
 from executions.domain.secrets import mark_of
 from executions.domain.state import encode
+from executions.domain.wanted import Wanted
 from tests.support.builders import end, playbook, start, step, to, when
 from tests.support.driver import Driver
 
@@ -363,6 +366,29 @@ def test_items_that_failed_are_saved_only_when_that_is_said() -> None:
     assert saved(run(always, answer=broken))["a#save:0"]["data"] == [[0, "success"], [1, "error"]]
     odd = looped(count=4, save=saving("{{ x }}", when="{{ x is odd }}"))
     assert saved(run(odd, answer=numbers))["a#save:0"]["data"] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("save", "reads"),
+    [
+        (saving(), False),
+        (saving("{{ [x, data] }}"), True),
+        (saving(when="{{ _loop.index }}"), True),
+        (saving(arguments={"params": {"x": "{{ x }}"}}), True),
+    ],
+)
+def test_a_chunk_asks_for_the_items_only_where_it_reads_them(
+    save: Save, reads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, load = set[tuple[str, int]](), MemoryLog.load
+
+    def loading(log: MemoryLog, facts: Facts, wanted: Wanted) -> None:
+        asked.update(wanted.items)
+        load(log, facts, wanted)
+
+    monkeypatch.setattr(MemoryLog, "load", loading)
+    run(looped(count=3, save=save), answer=numbers)
+    assert asked == ({("1:a", item) for item in range(3)} if reads else set())
 
 
 def test_a_loop_that_stops_saves_what_is_over() -> None:
