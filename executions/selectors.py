@@ -352,6 +352,14 @@ def find_executions_with_due_timers(count: int) -> list[int]:
     return store.find_due_executions(count)
 
 
+def find_executions_without_work(older_than_seconds: float, count: int | None = None, after: int = 0) -> list[int]:
+    """Executions that have not ended, have not moved for so long, and own no job, lease, timer, child or wait.
+
+    In the order of their ids: those after an id, and no more than `count`.
+    """
+    return store.find_without_work(older_than_seconds, count, after)
+
+
 def find_parents_to_tell(older_than_seconds: float, count: int) -> list[int]:
     """Executions with children that ended at least so long ago, and that they were not told of."""
     return store.find_parents_to_tell(older_than_seconds, count)
@@ -361,10 +369,10 @@ def find_fold_difference(execution_id: int) -> str:
     """What the stored state and the fold of the log disagree on; empty when they agree.
 
     The stored state is compared as of its own seq: events after it are evaluations still to come. The frames of
-    running items are compared with it. What a newer release has written is not judged.
+    running items are compared with it. What a newer release has written is not judged; nor is what is there no more.
     """
-    row = Execution.objects.only("state", "playbook_version_id").get(id=execution_id)
-    if row.state is None or row.state.get("format") != states.FORMAT:
+    row = Execution.objects.only("state", "playbook_version_id").filter(id=execution_id).first()
+    if row is None or row.state is None or row.state.get("format") != states.FORMAT:
         return ""
     playbook = load_playbook(row.playbook_version_id)
     stored = states.decode(row.state)

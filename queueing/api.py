@@ -1,7 +1,7 @@
 """The queue's door: what other apps may call.
 
 `enqueue_jobs`, `enqueue_leased_jobs`, `finish_jobs`, `retry_job`, `reap_lease`, `take_back_lease`, `requeue_dead_job`,
-`hold_open_jobs`, `close_jobs_at` and `close_open_jobs` run inside the caller's transaction, which holds the lock of the
+`hold_open_jobs`, `end_leases_without_jobs`, `close_jobs_at` and `close_open_jobs` run inside the caller's transaction, which holds the lock of the
 execution (lock order: execution, then queue).
 """
 
@@ -43,6 +43,7 @@ from queueing.services import (
     take_back_lease,
     tell_of_admitted,
 )
+from queueing.store import end_leases_without_jobs
 from queueing.store import enqueue as enqueue_jobs
 from queueing.store import enqueue_leased as enqueue_leased_jobs
 from queueing.store import find as find_job
@@ -82,6 +83,7 @@ __all__ = [
     "count_recent_jobs",
     "count_waiting_by_pool",
     "count_waiting_up_to",
+    "end_leases_without_jobs",
     "enqueue_jobs",
     "enqueue_leased_jobs",
     "extend_leases",

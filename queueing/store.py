@@ -366,6 +366,11 @@ def hold_open(execution_id: int, *, held: bool) -> tuple[dict[str, int], set[str
     return dict(ready), _keys(row[-1] for row in rows)
 
 
+def end_leases_without_jobs(execution_id: int) -> None:
+    """End the leases of an execution whose jobs are gone, in the history. The caller holds its lock."""
+    _ask("end_leases_without_jobs", execution_id=execution_id)
+
+
 def waiting_pools(seconds: float) -> dict[str, int]:
     """How many jobs of each pool could have been leased for longer than `seconds`."""
     return dict(_run("waiting_pools", seconds=seconds))

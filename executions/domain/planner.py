@@ -26,7 +26,7 @@ from executions.domain.state import ROOT, State
 from executions.domain.unwinding import advance_undoing, cancel, end_item, fail_execution, finish
 from executions.domain.wanted import FrameKey, MissingFacts, Wanted
 
-__all__ = ["Decision", "plan", "plan_news"]
+__all__ = ["Decision", "plan", "plan_news", "plan_next", "timers_of"]
 
 
 def plan(playbook: Playbook, state: State, event: Event, facts: Facts) -> Decision:
@@ -51,13 +51,23 @@ def plan_news(playbook: Playbook, state: State, news: Sequence[Event], facts: Fa
         if event.type == ev.CANCEL_REQUESTED:
             planning.cancelled_by = event.meta
         elif event.type == ev.EXECUTION_START:
-            planning.decision.timers.extend(_timers_of(playbook, facts.execution_id, news))
+            planning.decision.timers.extend(timers_of(playbook, facts.execution_id, news))
     _settle(planning, cancelling=planning.cancelled_by is not None or state.cancels > 0)
     return planning.decision
 
 
-def _timers_of(playbook: Playbook, execution_id: str, news: Sequence[Event]) -> Iterator[SetTimer]:
-    """Those of the whole execution, when it is too late and when it is late, unless they have fired already.
+def plan_next(playbook: Playbook, state: State, key: FrameKey, facts: Facts) -> Decision:
+    """Decide the next thing that follows in one frame of `state` (which is used up), and nothing that comes after it.
+
+    Raises: `MissingFacts`; `state` must be thrown away then.
+    """
+    planning = Planning(playbook, state, facts)
+    _advance(planning, key)
+    return planning.decision
+
+
+def timers_of(playbook: Playbook, execution_id: str, news: Sequence[Event]) -> Iterator[SetTimer]:
+    """The timers of the whole execution, when it is too late and when it is late, unless they have fired already.
 
     When the state is lost, `news` is all that there was.
     """

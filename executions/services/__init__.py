@@ -2,7 +2,7 @@
 the event log written (rule R1).
 
 What a step leads to is decided by `domain.planner`; these modules load what the planner asks for and carry out what it
-decides: `starting`, `reporting`, `evaluation` (with `turns` and `children`), `steering`, `repairs`.
+decides: `starting`, `reporting`, `evaluation` (with `turns` and `children`), `steering`, `repairs`, `sweeping`.
 `posting` writes what others add to an execution.
 """
 
@@ -25,9 +25,11 @@ from executions.services.steering import (
     resume_execution,
     send_signal,
 )
+from executions.services.sweeping import Repair, repair_execution
 
 __all__ = [
     "Approver",
+    "Repair",
     "Report",
     "answer_approval",
     "append_log",
@@ -39,6 +41,7 @@ __all__ = [
     "post_annotation",
     "reap_expired_lease",
     "release_lease",
+    "repair_execution",
     "report_and_take",
     "report_results",
     "requeue_dead_job",

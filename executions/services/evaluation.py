@@ -202,7 +202,7 @@ def _carry_out(locked: LockedExecution, turn: Turn, decision: Decision, effects:
     elif decision.close_nodes:
         effects.others += _close_nodes(locked.id, turn.playbook, decision.close_nodes)
     if decision.jobs:
-        effects.enqueue([_new_job(locked, turn.playbook, job) for job in decision.jobs])
+        effects.enqueue([new_job(locked, turn.playbook, job) for job in decision.jobs])
     store.set_timers(locked.id, decision.timers)
     children, answers = start_children(locked, decision.children, decision.state.seq + 1)
     store.append_events(locked.id, answers)
@@ -247,7 +247,7 @@ def _close_nodes(execution_id: int, playbook: Playbook, nodes: list[str]) -> lis
     return []
 
 
-def _new_job(locked: LockedExecution, playbook: Playbook, job: EnqueueJob) -> NewJob:
+def new_job(locked: LockedExecution, playbook: Playbook, job: EnqueueJob) -> NewJob:
     """Whose workers run it, and when, is said by the step before anybody else."""
     return NewJob(
         execution_id=locked.id,

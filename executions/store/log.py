@@ -118,6 +118,11 @@ def events_since(execution_id: int, seq: int, *, whole: bool = True) -> list[Eve
     ]
 
 
+def event_times(execution_id: int) -> dict[int, str]:
+    """By seq when each event was recorded, RFC 3339."""
+    return {seq: at.isoformat() for seq, at in rows("event_times", execution_id=execution_id)}
+
+
 def large_results(execution_id: int, keys: Iterable[str]) -> dict[str, Any]:
     """Large results of an execution by their keys."""
     found = rows("large_results", execution_id=execution_id, keys=sorted(set(keys)))

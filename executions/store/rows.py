@@ -16,6 +16,8 @@ from executions.errors import ExecutionNotFound
 from executions.store.log import shortened
 from executions.store.statements import ask, execute, json_text, json_value, rows
 
+MAX_ID: Final = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class NewExecution:
@@ -242,6 +244,22 @@ def forget_cancel_request(execution_id: int) -> None:
 def find_to_evaluate(older_than_seconds: float, count: int) -> list[int]:
     """Executions whose evaluation was put off at least so long ago."""
     return [row[0] for row in rows("to_evaluate", older_than_seconds=older_than_seconds, count=count)]
+
+
+def find_without_work(older_than_seconds: float, count: int | None, after: int) -> list[int]:
+    """Executions with later ids that have not ended, own nothing, and have not moved for so long; at most `count`."""
+    return [row[0] for row in _without_work(after + 1, MAX_ID, older_than_seconds, count)]
+
+
+def is_without_work(execution_id: int) -> bool:
+    """Whether it has not ended and owns nothing. The caller holds its lock."""
+    return bool(_without_work(execution_id, execution_id, 0, 1))
+
+
+def _without_work(first_id: int, last_id: int, older_than_seconds: float, count: int | None) -> list[Any]:
+    return rows(
+        "without_work", first_id=first_id, last_id=last_id, older_than_seconds=older_than_seconds, count=count
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,6 @@
 -- The invariants of the platform, one statement each: a row is a violation (execution_id, what is wrong).
--- All run in one transaction that sees one moment (REPEATABLE READ).
-
--- name: live_execution_has_work()
--- An execution that has not ended owns a queued job, a lease, a timer, a child, a wait, or an evaluation to come.
-SELECT e.id, 'has not ended and owns no job, no lease, no timer, no child, no wait and no pending evaluation'
-FROM execution e
-WHERE e.status IN ('pending', 'running') AND e.needs_evaluation_since IS NULL
-  AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.execution_id = e.id AND q.status IN ('queued', 'leased'))
-  AND NOT EXISTS (SELECT 1 FROM timer t WHERE t.execution_id = e.id AND t.kind <> 'late')
-  AND NOT EXISTS (SELECT 1 FROM execution c WHERE c.parent_execution_id = e.id AND c.parent_waits)
-  AND NOT EXISTS (
-    SELECT 1 FROM event_log w
-    WHERE w.execution_id = e.id AND w.event_type = 'wait_started' AND w.context ->> 'kind' IN ('signal', 'approval')
-      AND NOT EXISTS (SELECT 1 FROM event_log o WHERE o.execution_id = w.execution_id AND o.node_id = w.node_id
-                      AND o.event_type IN ('wait_completed', 'step_failed')));
+-- All run in one transaction that sees one moment (REPEATABLE READ). That every execution owns something is judged by the
+-- statement that the reconciler's repair goes by (`without_work` of the executions).
 
 -- name: ended_execution_has_no_queued_job()
 SELECT e.id, format('is %%s and job %%s is still queued', e.status, q.id)
@@ -236,5 +223,5 @@ GROUP BY q.pool;
 SELECT id, format('evaluation has failed %%s times: %%s', evaluation_failures, evaluation_error) FROM execution
 WHERE evaluation_failures >= 3;
 
--- name: executions_to_fold()
-SELECT id FROM execution WHERE state IS NOT NULL ORDER BY id;
+-- name: executions_to_fold(after, count)
+SELECT id FROM execution WHERE state IS NOT NULL AND id > :after ORDER BY id LIMIT :count;

@@ -1,8 +1,8 @@
 """The reconciler: what makes every message dispensable (rule R11). A plain process, not a Celery task.
 
 It takes back expired leases, fires timers, tells parents of their children, evaluates what was left pending, admits
-jobs whose keys have room, wakes workers for jobs that wait, and runs turns itself while the broker is away. One works
-at a time: the others wait for its advisory lock.
+jobs whose keys have room, wakes workers for jobs that wait, runs turns itself while the broker is away, and repairs
+executions that own nothing. One works at a time: the others wait for its advisory lock.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from executions.api import (
     evaluate_execution,
     find_executions_to_evaluate,
     find_executions_with_due_timers,
+    find_executions_without_work,
     find_parents_to_tell,
     fire_timers,
     reap_expired_lease,
+    repair_execution,
 )
 from executors.broker import breaker, carry
 from executors.worker import drain
@@ -44,6 +46,8 @@ ALONE_SECONDS: Final = 2.0
 """How long a job waits with no broker before the reconciler runs it."""
 GIVING_BACK_SECONDS: Final = 3.0
 """How long jobs that it runs may take, when it stops, to be given back after their time of grace."""
+WITHOUT_WORK_SECONDS: Final = 10.0
+"""How long an execution owns nothing before it is repaired; what is about to be committed has come by then."""
 BATCH: Final = 100
 MAX_PAUSE_SECONDS: Final = 30.0
 DAY_SECONDS: Final = 86_400.0
@@ -120,6 +124,7 @@ class Reconciler:
         self._locked_in: int | None = None
         self._wake_ups = WakeUps()
         self._admitted_up_to = ""
+        self._repaired_up_to = 0
         self._alone: Thread | None = None
 
     def run(self, stop: Event) -> None:
@@ -211,7 +216,7 @@ class Reconciler:
                 self._alone.start()
 
     def sweep(self) -> None:
-        """Mark components offline that have fallen silent."""
+        """Mark components offline that have fallen silent, and repair executions that nothing would go on with."""
         if time.monotonic() - self._swept_at < settings.NOETL_RUNTIME_SWEEP_INTERVAL:
             return
         self._swept_at = time.monotonic()
@@ -220,3 +225,12 @@ class Reconciler:
             self._partitioned_at = time.monotonic()
             with connection.cursor() as cursor:
                 cursor.execute("SELECT ensure_event_partitions(3)")
+        self.repair()
+
+    def repair(self) -> None:
+        """Give executions that own nothing back what they wait for, a batch at a time; their logs tell of it."""
+        stuck = find_executions_without_work(WITHOUT_WORK_SECONDS, BATCH, self._repaired_up_to)
+        self._repaired_up_to = stuck[-1] if len(stuck) == BATCH else 0
+        for execution_id in stuck:
+            with _apart(f"repairing execution {execution_id}"):
+                repair_execution(execution_id)

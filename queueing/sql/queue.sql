@@ -408,6 +408,12 @@ SELECT lost.id, lost.status, lost.node_id, lost.node_name, lost.item_index, lost
        coalesce(history.worker_id, ''), array_to_json(lost.limit_keys)::text
 FROM lost LEFT JOIN history ON true;
 
+-- name: end_leases_without_jobs(execution_id)!
+-- Leases whose job is gone, as no job ever goes by itself. The caller holds the lock of the execution.
+UPDATE lease_history h SET ended_at = clock_now(), ending = 'lost'
+WHERE h.execution_id = :execution_id AND h.ending IS NULL
+  AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.id = h.job_id);
+
 -- name: find_job(job_id)
 -- Without a lock: whose it is never changes, its status is judged again by what follows.
 SELECT execution_id, origin FROM queue WHERE id = :job_id;
