@@ -6,6 +6,7 @@ from executors.broker import broker_answers
 from executors.credentials.store import CredentialSummary, delete_credential, list_credentials
 from executors.errors import CredentialInvalid, CredentialNotFound, CredentialUnreadable, ExecutorError
 from executors.models import Runtime
+from executors.durability import find_lossy_settings
 from executors.registry import argument_schemas, find_kinds
 from executors.services import save_credential
 from executors.worker.drain import StopEvent, have_own_word
@@ -26,6 +27,7 @@ __all__ = [
     "delete_credential",
     "find_kinds",
     "find_live",
+    "find_lossy_settings",
     "find_unserved_pools",
     "have_own_word",
     "list_credentials",

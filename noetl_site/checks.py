@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
-from django.db import connections
 
-from executors.api import find_kinds
+from executors.api import find_kinds, find_lossy_settings
 from noetl_site.environment import secret
-
-DURABLE: Final = ("fsync", "full_page_writes", "synchronous_commit")
-"""Rule R14: what must not be off where accepted results are kept."""
 
 
 def register_checks() -> None:
@@ -91,15 +87,11 @@ def check_durability(
 
 
 def _durability_of(alias: str) -> list[CheckMessage]:
-    with connections[alias].cursor() as cursor:
-        cursor.execute(
-            "SELECT name, setting FROM pg_settings WHERE name = ANY(%s) AND setting = 'off'", [list(DURABLE)]
+    return [
+        Error(
+            f"The database {alias!r} runs with {name} = off: a crash loses accepted results.",
+            hint=f"Set {name} = on.",
+            id="noetl_site.E001",
         )
-        return [
-            Error(
-                f"The database {alias!r} runs with {name} = {setting}: a crash loses accepted results.",
-                hint=f"Set {name} = on.",
-                id="noetl_site.E001",
-            )
-            for name, setting in cursor.fetchall()
-        ]
+        for name in find_lossy_settings(alias)
+    ]

@@ -22,7 +22,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connections
 
-from executors.api import Runtime, StopEvent, broker_answers, find_live, save_credential
+from executors.api import Runtime, StopEvent, broker_answers, find_live, find_lossy_settings, save_credential
 from noetl_site import embedded, programs
 from noetl_site.access.tokens import create_token
 from noetl_site.supervisor import Program, Supervisor
@@ -92,6 +92,7 @@ class Platform:
         if settings.NOETL_EMBEDDED:
             self._tell(f"starting Postgres and Redis in {settings.NOETL_DATA_DIR}")
             embedded.ensure_running(settings.NOETL_DATA_DIR)
+        _refuse_to_lose_results()
         self._tell("bringing the tables up to date")
         call_command("migrate", database="admin", verbosity=0)
         if self._wanted.with_web and (made := _ensure_admin()):
@@ -207,6 +208,13 @@ def _listen(host: str, port: int) -> socket.socket:
         raise CommandError(
             f"port {port} of {host} cannot be used ({error.strerror}): name another with --port, 0 takes a free one"
         ) from None
+
+
+def _refuse_to_lose_results() -> None:
+    """Raises: `CommandError` when the server is set so that a crash of its machine loses what it has committed."""
+    if lossy := find_lossy_settings():
+        settings_off = " and ".join(f"{name} = off" for name in lossy)
+        raise CommandError(f"Postgres runs with {settings_off}: a crash loses accepted results; set it to on")
 
 
 def _ensure_playground() -> None:

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db import Error, connection
 from django.db.models import QuerySet
 
+from executors.durability import find_lossy_settings
 from executors.errors import ComponentTaken
 from executors.models import CLOCK, Runtime
 from queueing.api import count_waiting_by_pool
@@ -50,6 +51,12 @@ def announce(component: Component) -> None:
         "started_at": psutil.Process().create_time(),
     }
     record(replace(component, process=process))
+
+
+def tell_of_lossy_settings(component: Component) -> None:
+    """Log an error for each setting of the database's server by which a crash loses accepted results."""
+    for name in find_lossy_settings():
+        logger.error("%s works on Postgres with %s = off: a crash loses accepted results", component.name, name)
 
 
 def record(component: Component) -> Runtime:
@@ -141,7 +148,7 @@ class Presence:
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
     def start(self) -> None:
-        """Announce the component now and keep it known."""
+        """Announce the component now and keep it known; tell in its log of a database that may lose results."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -151,6 +158,7 @@ class Presence:
 
     def _run(self) -> None:
         try:
+            self._try(tell_of_lossy_settings)
             while True:
                 self._try(announce)
                 if self._stop.wait(self._interval_seconds):

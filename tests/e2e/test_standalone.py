@@ -17,10 +17,13 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from executors.durability import MARK
+from noetl_site import embedded
 from noetl_site.embedded import processes
 from noetl_site.embedded.folder import Folder
 from noetl_site.embedded.postgres import is_running
 from noetl_site.embedded.redis import redis_answers
+from tests.support import seeding
 from tests.support.inspection import call
 from tests.support.platform import ROOT, Platform, environment, first_platform, running_platform, temporary_data_dir
 
@@ -122,6 +125,27 @@ def test_a_taken_port_is_told(data_dir: Path) -> None:
         result = manage(data_dir, "standalone", "--port", str(port))
     assert result.returncode == 1
     assert str(port) in result.stderr and "--port" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_server_that_may_lose_results_is_refused_and_told_of(data_dir: Path) -> None:
+    seeding.seed(data_dir, environment(data_dir))
+    try:
+        with embedded.connect(embedded.ensure_running(data_dir).folder) as connection:
+            connection.execute(f"ALTER SYSTEM RESET {MARK}".encode())
+            connection.execute("SELECT pg_reload_conf()")
+    finally:
+        embedded.release(data_dir)
+    result = manage(data_dir, "standalone", "--port", "0")
+    assert result.returncode == 1
+    assert "error" in result.stderr.lower() and "fsync = off and full_page_writes = off" in result.stderr
+    assert "ready" not in result.stdout and "Traceback" not in result.stderr
+    assert not is_running(Folder(data_dir))
+    log = data_dir / "reconcile.txt"
+    command = [sys.executable, str(ROOT / "manage.py"), "reconcile"]
+    with log.open("w") as told, subprocess.Popen(command, cwd=ROOT, env=environment(data_dir), stderr=told) as process:
+        found = processes.wait_until(lambda: "with fsync = off: a crash loses" in log.read_text(), 30)
+        process.terminate()
+    assert found, log.read_text()
 
 
 def test_demo_runs_and_exits(data_dir: Path) -> None:

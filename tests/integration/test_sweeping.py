@@ -9,7 +9,7 @@ import pytest
 from django.db.models import F
 
 from catalog.api import register_playbook
-from executions.api import cancel_execution, get_execution, pause_execution, report_results, send_signal
+from executions.api import cancel_execution, get_execution, pause_execution, repair_execution, report_results, send_signal
 from executions.models import EventLog, Execution, Timer
 from executors.selectors import find_violations
 from executors.worker.reconciler import Reconciler
@@ -240,6 +240,7 @@ def test_what_owns_something_is_left_alone(how: str) -> None:
         cancel_execution(execution_id)
     events = types(execution_id)
     sweep()
+    assert repair_execution(execution_id) is None
     assert types(execution_id) == events
     if how == "signal":
         send_signal(execution_id, "go")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from executors.durability import MARK
 from noetl_site import embedded
 from noetl_site.embedded.folder import locked
 
@@ -38,6 +39,8 @@ def hurry(folder: embedded.Folder) -> None:
     with embedded.connect(folder) as connection:
         for name in ("fsync", "full_page_writes"):
             connection.execute(f"ALTER SYSTEM SET {name} = off".encode())
+        # Else `standalone` and `migrate` would refuse it, and everybody's log tell of it.
+        connection.execute(f"ALTER SYSTEM SET {MARK} = on".encode())
         connection.execute("SELECT pg_reload_conf()")
 
 
@@ -46,7 +49,6 @@ def _make(place: Path, env: dict[str, str]) -> None:
     try:
         command = [sys.executable, "manage.py", "migrate", "-v", "0"]
         subprocess.run(command, cwd=Path(__file__).parents[2], env=env, check=True, capture_output=True)
-        # After it, as it would refuse such a server.
         hurry(running.folder)
     finally:
         embedded.release(place)
