@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from executors.broker import broker_answers
 from executors.credentials.store import CredentialSummary, delete_credential, list_credentials
+from executors.durability import find_lossy_settings
 from executors.errors import CredentialInvalid, CredentialNotFound, CredentialUnreadable, ExecutorError
 from executors.models import Runtime
-from executors.durability import find_lossy_settings
 from executors.registry import argument_schemas, find_kinds
 from executors.services import save_credential
 from executors.worker.drain import StopEvent, have_own_word

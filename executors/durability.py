@@ -9,8 +9,10 @@ from django.db import connections
 DURABLE: Final = ("fsync", "full_page_writes", "synchronous_commit")
 """What must not be off where accepted results are kept."""
 MARK: Final = "noetl.may_lose_results"
-"""A setting of the server that tests mark theirs with (`tests.support.seeding.hurry`): no test cuts the power. It is the
-server's own, so it goes wherever its data goes, and nothing of a deployment's environment can set it by mistake."""
+"""A setting of the server that tests mark theirs with (`tests.support.seeding.hurry`): no test cuts the power.
+
+It is the server's own: it goes wherever its data goes, and nothing in a deployment's environment sets it by mistake.
+"""
 
 
 def find_lossy_settings(alias: str = "default") -> list[str]:

@@ -1,8 +1,8 @@
 """The queue's door: what other apps may call.
 
 `enqueue_jobs`, `enqueue_leased_jobs`, `finish_jobs`, `retry_job`, `reap_lease`, `take_back_lease`, `requeue_dead_job`,
-`hold_open_jobs`, `end_leases_without_jobs`, `close_jobs_at` and `close_open_jobs` run inside the caller's transaction, which holds the lock of the
-execution (lock order: execution, then queue).
+`hold_open_jobs`, `end_leases_without_jobs`, `close_jobs_at` and `close_open_jobs` run inside the caller's transaction,
+which holds the lock of the execution (lock order: execution, then queue).
 """
 
 from __future__ import annotations

@@ -257,9 +257,7 @@ def is_without_work(execution_id: int) -> bool:
 
 
 def _without_work(first_id: int, last_id: int, older_than_seconds: float, count: int | None) -> list[Any]:
-    return rows(
-        "without_work", first_id=first_id, last_id=last_id, older_than_seconds=older_than_seconds, count=count
-    )
+    return rows("without_work", first_id=first_id, last_id=last_id, older_than_seconds=older_than_seconds, count=count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ def test_a_session_of_a_server_is_bounded(name: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SHOW {name}")
         [shown] = cursor.fetchone()
-        cursor.execute("SELECT %s::interval = %s::interval, %s::interval > '0 s'", [shown, SESSION_TIMEOUTS[name], shown])
+        cursor.execute(
+            "SELECT %s::interval = %s::interval, %s::interval > '0 s'", [shown, SESSION_TIMEOUTS[name], shown]
+        )
         assert cursor.fetchone() == (True, True)
 
 

@@ -9,7 +9,14 @@ import pytest
 from django.db.models import F
 
 from catalog.api import register_playbook
-from executions.api import cancel_execution, get_execution, pause_execution, repair_execution, report_results, send_signal
+from executions.api import (
+    cancel_execution,
+    get_execution,
+    pause_execution,
+    repair_execution,
+    report_results,
+    send_signal,
+)
 from executions.models import EventLog, Execution, Timer
 from executors.selectors import find_violations
 from executors.worker.reconciler import Reconciler
@@ -128,7 +135,7 @@ def sweep() -> None:
 
 def repairs(execution_id: int) -> list[Any]:
     rows = EventLog.objects.filter(execution_id=execution_id, event_type="warning").order_by("seq")
-    return [row.context for row in rows if row.error["code"] == "work_missing"]
+    return [row.context for row in rows if (row.error or {})["code"] == "work_missing"]
 
 
 def test_a_job_that_is_gone_is_enqueued_again_and_the_execution_completes() -> None:

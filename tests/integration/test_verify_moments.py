@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from executions.api import find_fold_difference
 from executions.models import Execution
 from executors import selectors
 from executors.selectors import find_violations
@@ -37,17 +38,17 @@ def elsewhere(work: Any) -> None:
 
 
 def spoil(execution_id: int) -> None:
-    Execution.objects.filter(id=execution_id).update(state={**Execution.objects.get(id=execution_id).state, "cancels": 9})
+    state = Execution.objects.get(id=execution_id).state or {}
+    Execution.objects.filter(id=execution_id).update(state={**state, "cancels": 9})
 
 
 def test_no_snapshot_is_held_from_one_fold_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = start(CHAIN), start(CHAIN)
-    fold = selectors.find_fold_difference
 
     def fold_and_spoil_the_other(execution_id: int) -> str:
         if execution_id == first:
             elsewhere(lambda: spoil(second))
-        return fold(execution_id)
+        return find_fold_difference(execution_id)
 
     monkeypatch.setattr(selectors, "find_fold_difference", fold_and_spoil_the_other)
     [found] = find_violations()
@@ -57,12 +58,11 @@ def test_no_snapshot_is_held_from_one_fold_to_the_next(monkeypatch: pytest.Monke
 
 def test_a_fold_compares_the_log_and_the_state_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     execution_id = start(CHAIN)
-    fold = selectors.find_fold_difference
 
     def look_and_spoil_it(id_: int) -> str:
         Execution.objects.get(id=id_)
         elsewhere(lambda: spoil(id_))
-        return fold(id_)
+        return find_fold_difference(id_)
 
     monkeypatch.setattr(selectors, "find_fold_difference", look_and_spoil_it)
     assert find_violations() == []

@@ -51,7 +51,7 @@ def ask(query: str) -> list[Any]:
         # As `psql` does, which knows nothing of the platform's search path.
         cursor.execute("SET search_path = public")
         cursor.execute(query)
-        found = cursor.fetchall()
+        found: list[Any] = cursor.fetchall()
         cursor.execute("RESET search_path")
     return found
 
