@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models import F
 
 from catalog.api import register_playbook
@@ -133,6 +134,12 @@ def sweep() -> None:
     Reconciler().sweep()
 
 
+def let_minutes_pass(minutes: int) -> None:
+    """By the database's clock."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('noetl.clock_offset', %s, false)", [f"{minutes} minutes"])
+
+
 def repairs(execution_id: int) -> list[Any]:
     rows = EventLog.objects.filter(execution_id=execution_id, event_type="warning").order_by("seq")
     return [row.context for row in rows if (row.error or {})["code"] == "work_missing"]
@@ -178,6 +185,7 @@ def test_a_timer_that_is_gone_is_set_for_the_time_that_it_had() -> None:
     execution_id = start(book(WAIT.replace("duration: 5m", "duration: 5m, timeout: 1h")))
     before = {timer.kind: timer.due_at for timer in Timer.objects.all()}
     Timer.objects.all().delete()
+    let_minutes_pass(3)
     sweep()
     after = {timer.kind: timer.due_at for timer in Timer.objects.all()}
     assert after.keys() == before.keys() == {"wait", "timeout"}
@@ -190,10 +198,21 @@ def test_a_timer_that_is_gone_is_set_for_the_time_that_it_had() -> None:
     assert find_violations() == []
 
 
+def test_a_job_that_comes_back_hours_later_tells_the_time_that_it_was_asked_for_at() -> None:
+    dated = CHAIN.replace('with: {n: "{{ n }}"}', 'with: {day: "{{ now()[:10] }}"}')
+    start(dated)
+    before = open_jobs()
+    lose_jobs()
+    let_minutes_pass(60 * 24 * 3)
+    sweep()
+    assert open_jobs() == before
+
+
 def test_the_timer_of_lateness_is_set_again_unless_it_has_fired() -> None:
     execution_id = start(book(LATE))
     before = Timer.objects.get().due_at
     Timer.objects.all().delete()
+    let_minutes_pass(3)
     lose_jobs()
     sweep()
     assert abs(Timer.objects.get().due_at - before) < timedelta(seconds=1)
