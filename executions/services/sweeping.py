@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from django.db import Error, transaction
+from django.db import transaction
 
 from catalog.api import load_playbook
 from executions import store
@@ -19,7 +19,7 @@ from executions.domain import events as ev
 from executions.domain.events import Event
 from executions.domain.facts import Facts
 from executions.domain.owed import Owed, ask_again
-from executions.errors import ExecutionError, LogInconsistent
+from executions.errors import LogInconsistent
 from executions.nudges import Nudge, send_after_commit
 from executions.services.children import start_children
 from executions.services.evaluation import evaluate_locked, new_job
@@ -59,18 +59,12 @@ def repair_execution(execution_id: int) -> Repair | None:
     Returns: None when it owns something, or somebody holds it. Raises: `LogInconsistent` when nothing was found to
     ask for, `ImpossibleEvent` when its log cannot be folded; nothing is changed then.
     """
-    try:
-        with transaction.atomic():
-            locked = store.lock_execution_if_free(execution_id)
-            # Looked at again under the lock: a report may have come meanwhile.
-            if locked is None or not store.is_without_work(execution_id):
-                return None
-            return _repair(locked)
-    except (Error, ExecutionError):
-        raise
-    except Exception as error:
-        # What a log that nobody foresaw leads to must not end whoever repairs the others.
-        raise LogInconsistent(execution_id, {"error": f"{type(error).__name__}: {error}"}) from error
+    with transaction.atomic():
+        locked = store.lock_execution_if_free(execution_id)
+        # Looked at again under the lock: a report may have come meanwhile.
+        if locked is None or not store.is_without_work(execution_id):
+            return None
+        return _repair(locked)
 
 
 def _repair(locked: LockedExecution) -> Repair:

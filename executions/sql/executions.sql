@@ -105,18 +105,24 @@ ORDER BY needs_evaluation_since LIMIT :count;
 -- name: without_work(first_id, last_id, older_than_seconds, count)
 -- Executions that have not ended and own no queued job, no lease, no timer, no child, no wait and no evaluation to come.
 -- Of each there is to be something at all times: what changes it changes the execution with it, in one transaction.
-SELECT e.id FROM execution e
-WHERE e.id BETWEEN :first_id AND :last_id AND e.status IN ('pending', 'running') AND e.needs_evaluation_since IS NULL
-  AND e.updated_at <= clock_now() - make_interval(secs => :older_than_seconds)
-  AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.execution_id = e.id AND q.status IN ('queued', 'leased'))
-  AND NOT EXISTS (SELECT 1 FROM timer t WHERE t.execution_id = e.id AND t.kind <> 'late')
-  AND NOT EXISTS (SELECT 1 FROM execution c WHERE c.parent_execution_id = e.id AND c.parent_waits)
-  AND NOT EXISTS (
-    SELECT 1 FROM event_log w
-    WHERE w.execution_id = e.id AND w.event_type = 'wait_started' AND w.context ->> 'kind' IN ('signal', 'approval')
+-- Waits stand in the log alone: it is read of those that own nothing else, one by one, and never whole.
+WITH idle AS MATERIALIZED (
+    SELECT e.id FROM execution e
+    WHERE e.id BETWEEN :first_id AND :last_id AND e.status IN ('pending', 'running')
+      AND e.needs_evaluation_since IS NULL
+      AND e.updated_at <= clock_now() - make_interval(secs => :older_than_seconds)
+      AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.execution_id = e.id AND q.status IN ('queued', 'leased'))
+      AND NOT EXISTS (SELECT 1 FROM timer t WHERE t.execution_id = e.id AND t.kind <> 'late')
+      AND NOT EXISTS (SELECT 1 FROM execution c WHERE c.parent_execution_id = e.id AND c.parent_waits)
+)
+SELECT idle.id FROM idle
+WHERE 0 = (
+    SELECT count(*) FROM event_log w
+    WHERE w.execution_id = idle.id AND w.event_type = 'wait_started'
+      AND w.context ->> 'kind' IN ('signal', 'approval')
       AND NOT EXISTS (SELECT 1 FROM event_log o WHERE o.execution_id = w.execution_id AND o.node_id = w.node_id
                       AND o.event_type IN ('wait_completed', 'step_failed')))
-ORDER BY e.id LIMIT :count;
+ORDER BY idle.id LIMIT :count;
 
 -- name: events_since(execution_id, seq, whole)
 -- `whole`: with large results in the place of their references.
