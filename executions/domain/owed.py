@@ -67,11 +67,7 @@ def ask_again(playbook: Playbook, execution_id: str, log: Sequence[Event], times
         begun = next(event for event in reversed(log) if event.type in (ev.UNDO_STARTED, ev.STEP_UNDONE))
         owed.jobs.append(ask(begun, partial(_undo, playbook, last)))
     if not last.phase and not last.timed_out:
-        fired = {(event.node_id, event.context["kind"]) for event in log if event.type == ev.TIMER_FIRED}
-        of_execution = [
-            timer for timer in timers_of(playbook, execution_id) if (timer.node_id, timer.kind) not in fired
-        ]
-        owed.timers.extend(_as_set_at(timer, times[1]) for timer in of_execution)
+        owed.timers.extend(_as_set_at(timer, times[1]) for timer in timers_of(playbook, execution_id, log))
     return owed
 
 
