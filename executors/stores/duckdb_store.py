@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, Final, Self
+from uuid import UUID
 
 from executors.contract import ActionFailed
 from executors.stores.rows import (
@@ -43,6 +46,9 @@ CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
 }
 ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 CONFINED: Final = {"enable_external_access": False}
+POINTED: Final = frozenset((float, Decimal))
+BOUND: Final = POINTED | {NoneType, bool, int, str, bytes, datetime, date, time, timedelta, UUID}
+"""The types of values that DuckDB binds as they are."""
 CHANGING: Final = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE_INTO"))
 """The types of statements that change rows, by the names DuckDB has for them."""
 
@@ -257,7 +263,7 @@ class DuckDbSink(DuckDbWriting):
         columns = columns_of(rows, self._key if finds else ())
         rows = last_of_each(rows, self._key) if finds else rows
         # A list for each column: row by row DuckDB takes minutes for what takes it seconds so.
-        values = [[_cell(row.get(name)) for row in rows] for name in columns]
+        values = [_column([_cell(row.get(name)) for row in rows]) for name in columns]
         self._run(self._statement(columns), values)
         self.changed += self._count()
 
@@ -295,5 +301,35 @@ def lines_to_parquet(lines: Path, parquet: Path, watch: Watch) -> None:
         database._connection.execute(f"COPY (SELECT * FROM {read}) TO '{to}' (FORMAT parquet)", [str(lines)])  # noqa: S608  (a path of this process's making)
 
 
+def _column(cells: list[Any]) -> list[Any]:
+    """The cells of one column as DuckDB takes each of them into the column's type.
+
+    A list has one type in DuckDB, and what does not fit is changed on the way. So it goes as texts, which are cast one
+    by one, when the cells are of several types; so do numbers with a point, of which a list loses digits and NaN.
+    """
+    kinds = set(map(type, cells)) - {NoneType}
+    if len(kinds) < 2 and kinds.isdisjoint(POINTED):
+        return cells
+    return [None if cell is None else _text(cell) for cell in cells]
+
+
+def _text(cell: Any) -> str:
+    match cell:
+        case bool():
+            return "true" if cell else "false"
+        case Decimal():
+            return format(cell, "f")
+        case datetime() | date() | time():
+            return cell.isoformat()
+        case bytes():
+            return "".join(f"\\x{byte:02X}" for byte in cell)
+    return str(cell)
+
+
 def _cell(value: Any) -> Any:
-    return to_line(value) if isinstance(value, dict | list) else value
+    """A value as DuckDB can bind it: of a type that it does not know the text."""
+    if type(value) in BOUND:
+        return value
+    if isinstance(value, dict | list | tuple):
+        return to_line(value)
+    return bytes(value) if isinstance(value, bytearray | memoryview) else str(value)

@@ -154,6 +154,31 @@ def read_target(transfers: Transfers, kind: str) -> list[tuple[Any, ...]]:
     return transfers.rows(query)
 
 
+POSTGRES_TO_DUCKDB: list[tuple[str, list[str], str, list[str | None]]] = [
+    ("numeric", ["1.5", "100000000000000000000000000", "0.00000001"], "DECIMAL(38,8)",
+        ["1.50000000", "100000000000000000000000000.00000000", "0.00000001"]),
+    ("numeric", ["1.5", "1.25", "NaN", "0.00000001"], "VARCHAR", ["1.5", "1.25", "NaN", "0.00000001"]),
+    ("double precision", ["1.5", "NaN", "Infinity"], "DOUBLE", ["1.5", "nan", "inf"]),
+    ("inet", ["10.0.0.1", "10.0.0.0/8"], "VARCHAR", ["10.0.0.1", "10.0.0.0/8"]),
+    ("bytea", ["ab\\000"], "BLOB", ["ab\\x00"]),
+    ("interval", ["1 day"], "INTERVAL", ["1 day"]),
+    ("timestamptz", ["2024-02-29 12:00+02"], "TIMESTAMPTZ", ["2024-02-29 10:00:00+00"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "given", "to", "stored"), POSTGRES_TO_DUCKDB)
+def test_each_value_of_postgres_takes_the_columns_type_in_duckdb(
+    transfers: Transfers, kind: str, given: list[str], to: str, stored: list[str]
+) -> None:
+    with transfers.duckdb() as file:
+        file.execute(f"CREATE TABLE copied (n INT, v {to})")
+    query = f"SELECT n, v::{kind} AS v FROM unnest(:given::text[]) WITH ORDINALITY AS g(v, n)"
+    transfers.run({"type": "postgres"}, {"type": "duckdb", "table": "copied"}, query=query, params={"given": given})
+    with transfers.duckdb() as file:
+        file.execute("SET TimeZone = 'UTC'")
+        assert file.execute("SELECT v::VARCHAR FROM copied ORDER BY n").fetchall() == [(value,) for value in stored]
+
+
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite"])
 def test_there_and_back_again(transfers: Transfers, kind: str) -> None:
     with transfers.postgres() as connection:

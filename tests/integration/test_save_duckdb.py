@@ -40,6 +40,11 @@ VALUES: list[tuple[str, list[Any], list[str | None]]] = [
     ("BOOLEAN", [True, False, None], ["true", "false", None]),
     ("BIGINT", [9007199254740993], ["9007199254740993"]),
     ("INT", [None, None], [None, None]),
+    ("BIGINT", [9007199254740993, 1.0], ["9007199254740993", "1"]),
+    ("DECIMAL(38,18)", [1234567, 0.5], ["1234567.000000000000000000", "0.500000000000000000"]),
+    ("DECIMAL(38,18)", [1234567.1, 0.5], ["1234567.100000000000000000", "0.500000000000000000"]),
+    ("VARCHAR", [1, 2.5, True], ["1", "2.5", "true"]),
+    ("JSON", [1, 2.5, True, "7"], ["1", "2.5", "true", "7"]),
 ]
 
 
@@ -49,6 +54,15 @@ def test_json_lands_in_the_columns_type(saves: Saves, kind: str, given: list[Any
         file.execute(f"CREATE TABLE u (n INT, v {kind})")
     saves.run([{"n": number, "v": value} for number, value in enumerate(given)], table="u")
     assert saves.sql("SELECT v::VARCHAR FROM u ORDER BY n") == [(value,) for value in stored]
+
+
+@pytest.mark.parametrize("mode", ["update", "upsert"])
+def test_keys_of_several_types_find_their_rows(saves: Saves, mode: str) -> None:
+    with saves.duckdb() as file:
+        file.execute("CREATE TABLE u (k BIGINT PRIMARY KEY, v VARCHAR)")
+        file.execute("INSERT INTO u VALUES (1, 'old'), (9007199254740992, 'other'), (9007199254740993, 'old')")
+    saves.run([{"k": 9007199254740993, "v": 1}, {"k": 1.0, "v": 2.5}], table="u", mode=mode, key="k")
+    assert saves.sql("SELECT * FROM u ORDER BY k") == [(1, "2.5"), (9007199254740992, "other"), (9007199254740993, "1")]
 
 
 def test_a_file_of_the_databases(saves: Saves) -> None:
