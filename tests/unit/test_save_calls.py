@@ -173,6 +173,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
         "arguments_invalid",
         "Idempotency-Key",
     ),
+    (
+        {"spec": {"url": "https://shop.example", "headers": {"Idempotency-Key": "k"}}, "of_items": True},
+        "arguments_invalid",
+        "Idempotency-Key",
+    ),
 ]
 
 
