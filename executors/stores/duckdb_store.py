@@ -75,17 +75,20 @@ class _DuckDb:
         # Imported when used: most workers never need it in their own process.
         import _duckdb as duckdb
 
+        from executors.sandbox.duckdb_connection import is_lock
+
         config = {**CONFIG, **(CONFINED if self._confined else {})}
         while True:
             self._watch.check()
             try:
                 return duckdb.connect(str(self._path), read_only=self._read_only, config=config)
             except duckdb.IOException as error:
-                if "lock" not in str(error):
+                if not is_lock(error):
                     raise ActionFailed(
                         "database_unreadable", f"duckdb: {Path(self._path).name} cannot be opened"
                     ) from None
-                if self._watch.cancelled.wait(min(LOCK_RETRY_SECONDS, self._watch.seconds_left)) or self._watch.is_over:
+                is_cancelled = self._watch.cancelled.wait(min(LOCK_RETRY_SECONDS, self._watch.seconds_left))
+                if not is_cancelled and self._watch.is_over:
                     raise ActionFailed("database_locked", "duckdb: another process holds the file") from None
             except duckdb.Error:
                 message = f"duckdb: {Path(self._path).name} cannot be opened, or this step has it open already"
