@@ -220,6 +220,8 @@ class DuckDbChanges(DuckDbWriting):
 
     def run(self, statement: str, all_values: Sequence[Sequence[Any]]) -> None:
         """Run it once for each of several values, which are `$1`, `$2`, ... Raises: `ActionFailed`."""
+        if not all_values:
+            return
         self._look_at(statement)
         for number, values in enumerate(all_values):
             try:
