@@ -162,6 +162,8 @@ class PostgresSink(_Postgres):
     def begin(self) -> None:
         """As `rows.Sink` has it."""
         if self._mode == "overwrite":
+            # Two that overwrite wait for each other, and the second must see what the first has done.
+            self._run(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(self._table))
             self._run(sql.SQL("DELETE FROM {}").format(self._table))
 
     def write(self, rows: Sequence[Row]) -> None:

@@ -130,6 +130,40 @@ def test_an_attempt_that_was_overtaken_writes_nothing_more(transfers: Transfers,
     assert read_target(transfers, kind) == [(n, "x", None) for n in range(4)]
 
 
+def test_of_two_that_overwrite_at_once_one_leaves_its_rows(transfers: Transfers) -> None:
+    """The first one waits for a page while the second begins."""
+    (transfers.files / "second.json").write_text(json.dumps([{"id": n, "name": "second"} for n in range(10, 14)]))
+    target = {"type": "postgres", "table": "copied", "mode": "overwrite"}
+    has_begun, goes_on, done = threading.Event(), threading.Event(), list[str]()
+
+    def answer(asked: Asked) -> Answer:
+        page = int(asked.said.get("page", "0"))
+        if page == 1:
+            has_begun.set()
+            goes_on.wait(30)
+        rows = [{"id": n, "name": "first"} for n in (2 * page, 2 * page + 1)]
+        return Answer({"rows": rows, "next": None if page else "?page=1"})
+
+    def run(source: dict[str, Any], node: str) -> None:
+        transfers.run(source, target, node=node)
+        done.append(node)
+
+    with answering(answer) as server:
+        pages = {"type": "http", "url": f"{server.url}/rows", "path": "rows", "next_path": "next"}
+        first = threading.Thread(target=run, args=(pages, "first"))
+        first.start()
+        assert has_begun.wait(30)
+        second = threading.Thread(target=run, args=({"type": "file", "path": "second.json"}, "second"))
+        second.start()
+        waiting = "SELECT 1 FROM pg_locks WHERE relation = 'copied'::regclass AND NOT granted"
+        wait_for(lambda: done or transfers.rows(waiting))
+        goes_on.set()
+        first.join(30)
+        second.join(30)
+    assert done == ["first", "second"]
+    assert transfers.rows("SELECT id FROM copied ORDER BY id") == [(10,), (11,), (12,), (13,)]
+
+
 def make_target(transfers: Transfers, kind: str) -> dict[str, Any]:
     create = "CREATE TABLE copied (id INTEGER PRIMARY KEY, name TEXT, part DOUBLE PRECISION)"
     if kind == "duckdb":
