@@ -110,6 +110,21 @@ def test_a_refused_batch_ends_it_and_tells_when_to_come_again(transfers: Transfe
     assert (failure.code, failure.retry_after_seconds) == ("target_failed", 7)
 
 
+def test_a_batch_is_refused_until_a_date(transfers: Transfers) -> None:
+    (transfers.files / "a.json").write_text('[{"id": 1}]')
+    told = {"Retry-After": "Fri, 01 Mar 2024 12:00:30 GMT", "Date": "Fri, 01 Mar 2024 12:00:00 GMT"}
+    with answering(lambda asked: Answer({}, status=503, headers=told)) as server:
+        failure = transfers.fails({"type": "file", "path": "a.json"}, {"type": "http", "url": server.url})
+    assert failure.retry_after_seconds == 30
+
+
+def test_a_step_of_any_name_has_a_key(transfers: Transfers) -> None:
+    (transfers.files / "a.json").write_text('[{"id": 1}]')
+    with answering(lambda asked: Answer({})) as server:
+        transfers.run({"type": "file", "path": "a.json"}, {"type": "http", "url": server.url}, node="шаг")
+    assert server.asked[0].headers["idempotency-key"] == "e1:%D1%88%D0%B0%D0%B3/batch-1"
+
+
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Any]:
     """A client of moto's S3 with the bucket `lake`."""
