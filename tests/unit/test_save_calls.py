@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -143,6 +144,28 @@ def test_a_failure_tells_how_much_was_saved_before_it(kinds: dict[str, ActionKin
     )
     assert failed.data["data"] == {"detail": "no more"}
     assert len(server.asked) == 3
+
+
+def test_replies_are_not_kept(kinds: dict[str, ActionKind]) -> None:
+    rows, size = 20, 1_000_000
+    with answering(lambda asked: Answer("x" * size)) as server:
+        asked = request("http", data=list(range(rows)), chunk_size=1, spec={"url": f"{server.url}/rows"})
+        tracemalloc.start()
+        try:
+            kinds["save"].run(asked, lent())
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert most < rows * size / 2
+
+
+def test_many_requests_have_one_log_which_is_short(kinds: dict[str, ActionKind], server: Server) -> None:
+    lending = lent()
+    spec = {"url": f"{server.url}/rows"}
+    kinds["save"].run(request("http", data=list(range(50)), chunk_size=1, spec=spec), lending)
+    told = [line.text for line in lending.lines.take()]
+    assert len(server.asked) == 50 and len(told) < 30
+    assert "lines before it were left out" in told[-1]
 
 
 def test_what_the_server_asks_for_reaches_retry(kinds: dict[str, ActionKind], server: Server) -> None:

@@ -53,6 +53,8 @@ class HttpStorage(KindStorage):
                 return Work({**how, **JSON_NULL, "headers": {**JSON, **sent.headers}}, {})
             return Work({**how, "json": part.data}, {})
 
-        replies = self._each(rows, spec, context, work_of)
-        told = {"saved": self.name, "rows": len(rows), "requests": len(replies)}
-        return {**told, "status_code": replies[-1]["status_code"]} if replies else told
+        told = {"saved": self.name, "rows": len(rows), "requests": 0}
+        # One after another: replies may be large.
+        for reply in self._each(rows, spec, context, work_of):
+            told = {**told, "requests": told["requests"] + 1, "status_code": reply["status_code"]}
+        return told
