@@ -70,8 +70,13 @@ class FileSource:
 
     def _rows(self, file: TextIO) -> Iterator[Row]:
         if self._format == "csv":
-            for cells in csv.DictReader(_lines(file), restkey="", strict=True):
-                if "" in cells:
+            lines = csv.DictReader(_lines(file), strict=True)
+            names = lines.fieldnames or ()
+            if len(set(names)) < len(names):
+                raise ValueError("two columns have one name: give them others")
+            for cells in lines:
+                # What is behind the last name.
+                if None in cells:
                     raise ValueError("a line has more cells than there are names")
                 yield {name: cell or None for name, cell in cells.items()}
         elif self._format == "json":

@@ -300,6 +300,25 @@ def test_large_rows_of_a_json_list_are_not_read_again_and_again(transfers: Trans
     assert time.monotonic() - begun < 3
 
 
+def test_columns_of_csv_have_names_of_their_own(transfers: Transfers) -> None:
+    source, target = {"type": "file", "path": "rows.csv"}, {"type": "file", "path": "a.json"}
+    (transfers.files / "rows.csv").write_text("id,name,id\n1,a,2\n")
+    failure = transfers.fails(source, target)
+    assert failure.code == "file_error" and "two columns have one name" in str(failure)
+    (transfers.files / "rows.csv").write_text("id,,name\n1,2,a\n")
+    transfers.run(source, target, mapping=["id", "name"])
+    assert json.loads((transfers.files / "a.json").read_text()) == [{"id": "1", "name": "a"}]
+    (transfers.files / "rows.csv").write_text("id,\n1,2,3\n")
+    assert "more cells than there are names" in str(transfers.fails(source, target))
+
+
+def test_what_later_chunks_lack_of_the_mapping_is_null(transfers: Transfers) -> None:
+    source, target = {"type": "file", "path": "rows.json"}, {"type": "file", "path": "a.json"}
+    (transfers.files / "rows.json").write_text('[{"id": 1, "name": "a"}, {"id": 2}, {"id": 3, "name": "c"}]')
+    transfers.run(source, target, mapping=["id", "name"], chunk_size=1)
+    assert [row["name"] for row in json.loads((transfers.files / "a.json").read_text())] == ["a", None, "c"]
+
+
 def test_a_line_of_csv_has_an_end(transfers: Transfers) -> None:
     (transfers.files / "rows.csv").write_text("id\n" + "," * 11_000_000)
     failure = transfers.fails({"type": "file", "path": "rows.csv"}, {"type": "file", "path": "a.jsonl"})
