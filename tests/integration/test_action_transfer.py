@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -15,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from executors.contract import ActionFailed
+from executors.contract import ActionFailed, Credential
 from executors.stores.postgres_target import ForbiddenTarget
 from tests.support.answering import Answer, Asked, answering
 from tests.support.database_steps import ROLE, step_socket
 from tests.support.inspection import wait_for
+from tests.support.proxies import POSTGRES_SOCKET, Connection, Proxy
 from tests.support.transfers import Transfers
 
 PEOPLE = [(1, "Ada", Decimal("0.1000000000000000000001")), (2, "O'Neil", None), (3, 'Zoë "z"\n', Decimal(7))]
@@ -162,6 +165,62 @@ def test_of_two_that_overwrite_at_once_one_leaves_its_rows(transfers: Transfers)
         second.join(30)
     assert done == ["first", "second"]
     assert transfers.rows("SELECT id FROM copied ORDER BY id") == [(10,), (11,), (12,), (13,)]
+
+
+class FallingSilent(Proxy):
+    """Passes nothing on any more, either way, once it `is_silent`, until it is `over`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.is_silent, self.over = threading.Event(), threading.Event()
+        super().__init__(folder / POSTGRES_SOCKET, Path(step_socket()) / POSTGRES_SOCKET)
+
+    def connection(self, client: socket.socket, server: socket.socket) -> Connection:
+        return SilentConnection(client, server, self)
+
+
+class SilentConnection(Connection):
+    """One connection through it."""
+
+    def __init__(self, client: socket.socket, server: socket.socket, proxy: FallingSilent) -> None:
+        super().__init__(client, server)
+        self._proxy = proxy
+
+    def from_client(self, data: bytes) -> bytes:
+        if self._proxy.is_silent.is_set():
+            self._proxy.over.wait()
+        return data
+
+    from_server = from_client
+
+
+def test_a_server_that_is_gone_does_not_keep_a_transfer(transfers: Transfers) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        proxy = FallingSilent(Path(folder))
+        far = {**transfers.credentials["pg"].data, "db_host": folder}
+        transfers.credentials["far"] = Credential("far", "postgres", far)
+
+        def answer(asked: Asked) -> Answer:
+            proxy.is_silent.set()
+            return Answer([{"id": 1, "name": "a"}])
+
+        try:
+            with answering(answer) as server:
+                source, target = {"type": "http", "url": server.url}, {"type": "postgres", "table": "copied"}
+                begun = time.monotonic()
+                assert transfers.fails(source, target, auth={"writing": "far"}, timeout=2).code == "timeout"
+                assert time.monotonic() - begun < 20
+        finally:
+            proxy.over.set()
+            proxy.close()
+    assert transfers.rows("SELECT count(*) FROM copied") == [(0,)]
+
+
+def test_the_server_knows_when_the_steps_time_is_over(transfers: Transfers) -> None:
+    query = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"
+    transfers.run({"type": "postgres"}, {"type": "file", "path": "a.json"}, query=query, timeout=60)
+    [row] = json.loads((transfers.files / "a.json").read_text())
+    assert 30_000 < int(row["setting"]) <= 62_000
 
 
 def make_target(transfers: Transfers, kind: str) -> dict[str, Any]:
