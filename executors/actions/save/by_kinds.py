@@ -51,7 +51,7 @@ class KindStorage(Storage):
     def _each(
         self, rows: Sequence[Any], spec: SaveArguments, context: SaveContext, work_of: Callable[[Part], Work]
     ) -> Iterator[Any]:
-        """What the kind gives for each part, one after another. Raises: `ActionFailed`, which tells of the rows before it."""
+        """What the kind gives for each part, in order. Raises: `ActionFailed`, which tells of the rows before it."""
         kind = self._kinds.get(self.name)
         if kind is None:
             raise ActionFailed("storage_unavailable", f"this worker has no actions of the kind {self.name!r}")

@@ -53,8 +53,8 @@ class HttpStorage(KindStorage):
                 return Work({**how, **JSON_NULL, "headers": {**JSON, **sent.headers}}, {})
             return Work({**how, "json": part.data}, {})
 
-        told = {"saved": self.name, "rows": len(rows), "requests": 0}
-        # One after another: replies may be large.
+        requests, last = 0, dict[str, Any]()
+        # None is kept: replies may be large.
         for reply in self._each(rows, spec, context, work_of):
-            told = {**told, "requests": told["requests"] + 1, "status_code": reply["status_code"]}
-        return told
+            requests, last = requests + 1, {"status_code": reply["status_code"]}
+        return {"saved": self.name, "rows": len(rows), "requests": requests, **last}
