@@ -18,13 +18,13 @@ from executors import contract
 from executors.actions.http.arguments import SAFE_METHODS, Download, HttpArguments
 from executors.actions.http.bodies import encode, headers_of, query_and_body
 from executors.actions.http.credentials import CredentialHeaders, TokenStore, credentials_of
-from executors.actions.http.downloads import files_folder, save
+from executors.actions.http.downloads import save
 from executors.actions.http.paging import Page, Pages
 from executors.actions.http.sending import Asked, Sender, place_of
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.sanitise import MAX_OUTPUT_BYTES
 from executors.sandbox.sparing import Sparing, told_seconds
-from executors.stores.files import place_name
+from executors.stores.files import files_folder, place_name
 from executors.stores.http_addresses import AddressInvalid, AddressPolicy, check_address
 from executors.stores.http_calls import idempotency_key
 from executors.stores.http_replies import decode, pieces, retry_after_seconds, status_failure
