@@ -62,7 +62,8 @@ def open_database(payload: Mapping[str, Any]) -> Any:
 
 def is_lock(error: Exception) -> bool:
     """Whether another process holds the file."""
-    return "Could not set lock" in str(error) or "Conflicting lock" in str(error)
+    # As it begins: what follows quotes the path.
+    return str(error).startswith("IO Error: Could not set lock on file")
 
 
 def prepare(connection: Any, payload: Mapping[str, Any]) -> None:

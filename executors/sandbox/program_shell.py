@@ -86,8 +86,9 @@ def _attend(process: subprocess.Popen[bytes], given: bytes, kept: _Kept) -> int:
             selector.register(process.stdin, selectors.EVENT_WRITE, "stdin")
         else:
             process.stdin.close()
-        # Its end is not that of its outputs: what it has left in the background may hold them open for ever.
-        while _outputs(selector) and quiet_looks * LOOK_SECONDS < LEFT_SECONDS:
+        # Its end is not that of its outputs: what it has left in the background may hold them open for ever. Nor is
+        # theirs its own: it may write elsewhere, and still read.
+        while selector.get_map() and quiet_looks * LOOK_SECONDS < LEFT_SECONDS:
             ready = selector.select(LOOK_SECONDS)
             has_ended = process.poll() is not None
             quiet_looks = quiet_looks + 1 if has_ended else 0
@@ -100,10 +101,6 @@ def _attend(process: subprocess.Popen[bytes], given: bytes, kept: _Kept) -> int:
         process.stdin.close()
     code = process.wait()
     return code if code >= 0 else 128 - code
-
-
-def _outputs(selector: selectors.BaseSelector) -> list[selectors.SelectorKey]:
-    return [key for key in selector.get_map().values() if key.data != "stdin"]
 
 
 def _feed(selector: selectors.BaseSelector, stdin: IO[bytes], left: memoryview) -> memoryview:

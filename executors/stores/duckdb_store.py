@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any, Final, Self
+from uuid import UUID
 
 from executors.contract import ActionFailed
 from executors.stores.rows import (
@@ -43,6 +46,9 @@ CONFIG: Final[dict[str, str | bool | int | float | list[str]]] = {
 }
 ZONED: Final = "TIMESTAMP WITH TIME ZONE"
 CONFINED: Final = {"enable_external_access": False}
+POINTED: Final = frozenset((float, Decimal))
+BOUND: Final = POINTED | {NoneType, bool, int, str, bytes, datetime, date, time, timedelta, UUID}
+"""The types of values that DuckDB binds as they are."""
 CHANGING: Final = frozenset(("INSERT", "UPDATE", "DELETE", "MERGE_INTO"))
 """The types of statements that change rows, by the names DuckDB has for them."""
 
@@ -69,17 +75,20 @@ class _DuckDb:
         # Imported when used: most workers never need it in their own process.
         import _duckdb as duckdb
 
+        from executors.sandbox.duckdb_connection import is_lock
+
         config = {**CONFIG, **(CONFINED if self._confined else {})}
         while True:
             self._watch.check()
             try:
                 return duckdb.connect(str(self._path), read_only=self._read_only, config=config)
             except duckdb.IOException as error:
-                if "lock" not in str(error):
+                if not is_lock(error):
                     raise ActionFailed(
                         "database_unreadable", f"duckdb: {Path(self._path).name} cannot be opened"
                     ) from None
-                if self._watch.cancelled.wait(min(LOCK_RETRY_SECONDS, self._watch.seconds_left)) or self._watch.is_over:
+                is_cancelled = self._watch.cancelled.wait(min(LOCK_RETRY_SECONDS, self._watch.seconds_left))
+                if not is_cancelled and self._watch.is_over:
                     raise ActionFailed("database_locked", "duckdb: another process holds the file") from None
             except duckdb.Error:
                 message = f"duckdb: {Path(self._path).name} cannot be opened, or this step has it open already"
@@ -211,6 +220,8 @@ class DuckDbChanges(DuckDbWriting):
 
     def run(self, statement: str, all_values: Sequence[Sequence[Any]]) -> None:
         """Run it once for each of several values, which are `$1`, `$2`, ... Raises: `ActionFailed`."""
+        if not all_values:
+            return
         self._look_at(statement)
         for number, values in enumerate(all_values):
             try:
@@ -257,7 +268,7 @@ class DuckDbSink(DuckDbWriting):
         columns = columns_of(rows, self._key if finds else ())
         rows = last_of_each(rows, self._key) if finds else rows
         # A list for each column: row by row DuckDB takes minutes for what takes it seconds so.
-        values = [[_cell(row.get(name)) for row in rows] for name in columns]
+        values = [_column([_cell(row.get(name)) for row in rows]) for name in columns]
         self._run(self._statement(columns), values)
         self.changed += self._count()
 
@@ -295,5 +306,35 @@ def lines_to_parquet(lines: Path, parquet: Path, watch: Watch) -> None:
         database._connection.execute(f"COPY (SELECT * FROM {read}) TO '{to}' (FORMAT parquet)", [str(lines)])  # noqa: S608  (a path of this process's making)
 
 
+def _column(cells: list[Any]) -> list[Any]:
+    """The cells of one column as DuckDB takes each of them into the column's type.
+
+    A list has one type in DuckDB, and what does not fit is changed on the way. So it goes as texts, which are cast one
+    by one, when the cells are of several types; so do numbers with a point, of which a list loses digits and NaN.
+    """
+    kinds = set(map(type, cells)) - {NoneType}
+    if len(kinds) < 2 and kinds.isdisjoint(POINTED):
+        return cells
+    return [None if cell is None else _text(cell) for cell in cells]
+
+
+def _text(cell: Any) -> str:
+    match cell:
+        case bool():
+            return "true" if cell else "false"
+        case Decimal():
+            return format(cell, "f")
+        case datetime() | date() | time():
+            return cell.isoformat()
+        case bytes():
+            return "".join(f"\\x{byte:02X}" for byte in cell)
+    return str(cell)
+
+
 def _cell(value: Any) -> Any:
-    return to_line(value) if isinstance(value, dict | list) else value
+    """A value as DuckDB can bind it: of a type that it does not know the text."""
+    if type(value) in BOUND:
+        return value
+    if isinstance(value, dict | list | tuple):
+        return to_line(value)
+    return bytes(value) if isinstance(value, bytearray | memoryview) else str(value)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from uuid import uuid4
 
 from executors.contract import ActionFailed
 from executors.stores.duckdb_store import lines_to_parquet, parquet_source
+from executors.stores.files import put_in_place
 from executors.stores.rows import Row, as_json, columns_of, to_line
 from executors.stores.watching import Watch
 
@@ -70,8 +70,13 @@ class FileSource:
 
     def _rows(self, file: TextIO) -> Iterator[Row]:
         if self._format == "csv":
-            for cells in csv.DictReader(_lines(file), restkey="", strict=True):
-                if "" in cells:
+            lines = csv.DictReader(_lines(file), strict=True)
+            names = lines.fieldnames or ()
+            if len(set(names)) < len(names):
+                raise ValueError("two columns have one name: give them others")
+            for cells in lines:
+                # What is behind the last name.
+                if None in cells:
                     raise ValueError("a line has more cells than there are names")
                 yield {name: cell or None for name, cell in cells.items()}
         elif self._format == "json":
@@ -131,10 +136,7 @@ class FileSink:
             self._file.close()
             if self._format == "parquet":
                 self._make_parquet()
-            # The name is given when the rows are on the disk: after a power cut it names all of them or none.
-            _keep(self._partial)
-            self._partial.replace(self._path)
-            _keep(self._path.parent)
+            put_in_place(self._partial, self._path)
 
     def _make_parquet(self) -> None:
         if not self._count:
@@ -162,15 +164,6 @@ class FileSink:
             yield
         except OSError as error:
             raise ActionFailed("file_error", f"{self._path.name!r} cannot be written: {error.strerror}") from None
-
-
-def _keep(path: Path) -> None:
-    """See to it that a file, or the names in a folder, are on the disk. Raises: `OSError`."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _batched(rows: Iterable[Row], size: int, watch: Watch) -> Iterator[list[Row]]:

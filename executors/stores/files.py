@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,32 @@ def place_name(request: ActionRequest) -> str:
     place = request.node_id.removeprefix(f"{request.execution_id}:")
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", place)[:SAFE_CHARACTERS]
     return plain if place == plain else f"{plain}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
+
+
+def files_folder(data_dir: Path, execution_id: str) -> Path:
+    """Where an execution's files lie. Raises: `ActionFailed` (`path_not_allowed`)."""
+    if not SAFE_ID.fullmatch(execution_id):
+        raise ActionFailed("path_not_allowed", "the execution id cannot be part of a file name")
+    return (data_dir / "files" / execution_id).resolve()
+
+
+def put_in_place(partial: Path, path: Path) -> None:
+    """Give a file that was written beside its place its name. Raises: `OSError`.
+
+    It is on the disk before: after a power cut the name is that of all of it, or of what was there.
+    """
+    _keep(partial)
+    partial.replace(path)
+    _keep(path.parent)
+
+
+def _keep(path: Path) -> None:
+    """See to it that a file, or the names in a folder, are on the disk. Raises: `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class ExecutionFiles:
@@ -42,7 +69,7 @@ class ExecutionFiles:
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open("xb") as file:
                 yield file
-            partial.replace(path)
+            put_in_place(partial, path)
         except OSError as error:
             raise ActionFailed("file_error", f"{name!r} cannot be written: {error.strerror}") from None
         finally:
@@ -66,9 +93,7 @@ class ExecutionFiles:
         self._inside(name)
 
     def _inside(self, name: str) -> Path:
-        if not SAFE_ID.fullmatch(self._execution_id):
-            raise ActionFailed("path_not_allowed", "the execution id cannot be part of a file name")
-        folder = (self._data_dir / "files" / self._execution_id).resolve()
+        folder = files_folder(self._data_dir, self._execution_id)
         if "\x00" in name or Path(name).is_absolute() or not Path(name).name:
             raise ActionFailed("path_not_allowed", f"{name!r} is no name of a file in the execution's folder")
         path = (folder / name).resolve()

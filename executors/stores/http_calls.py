@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from threading import Event
 from typing import Any, BinaryIO, Final
+from urllib.parse import quote
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -85,6 +86,11 @@ class CheckedCalls:
             return b"".join(pieces(response, self._max_bytes))
         into.writelines(pieces(response, sys.maxsize))
         return b""
+
+
+def idempotency_key(effect_key: str) -> str:
+    """What stands in the header `Idempotency-Key`: a step's name may hold what no header can."""
+    return quote(effect_key, safe=":#/,;=+@ ")
 
 
 def headers_of(credential: Credential) -> dict[str, str]:

@@ -7,7 +7,7 @@ import email.utils
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -137,21 +137,21 @@ def _charset(told: str | None) -> str:
 def status_failure(response: requests.Response, reply: dict[str, Any]) -> ActionFailed:
     """What another reply than a 2xx fails with."""
     message = f"HTTP {response.status_code}: {str(response.reason)[:MAX_REASON]}"
-    return ActionFailed("http_status", message, data=reply, retry_after_seconds=retry_after_seconds(response))
+    return ActionFailed("http_status", message, data=reply, retry_after_seconds=retry_after_seconds(response.headers))
 
 
-def retry_after_seconds(response: requests.Response) -> float | None:
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """What `Retry-After` asks for, in seconds or as a date, an hour at most; None when it asks for nothing.
 
     A date is compared with the reply's own, as the server's clock may differ from this machine's.
     """
-    asked = response.headers.get("Retry-After", "").strip()
+    asked = headers.get("Retry-After", "").strip()
     if asked.isascii() and asked.isdigit():
         return min(float(asked[:10]), MAX_RETRY_AFTER_SECONDS)
     until = _date(asked)
     if until is None:
         return None
-    now = _date(response.headers.get("Date", "")) or datetime.now(UTC)
+    now = _date(headers.get("Date", "")) or datetime.now(UTC)
     return min(max(0.0, (until - now).total_seconds()), MAX_RETRY_AFTER_SECONDS)
 
 

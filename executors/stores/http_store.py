@@ -5,7 +5,6 @@ Knows pages and replies; which addresses may be reached is `http_calls`' matter.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Literal, Self
@@ -15,14 +14,14 @@ from requests.utils import parse_header_links
 
 from executors.contract import ActionFailed
 from executors.stores.http_addresses import AddressInvalid, check_address, origin
-from executors.stores.http_calls import Reply
+from executors.stores.http_calls import Reply, idempotency_key
+from executors.stores.http_replies import retry_after_seconds
 from executors.stores.rows import Row, to_line
 from executors.stores.watching import Watch
 
 MAX_PAGES: Final = 100_000
 MAX_SECONDS: Final = 300.0
 MAX_PAGE_BYTES: Final = 10_000_000
-RETRY_AFTER: Final = re.compile(r"\d{1,4}")
 Calls = Callable[..., Reply]
 
 
@@ -96,7 +95,7 @@ class HttpSink:
         method: Literal["POST", "PUT", "PATCH"] = "POST",
     ) -> None:
         self._calls, self._url, self._watch = calls, _checked(url), watch
-        self._headers, self._method, self._effect_key = dict(headers or {}), method, effect_key
+        self._headers, self._method, self._key = dict(headers or {}), method, idempotency_key(effect_key)
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -112,7 +111,7 @@ class HttpSink:
         """As `rows.Sink` has it."""
         body = "[" + ",".join(map(to_line, rows)) + "]"
         self._count += 1
-        own = {"Content-Type": "application/json", "Idempotency-Key": f"{self._effect_key}/batch-{self._count}"}
+        own = {"Content-Type": "application/json", "Idempotency-Key": f"{self._key}/batch-{self._count}"}
         headers = {**own, **self._headers}
         _ask(self._calls, self._watch, self._method, self._url, "target_failed", headers=headers, data=body.encode())
 
@@ -129,8 +128,7 @@ def _ask(calls: Calls, watch: Watch, method: str, url: str, code: str, **options
         watch.check()
         raise
     if not 200 <= reply.status < 300:
-        wanted = RETRY_AFTER.fullmatch(reply.headers.get("Retry-After", ""))
-        after = float(wanted[0]) if wanted else None
+        after = retry_after_seconds(reply.headers)
         raise ActionFailed(code, f"http: {method} was answered with {reply.status}", retry_after_seconds=after)
     return reply
 

@@ -48,6 +48,7 @@ class Exchange:
         self._deadline = deadline
         self._cancelled = cancelled
         self._sockets: list[socket.socket] = []
+        self._goes_on = False
         self._lock = threading.Lock()
 
     @property
@@ -61,6 +62,15 @@ class Exchange:
 
     def __exit__(self, *_: object) -> None:
         _current.exchange = None
+        if not self._goes_on:
+            self.end()
+
+    def go_on(self) -> None:
+        """Watch on after the context, until `end`: a body is still to be read."""
+        self._goes_on = True
+
+    def end(self) -> None:
+        """Watch no more."""
         _watch.end(self)
         with self._lock:
             for guard in self._sockets:

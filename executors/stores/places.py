@@ -7,15 +7,14 @@ name, `files/ID/` is what an execution may write to. Nothing else of the data fo
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from executors.contract import ActionFailed
+from executors.stores.files import files_folder
 
 MEMORY_DATABASE: Final = ":memory:"
-SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 ROWS: Final = "rows"
 MOST_ENTRIES: Final = 100_000
 """In a folder that a step names in `read`: each is looked at."""
@@ -25,13 +24,11 @@ class Places:
     """The files of one execution below one data folder. Raises: `ActionFailed` (`path_not_allowed`) throughout."""
 
     def __init__(self, data_dir: Path, allowed: Iterable[Path], execution_id: str) -> None:
-        if not SAFE_NAME.fullmatch(execution_id):
-            raise ActionFailed("path_not_allowed", "the execution id cannot be part of a file name")
+        self.files = files_folder(data_dir, execution_id)
         data_dir = data_dir.resolve()
         self._data_dir = data_dir
         self._databases = data_dir / "databases"
         self._execution_id = execution_id
-        self.files = data_dir / "files" / execution_id
         self.work = data_dir / "tmp"
         self.roots = [*allowed, self.files, self._databases]
         for folder in (self.files, self.work):

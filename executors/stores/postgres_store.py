@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,6 +19,7 @@ from psycopg import sql
 from psycopg.types.numeric import NumericLoader
 
 from executors.contract import ActionFailed
+from executors.stores.postgres_session import MOST_MILLISECONDS, SERVER_SLACK_SECONDS
 from executors.stores.postgres_statements import StatementUnreadable, bind, split_statements
 from executors.stores.postgres_target import ForbiddenTarget, Target, refuse_own_database
 from executors.stores.postgres_values import adapt
@@ -40,6 +44,9 @@ class _Postgres:
         self._target, self._forbidden, self._watch = target, forbidden, watch
         self._stack = contextlib.ExitStack()
         self._connection: Any = None
+        self._socket: Any = None
+        """The connection's, by a plain duplicate, whether TLS wraps it or not."""
+        self._give_up_at = 0.0
 
     def __enter__(self) -> Self:
         refuse_own_database(self._target.options, self._forbidden)
@@ -64,7 +71,14 @@ class _Postgres:
             adapt(connection.adapters)
             # Numbers go on with every digit.
             connection.adapters.register_loader("numeric", NumericLoader)
-            self._stack.enter_context(self._watch.stopping(self._cancel))
+            self._socket = socket.socket(fileno=os.dup(connection.fileno()))
+            self._stack.callback(self._socket.close)
+            self._stack.enter_context(self._watch.stopping(self._stop))
+            with self._failing("postgres_connection"):
+                # What goes on at the server when nobody can tell it to stop.
+                ends = min(MOST_MILLISECONDS, int(1000 * (self._watch.seconds_left + SERVER_SLACK_SECONDS)))
+                connection.execute("SELECT set_config('statement_timeout', %s, false)", [str(ends)])
+                connection.commit()
         except BaseException:
             # Whatever it was, nobody has the store that could close it.
             self._stack.close()
@@ -74,9 +88,15 @@ class _Postgres:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.close()
 
-    def _cancel(self) -> None:
-        with contextlib.suppress(psycopg.Error):
-            self._connection.cancel_safe(timeout=CANCEL_SECONDS)
+    def _stop(self) -> None:
+        """Have the server end it; when it cannot be reached, or does not, end the wait for it."""
+        self._give_up_at = self._give_up_at or time.monotonic() + CANCEL_SECONDS
+        if time.monotonic() < self._give_up_at:
+            with contextlib.suppress(psycopg.Error):
+                self._connection.cancel_safe(timeout=CANCEL_SECONDS)
+                return
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     @contextlib.contextmanager
     def _failing(self, code: str) -> Iterator[None]:
@@ -162,6 +182,8 @@ class PostgresSink(_Postgres):
     def begin(self) -> None:
         """As `rows.Sink` has it."""
         if self._mode == "overwrite":
+            # Two that overwrite wait for each other, and the second must see what the first has done.
+            self._run(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(self._table))
             self._run(sql.SQL("DELETE FROM {}").format(self._table))
 
     def write(self, rows: Sequence[Row]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +78,8 @@ class S3Object:
         """As `objects.StoredObject` has it."""
         with self._client("source_failed") as client:
             client.download_file(self._bucket, self.key, str(path), Callback=self._look)
+            # A connection that was shut may look like the end of the object.
+            self._watch.check()
 
     def upload(self, path: Path) -> None:
         """As `objects.StoredObject` has it."""
@@ -147,16 +150,22 @@ class _Sender:
         self._name, self._watch = name, watch
         # botocore's own classes wait for the word to go on before they send a large body.
         self._manager = checked_manager(policy, AWSHTTPConnection, AWSHTTPSConnection, THREADS)
+        self._bodies: dict[int, Exchange] = {}
+        """By thread what it reads from: each of boto3's reads one reply after another."""
 
     def __call__(self, request: Any, **_: Any) -> Any:
         """The reply, in botocore's form. Raises: `ActionFailed`, `BotoCoreError`."""
         from botocore.exceptions import EndpointConnectionError
 
+        self._end_body(threading.get_ident())
         exchange = Exchange(self._watch.deadline, self._watch.cancelled)
         try:
             with exchange:
                 reply = self._send(request)
                 exchange.check()
+                if request.stream_output:
+                    self._bodies[threading.get_ident()] = exchange
+                    exchange.go_on()
             return reply
         except (HTTPError, OSError) as error:
             self._watch.check()
@@ -166,7 +175,13 @@ class _Sender:
 
     def close(self) -> None:
         """Close its connections."""
+        for thread in list(self._bodies):
+            self._end_body(thread)
         self._manager.clear()
+
+    def _end_body(self, thread: int) -> None:
+        if (exchange := self._bodies.pop(thread, None)) is not None:
+            exchange.end()
 
     def _send(self, request: Any) -> Any:
         from botocore.awsrequest import AWSResponse

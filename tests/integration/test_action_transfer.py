@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -15,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from executors.contract import ActionFailed
+from executors.contract import ActionFailed, Credential
 from executors.stores.postgres_target import ForbiddenTarget
 from tests.support.answering import Answer, Asked, answering
 from tests.support.database_steps import ROLE, step_socket
 from tests.support.inspection import wait_for
+from tests.support.proxies import POSTGRES_SOCKET, Connection, Proxy
 from tests.support.transfers import Transfers
 
 PEOPLE = [(1, "Ada", Decimal("0.1000000000000000000001")), (2, "O'Neil", None), (3, 'Zoë "z"\n', Decimal(7))]
@@ -130,6 +133,96 @@ def test_an_attempt_that_was_overtaken_writes_nothing_more(transfers: Transfers,
     assert read_target(transfers, kind) == [(n, "x", None) for n in range(4)]
 
 
+def test_of_two_that_overwrite_at_once_one_leaves_its_rows(transfers: Transfers) -> None:
+    """The first one waits for a page while the second begins."""
+    (transfers.files / "second.json").write_text(json.dumps([{"id": n, "name": "second"} for n in range(10, 14)]))
+    target = {"type": "postgres", "table": "copied", "mode": "overwrite"}
+    has_begun, goes_on, done = threading.Event(), threading.Event(), list[str]()
+
+    def answer(asked: Asked) -> Answer:
+        page = int(asked.said.get("page", "0"))
+        if page == 1:
+            has_begun.set()
+            goes_on.wait(30)
+        rows = [{"id": n, "name": "first"} for n in (2 * page, 2 * page + 1)]
+        return Answer({"rows": rows, "next": None if page else "?page=1"})
+
+    def run(source: dict[str, Any], node: str) -> None:
+        transfers.run(source, target, node=node)
+        done.append(node)
+
+    with answering(answer) as server:
+        pages = {"type": "http", "url": f"{server.url}/rows", "path": "rows", "next_path": "next"}
+        first = threading.Thread(target=run, args=(pages, "first"))
+        first.start()
+        assert has_begun.wait(30)
+        second = threading.Thread(target=run, args=({"type": "file", "path": "second.json"}, "second"))
+        second.start()
+        waiting = "SELECT 1 FROM pg_locks WHERE relation = 'copied'::regclass AND NOT granted"
+        wait_for(lambda: done or transfers.rows(waiting))
+        goes_on.set()
+        first.join(30)
+        second.join(30)
+    assert done == ["first", "second"]
+    assert transfers.rows("SELECT id FROM copied ORDER BY id") == [(10,), (11,), (12,), (13,)]
+
+
+class FallingSilent(Proxy):
+    """Passes nothing on any more, either way, once it `is_silent`, until it is `over`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.is_silent, self.over = threading.Event(), threading.Event()
+        super().__init__(folder / POSTGRES_SOCKET, Path(step_socket()) / POSTGRES_SOCKET)
+
+    def connection(self, client: socket.socket, server: socket.socket) -> Connection:
+        return SilentConnection(client, server, self)
+
+
+class SilentConnection(Connection):
+    """One connection through it."""
+
+    def __init__(self, client: socket.socket, server: socket.socket, proxy: FallingSilent) -> None:
+        super().__init__(client, server)
+        self._proxy = proxy
+
+    def from_client(self, data: bytes) -> bytes:
+        if self._proxy.is_silent.is_set():
+            self._proxy.over.wait()
+        return data
+
+    from_server = from_client
+
+
+def test_a_server_that_is_gone_does_not_keep_a_transfer(transfers: Transfers) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        proxy = FallingSilent(Path(folder))
+        far = {**transfers.credentials["pg"].data, "db_host": folder}
+        transfers.credentials["far"] = Credential("far", "postgres", far)
+
+        def answer(asked: Asked) -> Answer:
+            proxy.is_silent.set()
+            return Answer([{"id": 1, "name": "a"}])
+
+        try:
+            with answering(answer) as server:
+                source, target = {"type": "http", "url": server.url}, {"type": "postgres", "table": "copied"}
+                begun = time.monotonic()
+                assert transfers.fails(source, target, auth={"writing": "far"}, timeout=2).code == "timeout"
+                assert time.monotonic() - begun < 20
+        finally:
+            proxy.over.set()
+            proxy.close()
+    assert transfers.rows("SELECT count(*) FROM copied") == [(0,)]
+
+
+def test_the_server_knows_when_the_steps_time_is_over(transfers: Transfers) -> None:
+    query = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"
+    transfers.run({"type": "postgres"}, {"type": "file", "path": "a.json"}, query=query, timeout=60)
+    [row] = json.loads((transfers.files / "a.json").read_text())
+    assert 30_000 < int(row["setting"]) <= 62_000
+
+
 def make_target(transfers: Transfers, kind: str) -> dict[str, Any]:
     create = "CREATE TABLE copied (id INTEGER PRIMARY KEY, name TEXT, part DOUBLE PRECISION)"
     if kind == "duckdb":
@@ -152,6 +245,31 @@ def read_target(transfers: Transfers, kind: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(transfers.files / "a.db")) as file:
             return file.execute(query).fetchall()
     return transfers.rows(query)
+
+
+POSTGRES_TO_DUCKDB: list[tuple[str, list[str], str, list[str | None]]] = [
+    ("numeric", ["1.5", "100000000000000000000000000", "0.00000001"], "DECIMAL(38,8)",
+        ["1.50000000", "100000000000000000000000000.00000000", "0.00000001"]),
+    ("numeric", ["1.5", "1.25", "NaN", "0.00000001"], "VARCHAR", ["1.5", "1.25", "NaN", "0.00000001"]),
+    ("double precision", ["1.5", "NaN", "Infinity"], "DOUBLE", ["1.5", "nan", "inf"]),
+    ("inet", ["10.0.0.1", "10.0.0.0/8"], "VARCHAR", ["10.0.0.1", "10.0.0.0/8"]),
+    ("bytea", ["ab\\000"], "BLOB", ["ab\\x00"]),
+    ("interval", ["1 day"], "INTERVAL", ["1 day"]),
+    ("timestamptz", ["2024-02-29 12:00+02"], "TIMESTAMPTZ", ["2024-02-29 10:00:00+00"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "given", "to", "stored"), POSTGRES_TO_DUCKDB)
+def test_each_value_of_postgres_takes_the_columns_type_in_duckdb(
+    transfers: Transfers, kind: str, given: list[str], to: str, stored: list[str]
+) -> None:
+    with transfers.duckdb() as file:
+        file.execute(f"CREATE TABLE copied (n INT, v {to})")
+    query = f"SELECT n, v::{kind} AS v FROM unnest(:given::text[]) WITH ORDINALITY AS g(v, n)"
+    transfers.run({"type": "postgres"}, {"type": "duckdb", "table": "copied"}, query=query, params={"given": given})
+    with transfers.duckdb() as file:
+        file.execute("SET TimeZone = 'UTC'")
+        assert file.execute("SELECT v::VARCHAR FROM copied ORDER BY n").fetchall() == [(value,) for value in stored]
 
 
 @pytest.mark.parametrize("kind", ["duckdb", "sqlite"])
@@ -239,6 +357,25 @@ def test_large_rows_of_a_json_list_are_not_read_again_and_again(transfers: Trans
     begun = time.monotonic()
     transfers.run({"type": "file", "path": "rows.json"}, {"type": "file", "path": "a.jsonl"})
     assert time.monotonic() - begun < 3
+
+
+def test_columns_of_csv_have_names_of_their_own(transfers: Transfers) -> None:
+    source, target = {"type": "file", "path": "rows.csv"}, {"type": "file", "path": "a.json"}
+    (transfers.files / "rows.csv").write_text("id,name,id\n1,a,2\n")
+    failure = transfers.fails(source, target)
+    assert failure.code == "file_error" and "two columns have one name" in str(failure)
+    (transfers.files / "rows.csv").write_text("id,,name\n1,2,a\n")
+    transfers.run(source, target, mapping=["id", "name"])
+    assert json.loads((transfers.files / "a.json").read_text()) == [{"id": "1", "name": "a"}]
+    (transfers.files / "rows.csv").write_text("id,\n1,2,3\n")
+    assert "more cells than there are names" in str(transfers.fails(source, target))
+
+
+def test_what_later_chunks_lack_of_the_mapping_is_null(transfers: Transfers) -> None:
+    source, target = {"type": "file", "path": "rows.json"}, {"type": "file", "path": "a.json"}
+    (transfers.files / "rows.json").write_text('[{"id": 1, "name": "a"}, {"id": 2}, {"id": 3, "name": "c"}]')
+    transfers.run(source, target, mapping=["id", "name"], chunk_size=1)
+    assert [row["name"] for row in json.loads((transfers.files / "a.json").read_text())] == ["a", None, "c"]
 
 
 def test_a_line_of_csv_has_an_end(transfers: Transfers) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +114,21 @@ def test_a_refused_batch_ends_it_and_tells_when_to_come_again(transfers: Transfe
     assert (failure.code, failure.retry_after_seconds) == ("target_failed", 7)
 
 
+def test_a_batch_is_refused_until_a_date(transfers: Transfers) -> None:
+    (transfers.files / "a.json").write_text('[{"id": 1}]')
+    told = {"Retry-After": "Fri, 01 Mar 2024 12:00:30 GMT", "Date": "Fri, 01 Mar 2024 12:00:00 GMT"}
+    with answering(lambda asked: Answer({}, status=503, headers=told)) as server:
+        failure = transfers.fails({"type": "file", "path": "a.json"}, {"type": "http", "url": server.url})
+    assert failure.retry_after_seconds == 30
+
+
+def test_a_step_of_any_name_has_a_key(transfers: Transfers) -> None:
+    (transfers.files / "a.json").write_text('[{"id": 1}]')
+    with answering(lambda asked: Answer({})) as server:
+        transfers.run({"type": "file", "path": "a.json"}, {"type": "http", "url": server.url}, node="шаг")
+    assert server.asked[0].headers["idempotency-key"] == "e1:%D1%88%D0%B0%D0%B3/batch-1"
+
+
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Any]:
     """A client of moto's S3 with the bucket `lake`."""
@@ -163,6 +182,43 @@ def test_what_s3_refuses_is_told_without_a_key(transfers: Transfers, bucket: Any
     assert transfers.fails(wrong, file, auth={"reading": "lake"}).code == "arguments_invalid"
     laid = {"reading": {"key": "lake", "endpoint": "http://127.0.0.1:1"}}
     assert transfers.fails(source, file, auth=laid).code == "auth_invalid"
+
+
+class Dripping(BaseHTTPRequestHandler):
+    """An object whose bytes come one by one, and never all of them."""
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000000")
+        self.send_header("ETag", '"one"')
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        gone = threading.Event()
+        with suppress(OSError):
+            while not gone.wait(0.1):
+                self.wfile.write(b"x")
+
+
+@pytest.mark.parametrize("code", ["timeout", "cancelled"])
+def test_an_object_that_drips_ends_with_the_job(transfers: Transfers, code: str) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    transfers.credentials["lake"] = Credential("lake", "s3", {**KEYS, "endpoint": endpoint})
+    cancelling = threading.Timer(1, transfers.cancelled.set if code == "cancelled" else lambda: None)
+    cancelling.start()
+    try:
+        source, target = {"type": "s3", "url": "s3://lake/drips.csv"}, {"type": "file", "path": "a.json"}
+        begun = time.monotonic()
+        timeout = 2 if code == "timeout" else 60
+        assert transfers.fails(source, target, auth={"reading": "lake"}, timeout=timeout).code == code
+        assert time.monotonic() - begun < 20
+    finally:
+        cancelling.join()
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_bucket_at_an_address_that_steps_may_not_reach_is_refused(transfers: Transfers, bucket: Any) -> None:

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import duckdb
 import pytest
@@ -40,6 +41,11 @@ VALUES: list[tuple[str, list[Any], list[str | None]]] = [
     ("BOOLEAN", [True, False, None], ["true", "false", None]),
     ("BIGINT", [9007199254740993], ["9007199254740993"]),
     ("INT", [None, None], [None, None]),
+    ("BIGINT", [9007199254740993, 1.0], ["9007199254740993", "1"]),
+    ("DECIMAL(38,18)", [1234567, 0.5], ["1234567.000000000000000000", "0.500000000000000000"]),
+    ("DECIMAL(38,18)", [1234567.1, 0.5], ["1234567.100000000000000000", "0.500000000000000000"]),
+    ("VARCHAR", [1, 2.5, True], ["1", "2.5", "true"]),
+    ("JSON", [1, 2.5, True, "7"], ["1", "2.5", "true", "7"]),
 ]
 
 
@@ -49,6 +55,15 @@ def test_json_lands_in_the_columns_type(saves: Saves, kind: str, given: list[Any
         file.execute(f"CREATE TABLE u (n INT, v {kind})")
     saves.run([{"n": number, "v": value} for number, value in enumerate(given)], table="u")
     assert saves.sql("SELECT v::VARCHAR FROM u ORDER BY n") == [(value,) for value in stored]
+
+
+@pytest.mark.parametrize("mode", ["update", "upsert"])
+def test_keys_of_several_types_find_their_rows(saves: Saves, mode: str) -> None:
+    with saves.duckdb() as file:
+        file.execute("CREATE TABLE u (k BIGINT PRIMARY KEY, v VARCHAR)")
+        file.execute("INSERT INTO u VALUES (1, 'old'), (9007199254740992, 'other'), (9007199254740993, 'old')")
+    saves.run([{"k": 9007199254740993, "v": 1}, {"k": 1.0, "v": 2.5}], table="u", mode=mode, key="k")
+    assert saves.sql("SELECT * FROM u ORDER BY k") == [(1, "2.5"), (9007199254740992, "other"), (9007199254740993, "1")]
 
 
 def test_a_file_of_the_databases(saves: Saves) -> None:
@@ -104,19 +119,41 @@ def test_a_macro_of_the_file_does_not_hide_one(saves: Saves) -> None:
     assert saves.run([{"id": 1}], table="t", node="other") == written("duckdb", 1)
 
 
-def test_a_file_that_another_process_holds_is_waited_for(saves: Saves) -> None:
-    path = str(saves.data_dir / "duckdb" / "e1.duckdb")
+@contextmanager
+def held(path: Path) -> Iterator[IO[str]]:
+    """A process that holds a file until what comes is closed."""
     holding = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
-        [sys.executable, "-c", holding, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", holding, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as holder:
         assert holder.stdout is not None and holder.stdin is not None
         assert holder.stdout.readline() == "held\n"
+        yield holder.stdin
+
+
+def test_a_file_that_another_process_holds_is_waited_for(saves: Saves) -> None:
+    with held(saves.data_dir / "duckdb" / "e1.duckdb") as holder:
         assert saves.fails([{"id": 2}], table="t", timeout=1).code == "database_locked"
-        letting_go = threading.Timer(0.3, holder.stdin.close)
+        letting_go = threading.Timer(0.3, holder.close)
         letting_go.start()
         assert saves.run([{"id": 2}], table="t") == written("duckdb", 1)
         letting_go.join()
+
+
+def test_who_is_cancelled_while_waiting_for_a_file_is_cancelled(saves: Saves) -> None:
+    with held(saves.data_dir / "duckdb" / "e1.duckdb"):
+        cancelling = threading.Timer(0.3, saves.cancelled.set)
+        cancelling.start()
+        assert saves.fails([{"id": 2}], table="t").code == "cancelled"
+        cancelling.join()
+
+
+def test_a_word_in_the_path_is_no_lock(saves: Saves) -> None:
+    folder = saves.data_dir / "databases" / "Could not set lock on file"
+    folder.mkdir()
+    (folder / "block.duckdb").write_text("no database, but long enough to be looked at" * 100)
+    spec = {"database": "Could not set lock on file/block.duckdb"}
+    assert saves.fails([{"id": 1}], table="t", spec=spec, timeout=2).code == "database_unreadable"
 
 
 STATEMENTS = [

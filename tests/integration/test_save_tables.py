@@ -88,6 +88,13 @@ def test_a_statement_is_bound_and_run_for_each_row(saves: Saves) -> None:
     assert rows(saves) == [(3, NASTY)]
 
 
+def test_a_statement_for_no_rows_does_nothing(saves: Saves) -> None:
+    text = "INSERT INTO t (id) VALUES (:id)"
+    assert saves.run([], statement=text) == written(saves.storage, 0, None)
+    assert saves.run({"id": 1}, statement=text, params=[], node="of_params") == written(saves.storage, 0, None)
+    assert rows(saves) == []
+
+
 def test_a_statement_may_return_rows(saves: Saves) -> None:
     text = "INSERT INTO t (id) VALUES (:id) RETURNING id, name"
     assert saves.run([{"id": 4}, {"id": 5}], statement=text) == written(saves.storage, 2, None)

@@ -76,6 +76,7 @@ PARAMETERS: list[tuple[dict[str, Any], list[Any]]] = [
     ({"data": {"a": 1}}, [{"a": 1}]),
     ({"data": [{"a": 1}, [{"a": 2}]], "of_items": True}, [{"a": 1}, {"a": 2}]),
     ({"params": [], "data": [1]}, []),
+    ({"params": [{"a": 1}, [{"a": 2}, {"a": 3}], []], "of_items": True}, [{"a": 1}, {"a": 2}, {"a": 3}]),
 ]
 
 

@@ -62,6 +62,11 @@ def test_inputs_variables_arguments_and_standard_input(action: ShellAction) -> N
     assert told["stdout"] == 'a b|2|{"ä": [1, true]}|null|x y|3|2|["line"]'
 
 
+def test_all_input_is_read_by_a_command_whose_output_goes_elsewhere(action: ShellAction) -> None:
+    told = run(action, "exec >log 2>&1; cat >data; test $(wc -c <data) = 1000000", stdin="x" * 1_000_000)
+    assert told["exit_code"] == 0
+
+
 def test_a_command_is_no_template(action: ShellAction) -> None:
     assert run(action, "echo '{{ 1 + 1 }}'")["stdout"] == "{{ 1 + 1 }}\n"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,18 @@ def asking(tmp_path: Path) -> Iterator[Asking]:
 def files(asking: Asking) -> list[str]:
     folder = asking.data_dir / "files" / "e1"
     return sorted(file.name for file in folder.iterdir()) if folder.exists() else []
+
+
+def test_a_file_is_on_the_disk_with_its_name(asking: Asking, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_disk, sync = list[int](), os.fsync
+
+    def note(descriptor: int) -> None:
+        sync(descriptor)
+        on_disk.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", note)
+    path = Path(asking.run(url=f"{server.url}/named", download=True)["path"])
+    assert on_disk == [path.stat().st_ino, path.parent.stat().st_ino]
 
 
 @pytest.mark.parametrize("path", ["/table", "/packed"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -145,6 +146,28 @@ def test_a_failure_tells_how_much_was_saved_before_it(kinds: dict[str, ActionKin
     assert len(server.asked) == 3
 
 
+def test_replies_are_not_kept(kinds: dict[str, ActionKind]) -> None:
+    rows, size = 20, 1_000_000
+    with answering(lambda asked: Answer("x" * size)) as server:
+        asked = request("http", data=list(range(rows)), chunk_size=1, spec={"url": f"{server.url}/rows"})
+        tracemalloc.start()
+        try:
+            kinds["save"].run(asked, lent())
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert most < rows * size / 2
+
+
+def test_many_requests_have_one_log_which_is_short(kinds: dict[str, ActionKind], server: Server) -> None:
+    lending = lent()
+    spec = {"url": f"{server.url}/rows"}
+    kinds["save"].run(request("http", data=list(range(50)), chunk_size=1, spec=spec), lending)
+    told = [line.text for line in lending.lines.take()]
+    assert len(server.asked) == 50 and len(told) < 30
+    assert "lines before it were left out" in told[-1]
+
+
 def test_what_the_server_asks_for_reaches_retry(kinds: dict[str, ActionKind], server: Server) -> None:
     failed = failure(kinds, "http", data=1, spec={"url": f"{server.url}/busy"})
     assert (failed.code, failed.retry_after_seconds) == ("http_status", 7)
@@ -170,6 +193,11 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"spec": {"url": "https://shop.example"}, "auth": "database"}, "credential_invalid", "makes no header of http"),
     (
         {"spec": {"url": "https://shop.example", "headers": {"idempotency-KEY": "k"}}, "chunk_size": 5},
+        "arguments_invalid",
+        "Idempotency-Key",
+    ),
+    (
+        {"spec": {"url": "https://shop.example", "headers": {"Idempotency-Key": "k"}}, "of_items": True},
         "arguments_invalid",
         "Idempotency-Key",
     ),

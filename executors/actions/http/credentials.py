@@ -131,7 +131,7 @@ def fetch_token(credential: Credential, send: Send, context: ActionContext) -> t
             raise ActionFailed(
                 "token_refused",
                 f"credential {name!r}: its token_url answered HTTP {response.status_code}",
-                retry_after_seconds=retry_after_seconds(response),
+                retry_after_seconds=retry_after_seconds(response.headers),
             )
         content = b"".join(pieces(response, MAX_TOKEN_REPLY_BYTES))
     try:

@@ -5,22 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from executors.contract import ActionFailed
-
-SAFE_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
-
-
-def files_folder(data_dir: Path, execution_id: str) -> Path:
-    """Where an execution's files lie; duckdb steps read there. Raises: `ActionFailed`."""
-    if not SAFE_ID.fullmatch(execution_id):
-        raise ActionFailed("path_not_allowed", "the execution id cannot be part of a file name")
-    return data_dir.resolve() / "files" / execution_id
+from executors.stores.files import put_in_place
 
 
 def save(pieces: Iterable[bytes], folder: Path, name: str) -> dict[str, Any]:
@@ -42,7 +33,7 @@ def save(pieces: Iterable[bytes], folder: Path, name: str) -> dict[str, Any]:
                 _write(file.write, piece)
             _write(file.flush)
         target = folder / name
-        _write(os.replace, temporary, target)
+        _write(put_in_place, Path(temporary), target)
     except BaseException:
         # Whatever it was, half a file is none.
         with contextlib.suppress(OSError):

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any, ClassVar, Self
-from urllib.parse import quote
 
 import requests
 from urllib3.exceptions import HTTPError
@@ -19,14 +18,15 @@ from executors import contract
 from executors.actions.http.arguments import SAFE_METHODS, Download, HttpArguments
 from executors.actions.http.bodies import encode, headers_of, query_and_body
 from executors.actions.http.credentials import CredentialHeaders, TokenStore, credentials_of
-from executors.actions.http.downloads import files_folder, save
+from executors.actions.http.downloads import save
 from executors.actions.http.paging import Page, Pages
 from executors.actions.http.sending import Asked, Sender, place_of
 from executors.contract import ActionContext, ActionFailed, ActionRequest
 from executors.sandbox.sanitise import MAX_OUTPUT_BYTES
 from executors.sandbox.sparing import Sparing, told_seconds
-from executors.stores.files import place_name
+from executors.stores.files import files_folder, place_name
 from executors.stores.http_addresses import AddressInvalid, AddressPolicy, check_address
+from executors.stores.http_calls import idempotency_key
 from executors.stores.http_replies import decode, pieces, retry_after_seconds, status_failure
 from executors.stores.http_transport import CheckedSession, Exchange
 
@@ -218,8 +218,7 @@ class _Job:
         arguments = self._arguments
         headers = headers_of({"User-Agent": USER_AGENT, **arguments.headers})
         if arguments.verb not in SAFE_METHODS and IDEMPOTENCY_KEY not in headers:
-            # A step's name may hold what no header can.
-            headers[IDEMPOTENCY_KEY] = quote(self._request.effect_key, safe=":#/,;=+@ ")
+            headers[IDEMPOTENCY_KEY] = idempotency_key(self._request.effect_key)
         query, body = query_and_body(arguments)
         if arguments.pagination is None or arguments.pagination.place == "query":
             query |= said
@@ -301,7 +300,7 @@ class _Job:
         line = f"{self._place(asked)}: {response.status_code} in {told_seconds(seconds)}, {answer.bytes_read:,} bytes"
         if exchange.cause:
             line += f", cut off ({exchange.cause})"
-        if not answer.is_good and (pause := retry_after_seconds(response)) is not None:
+        if not answer.is_good and (pause := retry_after_seconds(response.headers)) is not None:
             line += f", asks to be left alone for {pause:g} s"
         self.told.tell(line, "info" if answer.is_good and not exchange.cause else "warning")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -34,7 +35,9 @@ class SaveArguments(contract.Arguments):
         description="Of `python`: Python that defines `main`",
         json_schema_extra={"x-noetl-template": "verbatim"},
     )
-    params: dict[str, Any] | list[dict[str, Any]] | None = Field(None, description="The values of `statement`.")
+    params: dict[str, Any] | list[dict[str, Any] | list[dict[str, Any]]] | None = Field(
+        None, description="The values of `statement`: a map, or a list of them."
+    )
     format: Literal["csv", "json", "jsonl", "parquet"] | None = Field(None, description="Of files.")
     chunk_size: int | None = Field(None, ge=1, description="So many rows, or items of a loop, at a time.")
     of_items: bool = Field(
@@ -46,14 +49,17 @@ class SaveArguments(contract.Arguments):
 
         Of several items of a loop each may have given one, or a list of them.
         """
-        given = (self.data or []) if self.of_items else [self.data]
-        rows: list[Any] = []
-        for entry in given:
-            rows.extend(entry if isinstance(entry, list) else [entry])
-        return rows
+        return _flat(self.data or []) if self.of_items else _flat([self.data])
 
     def parameters(self) -> list[Any]:
         """The values for `statement`, once for each time it is run: `params`, or else what is saved."""
         if self.params is None:
             return self.rows()
-        return self.params if isinstance(self.params, list) else [self.params]
+        if not isinstance(self.params, list):
+            return [self.params]
+        return _flat(self.params) if self.of_items else self.params
+
+
+def _flat(given: Sequence[Any]) -> list[Any]:
+    """The entries, and in place of those that are lists their own."""
+    return [one for entry in given for one in (entry if isinstance(entry, list) else [entry])]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from executors.actions.save.arguments import SaveArguments
 from executors.actions.save.storage import SaveContext, Storage
-from executors.contract import ActionFailed, ActionKind, ActionRequest
+from executors.contract import ActionContext, ActionFailed, ActionKind, ActionRequest
+from executors.sandbox.sparing import Sparing
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +50,29 @@ class KindStorage(Storage):
 
     def _each(
         self, rows: Sequence[Any], spec: SaveArguments, context: SaveContext, work_of: Callable[[Part], Work]
-    ) -> list[Any]:
-        """What the kind gave for each part. Raises: `ActionFailed`, which tells of the rows before it."""
+    ) -> Iterator[Any]:
+        """What the kind gives for each part, in order. Raises: `ActionFailed`, which tells of the rows before it."""
         kind = self._kinds.get(self.name)
         if kind is None:
             raise ActionFailed("storage_unavailable", f"this worker has no actions of the kind {self.name!r}")
-        given = []
-        for part in parts_of(rows, spec, context.effect_key):
-            left = context.deadline - time.monotonic()
-            try:
-                if left <= 0:
-                    raise ActionFailed("timeout", "stopped: the time of the save is over")
-                given.append(kind.run(_request(self.name, work_of(part), part, context, left), context.lent))
-            except ActionFailed as failure:
-                if part.rows_before:
-                    raise _behind(failure, part.rows_before) from None
-                raise
-        return given
+        told = Sparing(context.lent.log)
+        lent = cast("ActionContext", _Lent(context.lent, told))
+        try:
+            for part in parts_of(rows, spec, context.effect_key):
+                yield _run(kind, _request(self.name, work_of(part), part, context), lent, part)
+        finally:
+            told.end()
+
+
+class _Lent:
+    """What a job is lent, with one log for all of its parts."""
+
+    def __init__(self, lent: ActionContext, told: Sparing) -> None:
+        self._lent = lent
+        self.log = told.tell
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lent, name)
 
 
 def parts_of(rows: Sequence[Any], spec: SaveArguments, effect_key: str) -> Iterator[Part]:
@@ -79,14 +86,25 @@ def parts_of(rows: Sequence[Any], spec: SaveArguments, effect_key: str) -> Itera
         yield Part(some[0] if size == 1 else list(some), some, f"{effect_key}/batch-{number}", start)
 
 
-def _request(kind: str, work: Work, part: Part, context: SaveContext, left: float) -> ActionRequest:
+def _run(kind: ActionKind, request: ActionRequest, lent: ActionContext, part: Part) -> Any:
+    try:
+        if request.timeout_seconds <= 0:
+            raise ActionFailed("timeout", "stopped: the time of the save is over")
+        return kind.run(request, lent)
+    except ActionFailed as failure:
+        if part.rows_before:
+            raise _behind(failure, part.rows_before) from None
+        raise
+
+
+def _request(kind: str, work: Work, part: Part, context: SaveContext) -> ActionRequest:
     return replace(
         context.request,
         kind=kind,
         arguments=work.arguments,
         inputs=work.inputs,
         effect_key=part.effect_key,
-        timeout_seconds=left,
+        timeout_seconds=context.deadline - time.monotonic(),
     )
 
 

@@ -41,7 +41,8 @@ class HttpStorage(KindStorage):
         A redirect is a failure: it would lead elsewhere, or make a read of the write.
         """
         sent = HttpSpec.read(spec)
-        if spec.chunk_size is not None and any(name.lower() == IDEMPOTENCY_KEY for name in sent.headers):
+        is_many = spec.of_items or spec.chunk_size is not None
+        if is_many and any(name.lower() == IDEMPOTENCY_KEY for name in sent.headers):
             message = "spec.headers: one Idempotency-Key cannot stand for several requests; each gets its own"
             raise ActionFailed("arguments_invalid", message)
         how = {**sent.model_dump(), "allow_redirects": False, "auth": spec.auth, "use_auth": spec.use_auth}
@@ -52,6 +53,8 @@ class HttpStorage(KindStorage):
                 return Work({**how, **JSON_NULL, "headers": {**JSON, **sent.headers}}, {})
             return Work({**how, "json": part.data}, {})
 
-        replies = self._each(rows, spec, context, work_of)
-        told = {"saved": self.name, "rows": len(rows), "requests": len(replies)}
-        return {**told, "status_code": replies[-1]["status_code"]} if replies else told
+        requests, last = 0, dict[str, Any]()
+        # None is kept: replies may be large.
+        for reply in self._each(rows, spec, context, work_of):
+            requests, last = requests + 1, {"status_code": reply["status_code"]}
+        return {"saved": self.name, "rows": len(rows), "requests": requests, **last}

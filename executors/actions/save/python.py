@@ -44,6 +44,6 @@ class PythonStorage(KindStorage):
         def work_of(part: Part) -> Work:
             return Work(arguments, {**asked.inputs, "data": part.data, "rows": list(part.rows)})
 
-        returned = self._each(rows, spec, context, work_of)
+        returned = list(self._each(rows, spec, context, work_of))
         told = returned[0] if spec.chunk_size is None else returned
         return {"saved": self.name, "rows": len(rows), "data": told}

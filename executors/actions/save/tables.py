@@ -66,6 +66,9 @@ def bound_statement(spec: SaveArguments) -> tuple[str, list[list[Any]]]:
         [statement] = statements
         if ends_transaction(statement) or copy_direction(statement):
             raise StatementUnreadable("it is part of a transaction, which it does not end, and no COPY of the client's")
+        if not given:
+            # Without values it is not known which names it has, and it is not run.
+            return statement, []
         bound = bind(statement, set[str]().union(*given))
     except StatementUnreadable as error:
         raise ActionFailed("arguments_invalid", f"statement: {error}") from None

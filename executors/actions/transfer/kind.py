@@ -159,6 +159,8 @@ def _move(
     for batch in batches:
         progress.rows += len(batch)
         progress.chunks += 1
+        if progress.chunks == 1:
+            _check_mapping(batch, arguments.pairs)
         if notes is None or arguments.key is None:
             sink.write(_mapped(batch, arguments.pairs))
             continue
@@ -226,10 +228,14 @@ class _Behind:
         return True
 
 
+def _check_mapping(batch: list[Row], pairs: Mapping[str, str] | None) -> None:
+    """By the first rows: what later ones lack is null, in whatever chunk they come. Raises: `ActionFailed`."""
+    there = set().union(*batch)
+    if missing := [name for name in (pairs or {}).values() if name not in there]:
+        raise ActionFailed("mapping_invalid", f"mapping: the source has no column {missing[0]!r}")
+
+
 def _mapped(batch: list[Row], pairs: Mapping[str, str] | None) -> list[Row]:
     if pairs is None:
         return batch
-    there = set().union(*batch)
-    if missing := [name for name in pairs.values() if name not in there]:
-        raise ActionFailed("mapping_invalid", f"mapping: the source has no column {missing[0]!r}")
     return [{to: row.get(source) for to, source in pairs.items()} for row in batch]
