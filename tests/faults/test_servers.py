@@ -31,6 +31,7 @@ def start_together_and_try_the_broker(faulty: Faulty, started: list[str]) -> boo
     return seconds > 0.9
 
 
+@pytest.mark.long
 def test_redis_stopped_after_the_start_costs_time(served: Faulty) -> None:
     server = served.redis_server()
     server.kill()
