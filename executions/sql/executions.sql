@@ -75,10 +75,13 @@ SELECT key, data::text FROM large_result WHERE execution_id = :execution_id AND 
 SELECT seq, node_id, event_type FROM event_log WHERE execution_id = :execution_id AND posted_id = :posted_id;
 
 -- name: save_state(status, state, last_seq, result, result_ref, error, execution_id)!
+-- Who is asked to cancel, and has not heard it yet, stays marked: it is heard by `evaluate_execution` alone.
 UPDATE execution
 SET status = :status, state = :state::jsonb, last_seq = :last_seq, result = coalesce(:result::jsonb, result),
     result_ref = coalesce(:result_ref, result_ref),
-    error = coalesce(:error::jsonb, error), needs_evaluation_since = NULL, evaluation_failures = 0,
+    error = coalesce(:error::jsonb, error), evaluation_failures = 0,
+    needs_evaluation_since = CASE WHEN cancel_reason IS NOT NULL AND :status NOT IN ('completed', 'failed', 'cancelled')
+                             THEN needs_evaluation_since END,
     evaluation_error = '', started_at = coalesce(started_at, clock_now()),
     ended_at = CASE WHEN :status IN ('completed', 'failed', 'cancelled') THEN coalesce(ended_at, clock_now()) END,
     cancel_reason = CASE WHEN :status IN ('completed', 'failed', 'cancelled') THEN NULL ELSE cancel_reason END,
@@ -105,14 +108,16 @@ ORDER BY needs_evaluation_since LIMIT :count;
 -- name: without_work(first_id, last_id, older_than_seconds, count)
 -- Executions that have not ended and own no queued job, no lease, no timer, no child, no wait and no evaluation to come.
 -- Of each there is to be something at all times: what changes it changes the execution with it, in one transaction.
--- Waits stand in the log alone: it is read of those that own nothing else, one by one, and never whole.
+-- The timer of the whole execution ends it, and nothing goes on by it.
+-- Waits stand in the log alone, and an index finds them; those of before an undoing or `finally` were called off by it.
 WITH idle AS MATERIALIZED (
     SELECT e.id FROM execution e
     WHERE e.id BETWEEN :first_id AND :last_id AND e.status IN ('pending', 'running')
       AND e.needs_evaluation_since IS NULL
       AND e.updated_at <= clock_now() - make_interval(secs => :older_than_seconds)
       AND NOT EXISTS (SELECT 1 FROM queue q WHERE q.execution_id = e.id AND q.status IN ('queued', 'leased'))
-      AND NOT EXISTS (SELECT 1 FROM timer t WHERE t.execution_id = e.id AND t.kind <> 'late')
+      AND NOT EXISTS (SELECT 1 FROM timer t WHERE t.execution_id = e.id AND t.kind <> 'late'
+                      AND t.node_id <> e.id::text)
       AND NOT EXISTS (SELECT 1 FROM execution c WHERE c.parent_execution_id = e.id AND c.parent_waits)
 )
 SELECT idle.id FROM idle
@@ -121,7 +126,9 @@ WHERE 0 = (
     WHERE w.execution_id = idle.id AND w.event_type = 'wait_started'
       AND w.context ->> 'kind' IN ('signal', 'approval')
       AND NOT EXISTS (SELECT 1 FROM event_log o WHERE o.execution_id = w.execution_id AND o.node_id = w.node_id
-                      AND o.event_type IN ('wait_completed', 'step_failed')))
+                      AND o.event_type IN ('wait_completed', 'step_failed'))
+      AND NOT EXISTS (SELECT 1 FROM event_log p WHERE p.execution_id = w.execution_id AND p.seq > w.seq
+                      AND p.event_type IN ('undo_started', 'finally_started', 'notifying_started')))
 ORDER BY idle.id LIMIT :count;
 
 -- name: events_since(execution_id, seq, whole)

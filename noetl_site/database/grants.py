@@ -24,16 +24,16 @@ GRANTS: Final = (
     "ALTER DEFAULT PRIVILEGES IN SCHEMA noetl GRANT USAGE ON SEQUENCES TO {role}",
 )
 REVOKE: Final = "REVOKE UPDATE, DELETE, TRUNCATE ON {table} FROM {role}"
-IS_GRANTED: Final = """
-    SELECT has_schema_privilege(%(role)s, 'noetl', 'USAGE') AND bool_and(
-        has_table_privilege(%(role)s, oid, 'SELECT') AND has_table_privilege(%(role)s, oid, 'INSERT'))
-    FROM pg_class WHERE relnamespace = 'noetl'::regnamespace AND relkind IN ('r', 'p')
+RIGHTS: Final = """
+    SELECT c.oid::regclass::text, coalesce(p.relname, c.relname) = ANY(%(append_only)s),
+           has_schema_privilege(%(role)s, 'noetl', 'USAGE') AND has_table_privilege(%(role)s, c.oid, 'SELECT')
+           AND has_table_privilege(%(role)s, c.oid, 'INSERT'),
+           has_table_privilege(%(role)s, c.oid, 'UPDATE') AND has_table_privilege(%(role)s, c.oid, 'DELETE'),
+           has_table_privilege(%(role)s, c.oid, 'UPDATE, DELETE, TRUNCATE')
+    FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class p ON p.oid = i.inhparent
+    WHERE c.relnamespace = 'noetl'::regnamespace AND c.relkind IN ('r', 'p')
 """
-WITH_PARTITIONS: Final = """
-    SELECT oid::regclass::text FROM pg_class WHERE relnamespace = 'noetl'::regnamespace
-    AND (relname = ANY(%(names)s) OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = ANY(
-        SELECT oid FROM pg_class WHERE relnamespace = 'noetl'::regnamespace AND relname = ANY(%(names)s))))
-"""
+"""Of each table: its name, is it append-only, may the role read and append, may it change and delete, any of it."""
 
 
 def grant_to_application(connection: BaseDatabaseWrapper, application: str) -> None:
@@ -46,12 +46,15 @@ def grant_to_application(connection: BaseDatabaseWrapper, application: str) -> N
     role = sql.Identifier(application)
     # In one transaction: never may it change what it was not to change.
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-        cursor.execute(IS_GRANTED, {"role": application})
+        asked = {"role": application, "append_only": list(APPEND_ONLY)}
+        cursor.execute(RIGHTS, asked)
         # Granting again could meet a partition that is being made, which Postgres refuses.
-        if cursor.fetchone() == (True,):
-            return
-        for statement in GRANTS:
-            cursor.execute(sql.SQL(statement).format(role=role))
-        cursor.execute(WITH_PARTITIONS, {"names": list(APPEND_ONLY)})
-        for (table,) in cursor.fetchall():
-            cursor.execute(sql.SQL(REVOKE).format(table=sql.Identifier(table), role=role))
+        if not all(
+            appends and (changes or is_append_only) for _, is_append_only, appends, changes, _ in cursor.fetchall()
+        ):
+            for statement in GRANTS:
+                cursor.execute(sql.SQL(statement).format(role=role))
+        cursor.execute(RIGHTS, asked)
+        for table, is_append_only, _, _, changes_any in cursor.fetchall():
+            if is_append_only and changes_any:
+                cursor.execute(sql.SQL(REVOKE).format(table=sql.Identifier(table), role=role))

@@ -233,6 +233,21 @@ def test_a_paused_child_is_cancelled_with_its_parent() -> None:
     assert get_execution(child.id).status == "cancelled"
 
 
+def test_a_child_that_goes_on_before_it_hears_of_its_end_is_still_cancelled() -> None:
+    more = CHILD.replace("next: end}", "next: more}") + f"  - {{step: more, type: python, {CODE}, next: end}}\n"
+    register_playbook(book(more, "child"))
+    parent = start(book(PARENT))
+    child = child_of(parent)
+    evaluate_execution(child.id)
+    [job] = lease()
+    cancel_execution(parent)
+    assert report(job, {"n": 1}) == "accepted"
+    assert get_execution(child.id).status == "running"
+    settle_children()
+    assert get_execution(child.id).status == "cancelled"
+    assert find_violations() == []
+
+
 def test_a_child_with_finally_is_cancelled_once() -> None:
     text = CHILD.replace("workflow:", "finally: [tidy]\nworkflow:") + f"  - {{step: tidy, type: python, {CODE}}}\n"
     register_playbook(book(text, "child"))

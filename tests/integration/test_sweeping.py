@@ -57,6 +57,7 @@ workflow:
   - {{step: end, result: "{{{{ turn.n }}}}"}}
 """
 UNDO = f"undo: {{type: python, {CODE}, with: {{n: '{{{{ NAME.n }}}}'}}}}"
+LAST = f"  - {{step: last, type: python, {CODE}, with: {{n: 9}}}}\n"
 UNDONE = f"""
 finally: last
 workflow:
@@ -243,6 +244,36 @@ def test_a_mark_that_was_lost_is_no_end(settings: Any) -> None:
     sweep()
     assert repairs(execution_id)[0]["repaired"]["planned"] > 0
     settings.NOETL_EVALUATE_INLINE = True
+    work_off(lambda job: {"n": 7})
+    assert ended(execution_id) == ("completed", {"n": 7})
+    assert find_violations() == []
+
+
+@pytest.mark.parametrize("phase", ["finally: last", "undone"])
+def test_a_wait_that_was_called_off_is_no_work(phase: str) -> None:
+    text = (
+        UNDONE.replace("next: second}", "next: [second, ask]}") + "  - {step: ask, type: wait, signal: go, next: end}\n"
+    )
+    execution_id = start(book(text if phase != "undone" else text.replace("finally: last\n", "").replace(LAST, "")))
+    while not {"finally_started", "undo_started"} & set(types(execution_id)):
+        answer_one()
+    before = open_jobs()
+    lose_jobs()
+    sweep()
+    assert open_jobs() == before and before
+    assert repairs(execution_id)
+    work_off(answer)
+    assert get_execution(execution_id).status == "failed"
+    assert find_violations() == []
+
+
+def test_the_time_limit_of_all_is_no_work() -> None:
+    execution_id = start(CHAIN.replace("workload:", "timeout: 1h\nworkload:"))
+    before = open_jobs()
+    lose_jobs()
+    sweep()
+    assert open_jobs() == before
+    assert [timer.node_id for timer in Timer.objects.all()] == [str(execution_id)]
     work_off(lambda job: {"n": 7})
     assert ended(execution_id) == ("completed", {"n": 7})
     assert find_violations() == []
