@@ -6,7 +6,7 @@ after `manage.py migrate`.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -46,7 +46,7 @@ def grant_to_application(connection: BaseDatabaseWrapper, application: str) -> N
     role = sql.Identifier(application)
     # In one transaction: never may it change what it was not to change.
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-        asked = {"role": application, "append_only": list(APPEND_ONLY)}
+        asked: dict[str, Any] = {"role": application, "append_only": list(APPEND_ONLY)}
         cursor.execute(RIGHTS, asked)
         # Granting again could meet a partition that is being made, which Postgres refuses.
         if not all(
