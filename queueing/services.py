@@ -111,10 +111,13 @@ def extend_leases(fences: Iterable[Fence], lease_seconds: float) -> list[HeldLea
         return store.heartbeat(fences, lease_seconds)
 
 
-def release_jobs(fences: Iterable[Fence]) -> list[int]:
-    """Give jobs back when a worker stops in good order: counted neither as a lost lease nor as a try."""
+def release_jobs(fences: Iterable[Fence], delay_seconds: float = 0) -> list[int]:
+    """Give jobs back when a worker stops in good order: counted neither as a lost lease nor as a try.
+
+    `delay_seconds`: nobody leases them sooner.
+    """
     with transaction.atomic():
-        released, freed = store.release(fences)
+        released, freed = store.release(fences, delay_seconds)
         _admit_after_commit(freed)
     return released
 

@@ -264,9 +264,9 @@ def retry(job_id: int, delay_seconds: float) -> str | None:
     return str(rows[0][0]) if rows else None
 
 
-def release(fences: Iterable[Fence]) -> tuple[list[int], set[str]]:
+def release(fences: Iterable[Fence], delay_seconds: float) -> tuple[list[int], set[str]]:
     """Give leased jobs back uncounted. Returns: the ids of those that were still held, and the keys with room."""
-    rows = _run("release", **_columns(fences))
+    rows = _run("release", delay_seconds=delay_seconds, **_columns(fences))
     return [row[0] for row in rows], _keys(row[1] for row in rows)
 
 

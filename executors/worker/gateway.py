@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import Final, Protocol
 
 from django.db import InterfaceError, InternalError, OperationalError, connection
 
-from executions.api import LogLine, Report, append_log, failpoint, report_and_take
+from executions.api import EventsTooNew, LogLine, Report, append_log, failpoint, report_and_take
 from executors.contract import Credential
 from executors.errors import PlatformAway
 from executors.services import resolve_credential
@@ -23,6 +24,11 @@ from queueing.api import (
     lease_jobs,
     release_jobs,
 )
+
+logger = logging.getLogger(__name__)
+
+LEFT_TO_NEWER_SECONDS: Final = 10.0
+"""How long a job waits at least whose failure a newer release must judge: this one would run it again and again."""
 
 
 class GatewayUnavailable(PlatformAway):
@@ -96,7 +102,12 @@ class DatabaseGateway:
         """Hand in results of one execution; the broker evaluator runs in the same transaction, unless told not to."""
         with _reachable():
             failpoint("report.before")
-            return report_and_take(execution_id, reports, take, evaluate_later=evaluate_later)
+            try:
+                return report_and_take(execution_id, reports, take, evaluate_later=evaluate_later)
+            except EventsTooNew as error:
+                # Only a failure asks the log, whether it has another try.
+                logger.warning("failed jobs are left to a newer release: %s", error)
+                return _report_successes(execution_id, reports, take)
 
     def credential(self, job: LeasedJob, name: str) -> Credential:
         """A credential for a leased job.
@@ -105,3 +116,14 @@ class DatabaseGateway:
         """
         with _reachable():
             return resolve_credential(name, job.execution_id)
+
+
+def _report_successes(
+    execution_id: int, reports: Sequence[Report], take: Take | None
+) -> tuple[list[Judgement], list[LeasedJob]]:
+    """Hand in the good results alone; the failed jobs go back uncounted, and are judged `lease_lost`."""
+    good = [report for report in reports if report.status == "success"]
+    judgements, leased = report_and_take(execution_id, good, take, evaluate_later=True)
+    release_jobs([report.fence for report in reports if report.status == "error"], LEFT_TO_NEWER_SECONDS)
+    judged = iter(judgements)
+    return [next(judged) if report.status == "success" else "lease_lost" for report in reports], leased

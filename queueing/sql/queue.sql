@@ -318,8 +318,8 @@ WITH retried AS (
 )
 SELECT pool FROM retried;
 
--- name: release(job_ids, attempts, tokens)
--- A graceful drain: the job goes back, and nothing is counted against it.
+-- name: release(job_ids, attempts, tokens, delay_seconds)
+-- A graceful drain, or with a delay: the job goes back, and nothing is counted against it.
 WITH held AS (
     SELECT q.id
     FROM (SELECT * FROM unnest(:job_ids::bigint[], :attempts::int[], :tokens::uuid[]) AS given (id, attempt, token)
@@ -329,6 +329,8 @@ WITH held AS (
 ), released AS (
     UPDATE queue q
     SET status = CASE WHEN q.cancel_requested_at IS NULL THEN 'queued' ELSE 'cancelled' END,
+        available_at = CASE WHEN :delay_seconds::float8 > 0 THEN clock_now() + make_interval(secs => :delay_seconds)
+                            ELSE q.available_at END,
         lease_token = NULL, worker_id = NULL, lease_until = NULL, updated_at = clock_now(),
         finished_at = CASE WHEN q.cancel_requested_at IS NULL THEN NULL ELSE clock_now() END
     FROM held WHERE q.id = held.id

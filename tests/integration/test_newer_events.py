@@ -21,11 +21,12 @@ from executions.domain import events as ev
 from executions.domain import state as states
 from executions.models import EventLog, Execution
 from executors.selectors import find_violations
+from executors.worker.gateway import DatabaseGateway
 from queueing.api import LeasedJob
-from queueing.models import Job
+from queueing.models import Job, LeaseHistory
 from tests.support.api import admin_api
-from tests.support.books import CHAIN, failure, lease, report, start, work_off
-from tests.support.language import book
+from tests.support.books import CHAIN, FAN, failure, lease, report, start, success, work_off
+from tests.support.language import book, let_time_pass
 
 pytestmark = pytest.mark.usefixtures("fresh_db")
 
@@ -83,6 +84,28 @@ def test_whether_a_step_has_another_try_is_not_guessed() -> None:
         assert report_results(execution_id, [failure(job)]) == ["accepted"]
     assert EventLog.objects.filter(execution_id=execution_id).latest("seq").event_type == "action_retry"
     assert Job.objects.get(id=job.id).status == "queued"
+
+
+def test_a_worker_hands_in_what_succeeded_and_gives_back_what_failed() -> None:
+    retried = FAN.replace("    type: python\n", "    type: python\n    retry: {max_attempts: 2}\n")
+    execution_id = started_by_the_newer(retried)
+    jobs = lease(count=5)
+    reports = [failure(job) if job.item_index == 2 else success(job, job.item_index) for job in jobs]
+    judged, leased = DatabaseGateway().report(execution_id, reports, None)
+    assert judged == ["accepted", "accepted", "lease_lost", "accepted", "accepted"]
+    assert leased == []
+    # Nothing is counted against it, and this release does not run it again at once.
+    row = Job.objects.get(id=jobs[2].id)
+    assert (row.status, row.tries, row.lost_leases) == ("queued", 0, 0)
+    assert LeaseHistory.objects.get(job_id=row.id).ending == "released"
+    assert lease() == []
+    with newer_release():
+        let_time_pass()
+        [again] = lease()
+        assert (again.id, again.attempt) == (row.id, 2)
+        assert report(again, 2) == "accepted"
+        assert get_execution(execution_id).result == {"results": [0, 1, 2, 3, 4]}
+        assert find_violations() == []
 
 
 def test_an_execution_is_not_cancelled_without_its_plan(caplog: pytest.LogCaptureFixture) -> None:
