@@ -58,7 +58,7 @@ def evaluate_execution(execution_id: int, *, wait: bool = False) -> bool:
         if locked.is_terminal:
             return True
         if locked.cancel_reason is not None:
-            cancel_locked(locked, locked.cancel_reason, f"execution {locked.parent_execution_id}")
+            _cancel_or_mark(locked, locked.cancel_reason)
             return True
         ended, are_more = take_in_ended(locked)
         if are_more:
@@ -116,9 +116,13 @@ def evaluate_or_mark(locked: LockedExecution) -> None:
     except Exception as error:
         # Not an action's failure but the evaluator's own, of any kind: an accepted result must survive it.
         logger.exception("evaluation of execution %s failed", locked.id)
-        store.mark_for_evaluation(locked.id, locked.last_seq, error=f"{type(error).__name__}: {error}"[:1000])
+        _put_off(locked, error)
         return
     send_after_commit(nudge)
+
+
+def _put_off(locked: LockedExecution, error: Exception) -> None:
+    store.mark_for_evaluation(locked.id, locked.last_seq, error=f"{type(error).__name__}: {error}"[:1000])
 
 
 def _evaluate_apart(locked: LockedExecution) -> Nudge:
@@ -294,6 +298,18 @@ def cancel_locked(locked: LockedExecution, reason: str, cancelled_by: str) -> No
         logger.exception("execution %s is cancelled without its plan", locked.id)
         nudge = _end_unplanned(locked, playbook, meta)
     send_after_commit(nudge)
+
+
+def _cancel_or_mark(locked: LockedExecution, reason: str) -> None:
+    """Cancel it as its parent asks; of a log that is too new the request stays, and is acted on later."""
+    last_seq = locked.last_seq
+    try:
+        with transaction.atomic():
+            cancel_locked(locked, reason, f"execution {locked.parent_execution_id}")
+    except EventsTooNew as error:
+        logger.warning("execution %s cannot be cancelled yet: %s", locked.id, error)
+        locked.last_seq = last_seq
+        _put_off(locked, error)
 
 
 def _end_unplanned(locked: LockedExecution, playbook: Playbook, meta: dict[str, str]) -> Nudge:

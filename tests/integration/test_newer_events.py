@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from django.db.models import F
 
+from catalog.api import register_playbook
 from executions.api import (
     EventsTooNew,
+    cancel_execution,
     evaluate_execution,
+    find_executions_to_evaluate,
     find_fold_difference,
     get_execution,
     read_log,
@@ -26,7 +31,7 @@ from queueing.api import LeasedJob
 from queueing.models import Job, LeaseHistory
 from tests.support.api import admin_api
 from tests.support.books import CHAIN, FAN, failure, lease, report, start, success, work_off
-from tests.support.language import book, let_time_pass
+from tests.support.language import CHILD, PARENT, book, let_time_pass, types
 
 pytestmark = pytest.mark.usefixtures("fresh_db")
 
@@ -117,6 +122,34 @@ def test_an_execution_is_not_cancelled_without_its_plan(caplog: pytest.LogCaptur
     with newer_release():
         assert admin_api().post(f"executions/{execution_id}/cancel", {"reason": "enough"}).status_code == 200
     assert get_execution(execution_id).status == "cancelled"
+
+
+def test_a_child_that_cannot_be_cancelled_yet_is_tried_less_and_less_often() -> None:
+    with newer_release():
+        register_playbook(book(CHILD, "child"), "test")
+        parent_id = start(book(PARENT))
+        child_id = Execution.objects.get(parent_execution_id=parent_id).id
+        assert evaluate_execution(child_id)
+        cancel_execution(parent_id)
+    log = types(child_id)
+    assert find_executions_to_evaluate(0, 10) == [child_id]
+    for failures in (1, 2):
+        assert evaluate_execution(child_id)
+        row = Execution.objects.get(id=child_id)
+        assert (row.status, row.evaluation_failures) == ("running", failures)
+        assert TOO_NEW in row.evaluation_error
+        # It is asked for still, and nothing of it is in the log.
+        assert row.cancel_reason and types(child_id) == log and row.last_seq == len(log)
+    Execution.objects.update(
+        needs_evaluation_since=F("needs_evaluation_since") - timedelta(minutes=1),
+        updated_at=F("updated_at") - timedelta(seconds=30),
+    )
+    assert find_executions_to_evaluate(10, 10) == []
+    assert find_executions_to_evaluate(5, 10) == [child_id]
+    with newer_release():
+        assert evaluate_execution(child_id)
+        assert get_execution(child_id).status == "cancelled"
+        assert find_violations() == []
 
 
 def test_whoever_reads_such_a_log_is_told() -> None:
