@@ -66,8 +66,7 @@ def ask_again(playbook: Playbook, execution_id: str, log: Sequence[Event], times
     if last.phase == "undoing" and last.undo and not last.undo_outcome:
         begun = next(event for event in reversed(log) if event.type in (ev.UNDO_STARTED, ev.STEP_UNDONE))
         owed.jobs.append(ask(begun, partial(_undo, playbook, last)))
-    if not last.phase and not last.timed_out:
-        owed.timers.extend(_as_set_at(timer, times[1]) for timer in timers_of(playbook, execution_id, log))
+    owed.timers.extend(_as_set_at(timer, times[1]) for timer in timers_of(playbook, last, execution_id, log))
     return owed
 
 

@@ -50,9 +50,9 @@ def plan_news(playbook: Playbook, state: State, news: Sequence[Event], facts: Fa
         apply(state, event, playbook)
         if event.type == ev.CANCEL_REQUESTED:
             planning.cancelled_by = event.meta
-        elif event.type == ev.EXECUTION_START:
-            planning.decision.timers.extend(timers_of(playbook, facts.execution_id, news))
     _settle(planning, cancelling=planning.cancelled_by is not None or state.cancels > 0)
+    if any(event.type == ev.EXECUTION_START for event in news):
+        planning.decision.timers[:0] = timers_of(playbook, state, facts.execution_id, news)
     return planning.decision
 
 
@@ -66,11 +66,14 @@ def plan_next(playbook: Playbook, state: State, key: FrameKey, facts: Facts) -> 
     return planning.decision
 
 
-def timers_of(playbook: Playbook, execution_id: str, news: Sequence[Event]) -> Iterator[SetTimer]:
+def timers_of(playbook: Playbook, state: State, execution_id: str, news: Sequence[Event]) -> Iterator[SetTimer]:
     """The timers of the whole execution, when it is too late and when it is late, unless they have fired already.
 
-    When the state is lost, `news` is all that there was.
+    `state` is where it stands now: once its workflow is over, or out of time, they say nothing any more. When the state
+    was lost, `news` is all that there was.
     """
+    if state.phase or state.timed_out or state.is_terminal:
+        return
     fired = {event.node_id for event in news if event.type == ev.TIMER_FIRED}
     if playbook.timeout_seconds is not None and execution_id not in fired:
         yield SetTimer(execution_id, "timeout", seconds=playbook.timeout_seconds)

@@ -71,8 +71,11 @@ def _repair(locked: LockedExecution) -> Repair:
     locked.state_data = None
     decision = Turn(locked).decide()
     repair, answers = Repair(planned=len(decision.events) if decision is not None else 0), list[Event]()
+    owed = _find_owed(locked)
+    # Before anything is planned: that would set those of the whole execution as if it had just begun.
+    _set_timers(locked, owed, repair)
     if not repair.planned:
-        answers = _ask_again(locked, _find_owed(locked), repair)
+        answers = _ask_again(locked, owed, repair)
     if not repair:
         raise LogInconsistent(locked.id, {"missing": "it owns nothing, and its log tells of nothing to ask for"})
     store.append_events(locked.id, [_told(locked, repair), *answers])
@@ -94,16 +97,19 @@ def _find_owed(locked: LockedExecution) -> Owed:
     return ask_again(playbook, str(locked.id), store.events_since(locked.id, 0, whole=False), times, ask)
 
 
+def _set_timers(locked: LockedExecution, owed: Owed, repair: Repair) -> None:
+    store.set_timers(locked.id, owed.timers)
+    # That an execution is late is told beside it: such a timer may be there still.
+    repair.timers += [timer.node_id for timer in owed.timers if timer.kind != "late"]
+
+
 def _ask_again(locked: LockedExecution, owed: Owed, repair: Repair) -> list[Event]:
-    """Enqueue, start and set what is owed. Returns: the events, after that of the repair, that tell of children."""
+    """Enqueue and start what is owed. Returns: the events, after that of the repair, that tell of children."""
     playbook = load_playbook(locked.playbook_version_id)
     new = enqueue_jobs([new_job(locked, playbook, job) for job in owed.jobs])
     repair.jobs += query_jobs(id__in=[id_ for id_, _ in new]).values_list("node_id", flat=True)
     # Their workers are told `lease_lost`, as of any lease that is gone.
     end_leases_without_jobs(locked.id)
-    store.set_timers(locked.id, owed.timers)
-    # That an execution is late is told beside it: such a timer may be there still.
-    repair.timers += [timer.node_id for timer in owed.timers if timer.kind != "late"]
     children, answers = start_children(locked, owed.children, locked.last_seq + 2)
     repair.children += [event.node_id for event in answers]
     send_after_commit(Nudge(new_jobs=dict.fromkeys({pool for _, pool in new}, 1), evaluate=tuple(children)))

@@ -227,6 +227,44 @@ def test_the_timer_of_lateness_is_set_again_unless_it_has_fired() -> None:
     assert find_violations() == []
 
 
+def test_the_time_of_an_execution_does_not_begin_anew_with_what_was_forgotten(settings: Any) -> None:
+    execution_id = start(book(f"timeout: 1h\n{AGAIN}"))
+    before = Timer.objects.get().due_at
+    settings.NOETL_EVALUATE_INLINE = False
+    answer_one()
+    Execution.objects.update(needs_evaluation_since=None)
+    Timer.objects.all().delete()
+    let_minutes_pass(3)
+    sweep()
+    [repaired] = repairs(execution_id)
+    assert repaired["repaired"]["planned"] > 0
+    assert repaired["nodes"] == {"timers": [str(execution_id)]}
+    assert abs(Timer.objects.get().due_at - before) < timedelta(seconds=1)
+    settings.NOETL_EVALUATE_INLINE = True
+    work_off(answer)
+    assert ended(execution_id) == ("completed", 3)
+    assert find_violations() == []
+
+
+def test_the_time_of_an_execution_is_not_set_when_its_workflow_is_over() -> None:
+    at_once = start(book("timeout: 1h\nworkflow: [{step: start, next: end}, {step: end, result: 1}]", "at_once"))
+    assert ended(at_once) == ("completed", 1)
+    assert not Timer.objects.exists()
+    execution_id = start(book(f"timeout: 1h\n{UNDONE}"))
+    while "undo_started" not in types(execution_id):
+        assert answer_one()
+    lost = 0
+    while open_jobs():
+        lose_jobs()
+        sweep()
+        assert not Timer.objects.exists()
+        lost += 1
+        answer_one()
+    # Two undoings, and the step of `finally`.
+    assert lost == 3
+    assert get_execution(execution_id).status == "failed"
+
+
 def test_a_child_that_is_gone_is_started_again() -> None:
     register_playbook(book(CHILD, "child"))
     execution_id = start(book(PARENT))
