@@ -99,7 +99,10 @@ def newer(tmp_path: Path) -> Iterator[Path]:
     with copied_tree() as tree:
         states = tree / "executions" / "domain" / "state.py"
         text = states.read_text()
-        for old, new, times in (("\nFORMAT = 2\n", "\nFORMAT = 3\n", 1), ('"root"', '"top"', 3)):
+        for old, new, times in (
+            ("\nFORMAT = 1 + ev.FORMAT\n", "\nFORMAT = 2 + ev.FORMAT\n", 1),
+            ('"root"', '"top"', 3),
+        ):
             assert text.count(old) == times
             text = text.replace(old, new)
         states.write_text(text)
