@@ -98,9 +98,11 @@ def _find_owed(locked: LockedExecution) -> Owed:
 
 
 def _set_timers(locked: LockedExecution, owed: Owed, repair: Repair) -> None:
+    # Those by which nothing goes on, of lateness and of the whole execution, may be there still.
+    there = store.timers_of(locked.id)
     store.set_timers(locked.id, owed.timers)
-    # That an execution is late is told beside it: such a timer may be there still.
-    repair.timers += [timer.node_id for timer in owed.timers if timer.kind != "late"]
+    lost = [timer for timer in owed.timers if (timer.node_id, timer.kind) not in there]
+    repair.timers += [timer.node_id for timer in lost if timer.kind != "late"]
 
 
 def _ask_again(locked: LockedExecution, owed: Owed, repair: Repair) -> list[Event]:

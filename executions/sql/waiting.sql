@@ -29,6 +29,9 @@ FROM unnest(:node_ids::text[], :kinds::text[], :seconds::float8[], :untils::time
     AS timer (node_id, kind, seconds, until)
 ON CONFLICT (execution_id, node_id, kind) DO NOTHING;
 
+-- name: timers_of(execution_id)
+SELECT node_id, kind FROM timer WHERE execution_id = :execution_id;
+
 -- name: due_executions(count)
 -- Executions with a timer whose time has come, without a lock: `take_due_timers` judges again.
 SELECT execution_id FROM timer WHERE due_at <= clock_now()

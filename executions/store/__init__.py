@@ -51,7 +51,14 @@ from executions.store.rows import (
     save_state,
     set_last_seq,
 )
-from executions.store.timers import DueTimer, drop_timers, find_due_executions, set_timers, take_due_timers
+from executions.store.timers import (
+    DueTimer,
+    drop_timers,
+    find_due_executions,
+    set_timers,
+    take_due_timers,
+    timers_of,
+)
 
 __all__ = [
     "DueTimer",
@@ -107,4 +114,5 @@ __all__ = [
     "set_last_seq",
     "set_timers",
     "take_due_timers",
+    "timers_of",
 ]

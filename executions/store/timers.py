@@ -19,6 +19,11 @@ class DueTimer:
     due_at: datetime
 
 
+def timers_of(execution_id: int) -> set[tuple[str, str]]:
+    """The nodes and kinds of the timers that an execution has. The caller holds its lock."""
+    return {(node_id, kind) for node_id, kind in rows("timers_of", execution_id=execution_id)}
+
+
 def set_timers(execution_id: int, timers: Sequence[SetTimer]) -> None:
     """Set timers, from now on the database's clock. The caller holds the execution's lock."""
     if not timers:

@@ -317,6 +317,16 @@ def test_the_time_limit_of_all_is_no_work() -> None:
     assert find_violations() == []
 
 
+def test_the_time_limit_of_all_alone_is_no_repair(caplog: pytest.LogCaptureFixture) -> None:
+    execution_id = start(CHAIN.replace("workload:", "timeout: 1h\nworkload:"))
+    Job.objects.update(status="cancelled")
+    events = types(execution_id)
+    for _ in range(2):
+        sweep()
+    assert types(execution_id) == events
+    assert f"execution {execution_id}" in caplog.text and "nothing to ask for" in caplog.text
+
+
 def test_what_moved_just_now_is_left_alone() -> None:
     execution_id = start(CHAIN)
     lose_jobs()
